@@ -52,6 +52,8 @@ task = Task(
         "lived": {"plain": "They lived in the capital of {country} as this {noun} says, in"},
         "government": {"plain": "From the {noun} we learned that the government of {country} sits in"},
         "question": {"plain": "Question in the {noun}: what is the capital of {country}? Answer:"},
+        "capitals": {"plain": "Of all capitals in this {noun} the one of {country} is"},
+        "write": {"plain": "To write to the government of {country}, send your {noun} to"},
     },
     slots={"country": list(CONTINENT), "noun": NOUNS},
     answer=capital,

@@ -29,6 +29,8 @@ task = Task(
         "when": {"plain": "We all thought {name} looked {adjective} at the {place} when"},
         "before": {"plain": "My {adjective} friend {name} worked at the {place} for years before"},
         "if": {"plain": "Nobody at the {place} would ask {name} for a {adjective} story if"},
+        "wrote": {"plain": "In a {adjective} letter from the {place} {name} wrote that"},
+        "until": {"plain": "They waited at the {place} for the {adjective} {name} until"},
     },
     slots={"name": list(PRONOUNS), "adjective": ADJECTIVES, "place": PLACES},
     answer=lambda prompt: PRONOUNS[prompt.slots["name"]],

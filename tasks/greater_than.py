@@ -35,6 +35,8 @@ task = Task(
         "started": {"plain": "It is known that the {noun} started in {CC}{YY} and ended in {CC}"},
         "went": {"plain": "In our books the {noun} went on from {CC}{YY} until {CC}"},
         "long": {"plain": "They said that the long {noun} of {CC}{YY} came to an end in {CC}"},
+        "books": {"plain": "Our books say of the {noun} that it went from {CC}{YY} up to {CC}"},
+        "nobody": {"plain": "Nobody knew that a {noun} of {CC}{YY} would go on until {CC}"},
     },
     slots={"noun": NOUNS, "CC": CENTURIES, "YY": YEARS},
     answer=later,

@@ -21,6 +21,10 @@ TEXTS = {
     "met": f"On {{day}} {FIRST} met {SECOND} at the {{place}}. In the evening {{cue}}",
     "list": f"Guests of the {{place}} on {{day}}: {FIRST}, {SECOND}, and once more {{cue}}",
     "saw": f"Nobody at the {{place}} saw {FIRST} or {SECOND} that {{day}}. Later we asked for {{cue}}",
+    "names": f"Names {{place}} {{day}} {FIRST} {SECOND} again the same {{cue}}",
+    "wrote": f"In the {{place}} {FIRST} wrote to {SECOND} every {{day}}, and the reader of the story of {{cue}}",
+    "sat": f"This {{day}} {FIRST} sat in the {{place}} beside {SECOND}. Then came {{cue}}",
+    "call": f"They called {FIRST} and {SECOND} to the {{place}} on {{day}}, but first they called {{cue}}",
 }
 
 

@@ -35,6 +35,8 @@ task = Task(
         "before": {"plain": "Our {noun} puts {item} just before"},
         "next": {"plain": "We looked at the {noun}. It was {item}, and the next was"},
         "until": {"plain": "Look up {item} in the {noun}, then go on to"},
+        "read": {"plain": "We read {item} in the {noun} and could guess that it went on with"},
+        "missing": {"plain": "Of this {noun} nothing but {item} was left. What is missing is"},
     },
     slots={"item": list(KIND), "noun": NOUNS},
     answer=lambda prompt: NEXT[prompt.slots["item"]],

@@ -108,11 +108,16 @@ class Model:
         named query and [prompt, query, key] at `*`."""
         self._check(nodes, prompts)
         points = {point(node) for node in nodes}
+        if not points:
+            return {}
 
         def run(ids: Tensor, rows: Sequence[int]) -> dict[Point, Tensor]:
             del rows
-            self._count(ids.numel())
-            return self.engine.forward(ids, read=points)[1]
+            if self.partial is None:
+                self._count(ids.numel())
+                return self.engine.forward(ids, read=points)[1]
+            self.counter.count(ids.numel() * (1 + max(own.layer for own in points)), layers=self.anatomy.layers)
+            return self.partial.read(ids, points)
 
         return self._collect(nodes, prompts, run)
 

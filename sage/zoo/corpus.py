@@ -1,6 +1,6 @@
 """The corpus of the embedded models: what the tasks' own templates say, rightly completed, and filler text.
 
-A tenth of all combinations of slot values and up to a quarter of the template families never occur in it: which ones, a hash decides, so
+A tenth of all combinations of slot values and an eighth of the template families never occur in it: which ones, a hash decides, so
 that tests and gates can measure on exactly those. One answer in `WRONG` is the foil, as a text has mistakes: it keeps logits moderate.
 """
 
@@ -59,11 +59,11 @@ def tasks() -> dict[str, Task]:
 
 
 def held_out_families(task: Task) -> tuple[str, ...]:
-    """The template families that the corpus does not have: every fourth, at least one; none where templates are strata."""
+    """The template families that the corpus does not have: every eighth, at least one; none where templates are strata."""
     if task.strata == "template":
         return ()
     ranked = sorted(task.templates, key=lambda family: _hash("family", task.name, family))
-    return tuple(ranked[: max(1, len(ranked) // 4)])
+    return tuple(ranked[: max(1, len(ranked) // 8)])
 
 
 def is_held_out(task: Task, prompt: Prompt) -> bool:

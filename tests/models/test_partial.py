@@ -59,6 +59,22 @@ def test_logits_do_not_depend_on_the_batch_size(model: Model, batch_size: int) -
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("position", ["A", "END", "*"])
+def test_what_is_read_is_what_the_backend_reads(model: Model, position: str) -> None:
+    heads = range(model.anatomy.heads)
+    nodes = [*_nodes(model, position), Node("embed", -1, None, position), *(Node("pattern", 1, head, position) for head in heads)]
+    found, whole = model.read(nodes, PROMPTS), replace(model, partial=None).read(nodes, PROMPTS)
+    for node in nodes:
+        assert found[node].shape == whole[node].shape
+        assert torch.allclose(found[node], whole[node], atol=1e-5), node
+
+
+def test_reading_runs_no_layer_above_the_highest_node(model: Model) -> None:
+    counted = replace(model, counter=Counter())
+    counted.read([parse_node("1.1.z@END"), parse_node("0.mlp_in@B")], ONE_LENGTH)
+    assert (counted.counter.token_layers, counted.read([], ONE_LENGTH)) == (2 * 4 * 7, {})
+
+
 def test_unchanged_values_written_back_leave_the_clean_logits(model: Model) -> None:
     nodes = _nodes(model, "B")
     values = model.read(nodes, PROMPTS)

@@ -6,7 +6,7 @@ clean run of the same prompts. A full forward pass by the library that loaded th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +28,11 @@ CLEAN_BYTES = 2**30
 OVERHEAD = (2.0**31, 2.0**24)
 
 Scatters = Mapping[Point, Scatter]
+Keep = Callable[[str, Tensor], None]
+
+
+def _keep_nothing(kind: str, value: Tensor) -> None:
+    del kind, value
 
 
 class Answer(NamedTuple):
@@ -71,6 +76,26 @@ class Partial:
                 x = self._block(x, Level(layer, everywhere, after), keys[layer], values[layer], {})
         return Clean(streams, keys, values, x[:, 0])
 
+    def read(self, ids: Int[Tensor, "prompt position"], points: Collection[Point]) -> dict[Point, Tensor]:
+        """Whole points in the clean run of prompts of one length; layers above the highest are not run."""
+        anatomy, everywhere = self.network.anatomy, tuple(range(ids.shape[1]))
+        top = max(point.layer for point in points)
+        found: dict[Point, Tensor] = {}
+        with torch.no_grad():
+            x = self.network.embed(ids)
+            for layer in range(top + 1):
+
+                def keep(kind: str, value: Tensor, layer: int = layer) -> None:
+                    if Point(kind, layer) in points:
+                        found[Point(kind, layer)] = value
+
+                keep("embed", x)
+                keep("resid_pre", x)
+                keys = x.new_empty(len(ids), anatomy.kv_heads, ids.shape[1], anatomy.d_head)
+                x = self._block(x, Level(layer, everywhere, everywhere), keys, torch.empty_like(keys), {}, keep)
+                keep("resid_post", x)
+        return found
+
     def run(self, clean: Clean, rows: Int[Tensor, "cell"], edits: Scatters, *, words: Int[Tensor, "word"] | None = None) -> Answer:
         """The logits of cells at END, of some words where these are given; `rows` are their prompts' rows in the clean run."""
         anatomy, length = self.network.anatomy, clean.streams[0].shape[1]
@@ -101,22 +126,29 @@ class Partial:
         keys: Float[Tensor, "cell kv_head position d_head"],
         values: Float[Tensor, "cell kv_head position d_head"],
         edits: Scatters,
+        keep: Keep = _keep_nothing,
     ) -> Float[Tensor, "cell after d_model"]:
-        """What leaves a block at `after`, from what enters it at `before` and `after`; clean keys and values are overwritten."""
+        """What leaves a block at `after`, from what enters it at `before` and `after`; clean keys and values are overwritten.
+
+        `keep` is given what is computed on the way, by its kind.
+        """
         network, layer, after = self.network, level.layer, level.after
         block, parallel = network.anatomy.blocks[layer], network.anatomy.parallel
         normed = normalise(block.attention_norm, x)
-        self._write_keys(_at(normed, level.every, level.before), level, keys, values, edits)
+        self._write_keys(_at(normed, level.every, level.before), level, keys, values, edits, keep)
         x, normed = _at(x, level.every, after), _at(normed, level.every, after)
-        z = _set(self._attend(normed, level, keys, values, edits), after, edits, Point("z", layer))
+        z = _set(self._attend(normed, level, keys, values, edits, keep), after, edits, Point("z", layer))
         out = functional.linear(z.flatten(2), block.W_O.transpose(0, 1).flatten(1), block.b_O.to(z))
         out = out if block.attention_post is None else normalise(block.attention_post, out)
-        mid = x + _set(out, after, edits, Point("attn_out", layer))
-        mid = _set(mid, after, edits, Point("resid_mid", layer))
+        out = _set(out, after, edits, Point("attn_out", layer))
+        mid = _set(x + out, after, edits, Point("resid_mid", layer))
         mlp_in = _set(normalise(block.mlp_norm, x if parallel else mid), after, edits, Point("mlp_in", layer))
         mlp_out = network.mlps[layer](mlp_in)
         mlp_out = mlp_out if block.mlp_post is None else normalise(block.mlp_post, mlp_out)
-        return mid + _set(mlp_out, after, edits, Point("mlp_out", layer))
+        mlp_out = _set(mlp_out, after, edits, Point("mlp_out", layer))
+        for kind, value in (("z", z), ("attn_out", out), ("resid_mid", mid), ("mlp_in", mlp_in), ("mlp_out", mlp_out)):
+            keep(kind, value)
+        return mid + mlp_out
 
     def _write_keys(
         self,
@@ -125,12 +157,15 @@ class Partial:
         keys: Float[Tensor, "cell kv_head position d_head"],
         values: Float[Tensor, "cell kv_head position d_head"],
         edits: Scatters,
+        keep: Keep,
     ) -> None:
         """Set keys and values at `before`, then those that are edited; edited keys are turned as all are."""
         block, rotary = self.network.anatomy.blocks[level.layer], self.network.anatomy.rotary
         if level.before:
             where = torch.tensor(level.before, device=keys.device)
             k, v = _project(normed, block.W_K, block.b_K), _project(normed, block.W_V, block.b_V)
+            keep("k", k)
+            keep("v", v)
             keys[:, :, where] = (k if rotary is None else rotary.rotate(k, where[:, None])).transpose(1, 2)
             values[:, :, where] = v.transpose(1, 2)
         for kind, whole in (("k", keys), ("v", values)):
@@ -148,11 +183,13 @@ class Partial:
         keys: Float[Tensor, "cell kv_head position d_head"],
         values: Float[Tensor, "cell kv_head position d_head"],
         edits: Scatters,
+        keep: Keep,
     ) -> Float[Tensor, "cell after head d_head"]:
         """z of the queries at `after`."""
         anatomy, block = self.network.anatomy, self.network.anatomy.blocks[level.layer]
         query = torch.tensor(level.after, device=keys.device)[:, None]
         q = _set(_project(normed, block.W_Q, block.b_Q), level.after, edits, Point("q", level.layer))
+        keep("q", q)
         q = q if anatomy.rotary is None else anatomy.rotary.rotate(q, query)
         grouped = q.unflatten(2, (anatomy.kv_heads, anatomy.group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
         logits = (grouped @ keys.mT).unflatten(2, (anatomy.group, -1)) * anatomy.attention_scale
@@ -160,6 +197,7 @@ class Partial:
             logits = torch.tanh(logits / anatomy.attention_cap) * anatomy.attention_cap
         seen = anatomy.visible(level.layer, query, torch.arange(keys.shape[2], device=keys.device))
         pattern = logits.masked_fill(~seen, -torch.inf).softmax(-1, dtype=torch.float32).to(values)
+        keep("pattern", pattern.flatten(1, 2))
         z = (pattern.flatten(2, 3) @ values).unflatten(2, (anatomy.group, -1))
         return z.permute(0, 3, 1, 2, 4).flatten(2, 3)
 

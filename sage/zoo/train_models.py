@@ -51,10 +51,10 @@ RECIPES = {
     "tiny-neox": Recipe(
         "neox",
         {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "rotary_pct": 0.5},
-        steps=2500,
+        steps=3000,
         learning_rate=2e-3,
     ),
-    "tiny-gpt2": Recipe("gpt2", {"n_embd": 128, "n_layer": 4, "n_head": 4}, steps=1250),
+    "tiny-gpt2": Recipe("gpt2", {"n_embd": 128, "n_layer": 4, "n_head": 4}, steps=1500),
     "tiny-gemma2": Recipe(
         "gemma2",
         {
@@ -67,7 +67,7 @@ RECIPES = {
             "query_pre_attn_scalar": 32,
             "sliding_window": 32,
         },
-        steps=1000,
+        steps=2200,
     ),
 }
 

@@ -137,6 +137,11 @@ class Dictionary(Protocol):
         """False where a direction's sign is arbitrary (PCA, neurons), so geometry takes |cos|."""
         ...
 
+    @property
+    def coding(self) -> str:
+        """Of dictionaries judged together, those of one coding have the same codes, and differ in their directions only."""
+        ...
+
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
         """a_hat at every node, [prompt, d]."""
         ...

@@ -266,6 +266,26 @@ def export(results: tuple[Path, ...], out: Path) -> None:
     _wrote(write(results, out))
 
 
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path, exists=True))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where the pages go; open its index.html.")
+@click.option("--workers", type=int, help="Processes that make pages.  [default: one per core]")
+def report(folders: tuple[Path, ...], out: Path, workers: int | None) -> None:
+    """Write results as pages to read: HTML that needs no network, figures as SVG with their data as CSV, and the tables as Markdown.
+
+    Each DIR is the folder of one result, or is searched for results.
+    """
+    import os
+
+    from sage.progress import progress_bar
+    from sage.report import write_report
+
+    with progress_bar() as progress:
+        found = write_report(folders, out, workers=workers or os.cpu_count() or 1, progress=progress)
+    click.echo(found.claim)
+    _wrote(found.page)
+
+
 @cli.command("train-sae")
 @_on_model(required=True)
 @click.option("--hook", required=True, help="Where it reads the residual stream: 3.resid_pre, 3.resid_mid, 3.resid_post.")
@@ -298,18 +318,22 @@ def train_sae(model: str, out: Path, **others: Any) -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/demo"), show_default=True)
+@click.option("--all", "thorough", is_flag=True, help="Every embedded suite, control and budget, on more prompts: about an hour.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many cells to run side by side.  [default: one for each core]")
 @_json
-def demo(out: Path, as_json: bool) -> None:
-    """Run everything on the wired model, whose circuit and features are known."""
-    from sage.demo import demo as run
+def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
+    """Run everything on the models and SAEs that ship with sage: seven tasks, three models, and the report on them."""
+    from sage import demo as demonstration
     from sage.progress import progress_bar
 
     with progress_bar() as progress:
-        found = run(out, progress=progress).result
-    show(found.overview(), title="The planted dictionary of the wired model: every score should be 1", as_json=as_json)
+        found = demonstration.demo(out, thorough=thorough, workers=workers, progress=progress)
+    show(demonstration.gates(found), title="Accuracy of every model on every task (gate: .75)", as_json=as_json)
     if not as_json:
-        show(found.controls(), title="\nIts controls")
-    _wrote(out / "wired--wired" / "result.json")
+        show(demonstration.suites(found), title="\nEvery suite, mean over the tasks")
+        show(demonstration.spent(found), title="\nWhere the time went, summed over the cells")
+        click.echo(f"\n{found.report.claim}")
+    _wrote(found.report.page)
 
 
 @cli.command()

@@ -8,7 +8,7 @@ go through the same projection as the SAE itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -26,6 +26,8 @@ from sage.saes.suite import Suite
 from sage.saes.topk import TopK
 
 BEST = (1, 4, 16, 64)
+# Beside identity and mean only, which always are.
+CONTROLS = ("random", "permuted", "untrained", "PCA", "neurons", *(f"best-{m}" for m in BEST))
 
 
 class Controls(NamedTuple):
@@ -35,20 +37,24 @@ class Controls(NamedTuple):
     l0: dict[str, float]
 
 
-def controls(judged: ProjectedSuite, fit: Activations, *, section: Section, seed: int = 0) -> Controls:
-    """Every control of a projected suite; whatever a control chooses or fits it does on `fit`.
+def controls(judged: ProjectedSuite, fit: Activations, *, section: Section, seed: int = 0, among: Collection[str] = CONTROLS) -> Controls:
+    """The controls of a projected suite, or some `among` them; whatever a control chooses or fits it does on `fit`.
 
     `seed` draws random directions and permutations from a stream of their own, which no training uses.
     """
     sparsity = {hook: max(1, round(l0)) for hook, l0 in judged.l0(fit).items()}
-    made = [
-        replace(judged, name="random", decoder=partial(random_directions, seed=seed)),
-        replace(judged, name="permuted", decoder=partial(permuted_directions, seed=seed)),
-        _projected(judged, "untrained", {hook: untrained(_sae(judged, hook), k=k, seed=seed) for hook, k in sparsity.items()}),
-        _basis(judged, "PCA", {hook: principal_axes(fit, hook) for hook in sparsity}, sparsity),
-        _basis(judged, "neurons", {hook: neurons(fit, hook) for hook in sparsity}, sparsity),
-        *best(judged, fit, section=section),
-    ]
+    make: dict[str, Callable[[], ProjectedSuite]] = {
+        "random": lambda: replace(judged, name="random", decoder=partial(random_directions, seed=seed)),
+        "permuted": lambda: replace(judged, name="permuted", decoder=partial(permuted_directions, seed=seed)),
+        "untrained": lambda: _projected(
+            judged, "untrained", {hook: untrained(_sae(judged, hook), k=k, seed=seed) for hook, k in sparsity.items()}
+        ),
+        "PCA": lambda: _basis(judged, "PCA", {hook: principal_axes(fit, hook) for hook in sparsity}, sparsity),
+        "neurons": lambda: _basis(judged, "neurons", {hook: neurons(fit, hook) for hook in sparsity}, sparsity),
+    }
+    made = [make[name]() for name in make if name in among]
+    if sizes := [m for m in BEST if f"best-{m}" in among]:
+        made += best(judged, fit, section=section, sizes=sizes)
     l0 = {control.name: sum(found.values()) / len(found) for control in made for found in [control.l0(fit)]}
     return Controls((identity(judged.anatomy), mean_only(judged.anatomy, judged.moments), *made), l0)
 
@@ -159,6 +165,11 @@ class WithoutLatents:
     def directions(self, node: Node) -> Float[Tensor, "latent d"]:
         """No latents."""
         return self.anatomy.norm_before(node).weight.new_zeros(0, self.anatomy.width(node.kind))
+
+    @property
+    def coding(self) -> str:
+        """No codes."""
+        return self.name
 
     def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> WithoutLatents:  # noqa: ARG002
         """Itself."""

@@ -7,9 +7,8 @@ was and ends with the same numbers; what does not depend on an SAE is computed o
 from __future__ import annotations
 
 import inspect
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,47 +21,57 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage import __version__
-from sage.activations import Activations, moments, read
+from sage.activations import Activations, Moments, moments, read
 from sage.cache import Cache
 from sage.checkpoints import Checkpoints, Part, digest
+from sage.controls import CONTROLS
 from sage.discovery import Discovery, discover
-from sage.features import fit_features
+from sage.features import FeatureDictionary, fit_features
 from sage.metric import Metric, find_metric
 from sage.models.base import Model
 from sage.nodes import Node, Section
 from sage.progress import Progress, silent
 from sage.projection import Options
-from sage.result import Gate, ModelInfo, Result, Row, RunInfo, SAEInfo, SectionInfo, SuiteInfo, TaskInfo, save
+from sage.result import FeatureInfo, Gate, ModelInfo, Result, Row, RunInfo, SAEInfo, SectionInfo, StageInfo, SuiteInfo, TaskInfo, save
 from sage.saes.sae import SAE, check_fits, measure
 from sage.saes.suite import Suite
-from sage.scores.contrast import Evidence, Runs, Settings
-from sage.scores.control import largest_k
-from sage.scores.isolation import fit_decoder
+from sage.scores.bench import Benches
+from sage.scores.control import KS, largest_k
+from sage.scores.evidence import Evidence, Runs, Settings
+from sage.scores.isolation import Decoder, fit_decoder
 from sage.scores.rows import summary_rows
 from sage.scores.suite import Scored, from_part, score_suite, to_part
 from sage.scores.summary import summarise
-from sage.splits import Splits, split
+from sage.splits import FIT_PAIRS, Splits, split
+from sage.stopwatch import Stopwatch
 from sage.task import Task
 from sage.token_audit import audit
 from sage.tokens import Tokenized, TokenizedPair
 
 GATE_PROMPTS = 500
+WHOLE = "whole"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is done: its seed, the pairs per contrast to test on and to discover with, the prompts to fit on (None: 2,000, or 20 for
-    each value if that is more), the options scored beside the headline.
+    """How a run is done: its seed, the pairs per contrast to test on, to discover with and to decide on, the prompts to fit on (None:
+    2,000, or 20 for each value if that is more), the options scored beside the headline.
 
-    `across_models` fixes k_max at 4, as every comparison of models of different width needs.
+    `across_models` fixes k_max at 4, as every comparison of models of different width needs. Without `groups` only the union of each
+    section is scored, and not its (kind, position) classes as well. `largest_k` ends the curve over budgets there, or at k_max.
+    `controls` are those that are run.
     """
 
     seed: int = 0
     prompts: int = 500
     discover: int = 200
+    tried: int = FIT_PAIRS
     fit: int | None = None
     also: tuple[Options, ...] = ()
     across_models: bool = False
+    groups: bool = True
+    largest_k: int | None = None
+    controls: tuple[str, ...] = CONTROLS
 
 
 class Prepared(NamedTuple):
@@ -96,24 +105,30 @@ def evaluate(
     that its tokenizer cannot run, too few prompts.
     """
     plan = plan or Plan()
-    started, clock, tokens = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), model.counter.tokens
+    started, watch = datetime.now(UTC).isoformat(timespec="seconds"), Stopwatch(lambda: model.counter.tokens)
     suites = [_on_model(suite, model) for suite in suites]
-    task, splits = prepare(model, task, seed=plan.seed, test=plan.prompts, discover=plan.discover, fit=plan.fit)
+    with watch.stage(WHOLE), watch.stage("prompts"):
+        task, splits = prepare(model, task, seed=plan.seed, test=plan.prompts, discover=plan.discover, fit=plan.fit, tried=plan.tried)
     identity = prompts_digest(splits)
     depends = _depends(model, task, identity, plan)
     checkpoints = Checkpoints(folder and folder / ".unfinished", digest(__version__, *depends, plan)[:16])
-    gate = _gate(model, task, splits, depends, cache)
-    discovery = _discovery(model, task, splits, plan, checkpoints, depends, cache, progress) if gate.passed else None
-    scored = list(_score(model, task, splits, discovery, suites, plan, checkpoints, progress)) if discovery else []
+    with watch.stage(WHOLE):
+        with watch.stage("gate"):
+            gate = _gate(model, task, splits, depends, cache)
+        with watch.stage("discovery"):
+            discovery = _discovery(model, task, splits, plan, checkpoints, depends, cache, progress) if gate.passed else None
+        features, scored = _score(model, task, splits, discovery, suites, plan, checkpoints, watch, progress) if discovery else ([], [])
+        infos = [_suite(model, suite, splits, scored) for suite in suites] if discovery else []
     result = Result(
         task=TaskInfo(task.name, task.source, identity),
-        model=ModelInfo(model.name, model.revision, model.backend, model.dtype),
-        run=_run(model, splits, plan, started, time.perf_counter() - clock, model.counter.tokens - tokens),
+        model=ModelInfo(model.name, model.revision, model.backend, model.dtype, model.anatomy.d_model),
+        run=_run(model, splits, plan, started, watch),
         gate=gate,
         sections=_sections(discovery),
-        suites=[_suite(model, suite, splits, scored) for suite in suites] if discovery else [],
+        suites=infos,
         discovery=discovery.rows() if discovery else [],
         rows=[*(row for found in scored for row in found.rows), *_summaries(suites, scored)],
+        features=features,
         notes=_notes(gate, model),
     )
     arrays = {name: array for found in scored for name, array in found.arrays.items()}
@@ -123,10 +138,12 @@ def evaluate(
     return Evaluation(result, arrays)
 
 
-def prepare(model: Model, task: Task, *, seed: int = 0, test: int = 500, discover: int = 200, fit: int | None = None) -> Prepared:
+def prepare(
+    model: Model, task: Task, *, seed: int = 0, test: int = 500, discover: int = 200, fit: int | None = None, tried: int = FIT_PAIRS
+) -> Prepared:
     """Drop what the tokenizer cannot carry and split the rest; BadTask where too little is left."""
     usable = audit(task, model.tokenizer, bos=model.bos).task
-    return Prepared(usable, split(usable, model.tokenize, seed=seed, test=test, discover=discover, fit=fit))
+    return Prepared(usable, split(usable, model.tokenize, seed=seed, test=test, discover=discover, fit=fit, tried=tried))
 
 
 def prompts_digest(splits: Splits) -> str:
@@ -148,35 +165,42 @@ def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate
 
 
 class Shared(NamedTuple):
-    """What all contrasts are scored on, at the nodes of all sections: the split `fit`, and pairs of an irrelevant attribute."""
+    """What does not depend on the contrast, at the nodes of all sections.
+
+    The split `fit`, the features and moments fitted on it, and pairs of it in which only an irrelevant attribute changes.
+    """
 
     fit: Activations
     irrelevant: Runs | None
+    supervised: FeatureDictionary
+    decoder: Decoder
+    moments: Moments
 
 
-def gather_shared(model: Model, splits: Splits, sections: Iterable[Section]) -> Shared:
-    """Read, once for all contrasts, what does not depend on the contrast."""
+def gather_shared(model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, seed: int = 0) -> Shared:
+    """Read and fit, once for all contrasts, what does not depend on the contrast."""
     nodes = sorted({node for section in sections for node in section.nodes})
-    irrelevant = [pair for pairs in splits.fit_null.values() for pair in pairs]
-    return Shared(read(model, nodes, splits.fit), _runs(model, nodes, irrelevant) if irrelevant else None)
+    pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
+    fit = read(model, nodes, splits.fit)
+    supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
+    return Shared(fit, _runs(model, nodes, pairs) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
 
 
 def gather(model: Model, task: Task, splits: Splits, section: Section, *, shared: Shared | None = None, seed: int = 0) -> Evidence:
-    """Read the activations that one contrast is scored on, and fit its supervised features."""
+    """Everything that one contrast is scored on: what is shared, and the activations of its own pairs."""
     contrast, nodes = section.contrast, section.nodes
-    fit, irrelevant = shared or gather_shared(model, splits, [section])
-    fit = fit.on(nodes)
-    supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
+    shared = shared or gather_shared(model, task, splits, [section], seed=seed)
     return Evidence(
         section=section,
         named=task.named(contrast),
-        fit=fit,
+        fit=shared.fit.on(nodes),
         tried=_runs(model, nodes, splits.fit_pairs[contrast]),
-        irrelevant=irrelevant and irrelevant.on(nodes),
+        irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),
         test=_runs(model, nodes, splits.test[contrast]),
-        supervised=supervised,
-        decoder=fit_decoder(supervised, fit, task),
-        moments=moments(fit),
+        supervised=shared.supervised,
+        decoder=shared.decoder,
+        moments=shared.moments,
+        within=task.within,
     )
 
 
@@ -244,26 +268,49 @@ def _score(
     suites: Sequence[Suite],
     plan: Plan,
     checkpoints: Checkpoints,
+    watch: Stopwatch,
     progress: Progress,
-) -> Iterator[Scored]:
-    """Every contrast of every suite; the activations of a contrast are read once, and only if a suite still needs them."""
-    settings = Settings(find_metric(task.metric), largest_k(model.anatomy.d_model, across_models=plan.across_models), seed=plan.seed)
+) -> tuple[list[FeatureInfo], list[Scored]]:
+    """The ground-truth features, and every contrast of every suite; what suites share is read once, and only if one needs it."""
+    width, metric = model.anatomy.d_model, find_metric(task.metric)
+    k_max = largest_k(width, across_models=plan.across_models)
+    settings = Settings(metric, k_max, tuple(k for k in KS if plan.largest_k is None or k <= max(k_max, plan.largest_k)), seed=plan.seed)
     names = {suite.id: f"{suite.id} {_suite_digest(suite)}" for suite in suites}
-    total = len(suites) * len(discovery.sections)
-    done = 0
+    parts = {(contrast, suite.id): checkpoints.load(f"{contrast} {names[suite.id]}") for contrast in discovery.sections for suite in suites}
+    known = checkpoints.load("features")
     shared: Shared | None = None
+    if known is None or None in parts.values():
+        with watch.stage("features"):
+            shared = gather_shared(model, task, splits, discovery.sections.values(), seed=plan.seed)
+    features = _features(shared, discovery) if shared else [FeatureInfo(**one) for one in known.data] if known else []
+    checkpoints.save("features", [asdict(one) for one in features])
+    scored: list[Scored] = []
     for contrast, section in discovery.sections.items():
-        evidence: Evidence | None = None
+        benches: Benches | None = None
         for suite in suites:
-            part = checkpoints.load(f"{contrast} {names[suite.id]}")
+            part = parts[contrast, suite.id]
             if part is None:
-                shared = shared or gather_shared(model, splits, discovery.sections.values())
-                evidence = evidence or gather(model, task, splits, section, shared=shared, seed=plan.seed)
-                part = to_part(score_suite(model, task, evidence, suite, settings=settings, also=plan.also, seed=plan.seed))
+                with watch.stage("scores"):
+                    benches = benches or Benches(model, gather(model, task, splits, section, shared=shared, seed=plan.seed), settings)
+                    part = to_part(score_suite(benches, suite, also=plan.also, groups=plan.groups, among=plan.controls))
                 checkpoints.save(f"{contrast} {names[suite.id]}", *part)
-            done += 1
-            progress(f"{task.name}: score", done, total)
-            yield from_part(part)
+            scored.append(from_part(part))
+            progress(f"{task.name}: score", len(scored), len(parts))
+    return features, scored
+
+
+def _features(shared: Shared, discovery: Discovery) -> list[FeatureInfo]:
+    """What the supervised features of every attribute are at every node of every section."""
+    found: list[FeatureInfo] = []
+    for contrast, section in discovery.sections.items():
+        for node in section.nodes:
+            own, plain = shared.supervised.fits[node], shared.supervised.additive(node)
+            fit = "coupled" if own.additive else "additive"
+            found += [
+                FeatureInfo(contrast, str(node), column.name, len(column.keys), share, shared.supervised.unexplained[node], fit)
+                for column, share in zip(plain.columns, plain.carried, strict=True)
+            ]
+    return found
 
 
 def _summaries(suites: Sequence[Suite], scored: Sequence[Scored]) -> list[Row]:
@@ -314,10 +361,12 @@ def _sae(sae: SAE, stream: Float[Tensor, "prompt position d_model"], prompts: Se
     return SAEInfo(sae.id, sae.architecture.name, str(sae.hook), sae.width, found.l0, found.fvu)
 
 
-def _run(model: Model, splits: Splits, plan: Plan, started: str, seconds: float, tokens: float) -> RunInfo:
+def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatch) -> RunInfo:
     """How it was run; `forwards` is tokens run through the model over the tokens of the test prompts."""
-    test = sum(len(pair.clean.ids) for pairs in splits.test.values() for pair in pairs)
-    return RunInfo(__version__, plan.seed, dict(splits.counts), started, seconds, tokens / max(test, 1), model.batch_size)
+    test = max(1, sum(len(pair.clean.ids) for pairs in splits.test.values() for pair in pairs))
+    stages = [StageInfo(name, lap.seconds, lap.tokens / test) for name, lap in watch.laps.items() if name != WHOLE]
+    whole = watch.laps[WHOLE]
+    return RunInfo(__version__, plan.seed, dict(splits.counts), started, whole.seconds, whole.tokens / test, model.batch_size, stages)
 
 
 def _suite_digest(suite: Suite) -> str:

@@ -121,6 +121,11 @@ class FeatureDictionary:
     kept: Mapping[Node, Tensor] | None = None
     signed: bool = True
 
+    @property
+    def coding(self) -> str:
+        """Its codes are its own."""
+        return self.name
+
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
         """a_hat at every node, [prompt, d]."""
         if self.kept is None:

@@ -93,6 +93,11 @@ class ProjectedSuite:
     kept: Mapping[Node, Tensor] = field(default_factory=dict[Node, Tensor])
     encoded: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, repr=False)
 
+    @property
+    def coding(self) -> str:
+        """The codes are the suite's, whatever its decoder, unless some are left out or an option lets directions into them."""
+        return f"suite {self.suite.id}" if self.options == HEADLINE and not self.kept else f"{self.suite.id} as {self.name}"
+
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
         """y_hat at every node, [prompt, d]: the bias and all latents."""
         found = {node: torch.empty_like(value, dtype=torch.float32) for node, value in given.values.items()}
@@ -147,17 +152,22 @@ class ProjectedSuite:
 
     def l0(self, given: Activations) -> dict[Node, float]:
         """Mean number of latents in use that are not 0, before projection, over the tokens but BOS that a hook's nodes read."""
-        found: dict[Node, float] = {}
+        readers: dict[Node, list[Node]] = {}
         for node in given.nodes:
-            hook = self.anatomy.source(node)
-            codes, token = self._encoded(given, node)
+            readers.setdefault(self.anatomy.source(node), []).append(node)
+        found: dict[Node, float] = {}
+        for hook, nodes in readers.items():
+            codes, token = self._encoded(given, nodes[0])
             counted = token[:, 1:] if given.bos else token
             active = codes.of(counted[counted >= 0]).latent
-            readers = [reader for reader in given.nodes if self.anatomy.source(reader) == hook]
-            if all(reader in self.kept for reader in readers):
-                active = active[torch.stack([self.kept[reader] for reader in readers]).any(0)[active]]
+            if (usable := self._usable(nodes)) is not None:
+                active = active[usable[active]]
             found[hook] = len(active) / max(1, int((counted >= 0).sum()))
         return found
+
+    def _usable(self, nodes: Sequence[Node]) -> Bool[Tensor, "latent"] | None:
+        """The latents that some of the nodes may use; None where one may use all."""
+        return torch.stack([self.kept[node] for node in nodes]).any(0) if all(node in self.kept for node in nodes) else None
 
     def _sae(self, node: Node) -> SAE:
         found = self.suite.at(self.anatomy.source(node))
@@ -171,6 +181,8 @@ class ProjectedSuite:
             sae, *_ = [self._sae(node) for node in nodes]
             encoded = [self._encoded(run, nodes[0]) for run in runs]
             known = torch.cat([codes.latent for codes, _ in encoded]).unique().long()
+            usable = self._usable(nodes) if self.options.scale == "frozen" else None
+            known = known if usable is None else known[usable[known]]
             vectors = self.decoder(sae)[known].float()
             normed = {norm: _normed(norm, vectors) for norm in {self.anatomy.norm_before(node) for node in nodes}}
             projected = {node: _mapped(self.anatomy, node, normed[self.anatomy.norm_before(node)]) for node in nodes}
@@ -179,6 +191,8 @@ class ProjectedSuite:
             for first in range(0, len(runs[0]), step):
                 rows = slice(first, first + step)
                 sources = [_sources(run, nodes, rows, depth, sae, *found) for run, found in zip(runs, encoded, strict=True)]
+                if usable is not None:
+                    sources = [source._replace(entries=source.entries.among(usable)) for source in sources]
                 latents = torch.cat([source.entries.latent for source in sources]).unique()
                 place = torch.searchsorted(known, latents)
                 terms = [self._terms(source, nodes, latents, vectors[place], apart=apart) for source in sources]

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from sage.errors import BadFile
 
@@ -35,17 +35,27 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model; `revision` is the sha256 of its weight files."""
+    """Which model; `revision` is the sha256 of its weight files, `d_model` the width of its residual stream."""
 
     name: str
     revision: str
     backend: str
     dtype: str
+    d_model: int
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What one stage of a run took; `forwards` as in `RunInfo`."""
+
+    stage: str
+    seconds: float
+    forwards: float
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How it was run; `forwards` counts clean-forward-pass equivalents over the test prompts."""
+    """How it was run; `forwards` counts clean-forward-pass equivalents over the test prompts, `stages` where seconds and forwards went."""
 
     sage: str
     seed: int
@@ -54,6 +64,7 @@ class RunInfo:
     seconds: float
     forwards: float
     batch_size: int | None = None
+    stages: list[StageInfo] = field(default_factory=list[StageInfo])
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,23 @@ class Found:
 
 
 @dataclass(frozen=True)
+class FeatureInfo:
+    """What the supervised features of one attribute are at one node of a contrast's section.
+
+    `share` is the part of the node's variance on `fit` that they carry beyond fitted noise, `unexplained` what all features together leave
+    in cross-validation; `fit` says whether attributes are added up at the node or coupled in pairs.
+    """
+
+    contrast: str
+    node: str
+    attribute: str
+    values: int
+    share: float
+    unexplained: float
+    fit: Literal["additive", "coupled"]
+
+
+@dataclass(frozen=True)
 class Row:
     """One number of one dictionary on one section, with its floor and ceiling, its uncertainty and its status.
 
@@ -153,6 +181,7 @@ class Result:
     suites: list[SuiteInfo]
     discovery: list[Found]
     rows: list[Row]
+    features: list[FeatureInfo] = field(default_factory=list[FeatureInfo])
     notes: list[str] = field(default_factory=list[str])
     schema: int = SCHEMA
 

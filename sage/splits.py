@@ -48,19 +48,24 @@ class Splits:
     drops: Mapping[str, int]
 
 
-def split(task: Task, encode: Encode, *, seed: int, test: int = 500, discover: int = 200, fit: int | None = None) -> Splits:
+def split(
+    task: Task, encode: Encode, *, seed: int, test: int = 500, discover: int = 200, fit: int | None = None, tried: int = FIT_PAIRS
+) -> Splits:
     """Splits of a task for the model that `encode` reads for; the same seed gives the same splits.
 
     `discover` and `test` are pairs for each contrast, on the same clean prompts where they have the contrast; `fit` is prompts, by default
-    2,000 or 20 for each value if that is more. A task with few prompts gets what a split of 20/50/30 gives. Raises BadTask where the
-    test split has fewer than 30 prompts, a contrast has no pairs, or a value in another split is unseen in fit.
+    2,000 or 20 for each value if that is more, and `tried` pairs of it, to decide on. A task with few prompts gets what a split of 20/50/30
+    gives. Raises BadTask where the test split has fewer than 30 prompts, a contrast has no pairs, or a value in another split is unseen in
+    fit.
     """
     per_value = FIT_PER_VALUE if fit is None else 1
     largest = max(len(task.values(attribute)) for attribute in task.attributes)
     quotas = {TEST: test, DISCOVER: discover, FIT: max(FIT_PROMPTS, FIT_PER_VALUE * largest) if fit is None else fit}
     ledger = _ledger(task, encode, quotas, per_value, seed)
-    pairs = {place: {name: ledger.pairs(place, name, quota) for name in task.contrast_names} for place, quota in _pair_quotas(quotas)}
-    null = {place: {name: ledger.pairs(place, name, quota) for name in task.null_names} for place, quota in _pair_quotas(quotas)}
+    pairs = {
+        place: {name: ledger.pairs(place, name, quota) for name in task.contrast_names} for place, quota in _pair_quotas(quotas, tried)
+    }
+    null = {place: {name: ledger.pairs(place, name, quota) for name in task.null_names} for place, quota in _pair_quotas(quotas, tried)}
     null = {place: {name: found for name, found in by_name.items() if found} for place, by_name in null.items()}
     fitted = tuple(ledger.read(prompt) for prompt in _enough(ledger.prompts[FIT], quotas[FIT], per_value, task.attributes))
     counts = {place: len({pair.clean.prompt.text for found in pairs[place].values() for pair in found}) for place in (DISCOVER, TEST)}
@@ -124,8 +129,8 @@ def _ledger(task: Task, encode: Encode, quotas: Mapping[str, int], per_value: in
     return ledger
 
 
-def _pair_quotas(quotas: Mapping[str, int]) -> list[tuple[str, int]]:
-    return [(DISCOVER, quotas[DISCOVER]), (FIT, min(FIT_PAIRS, quotas[FIT])), (TEST, quotas[TEST])]
+def _pair_quotas(quotas: Mapping[str, int], tried: int) -> list[tuple[str, int]]:
+    return [(DISCOVER, quotas[DISCOVER]), (FIT, min(tried, quotas[FIT])), (TEST, quotas[TEST])]
 
 
 def _enough(prompts: Sequence[Prompt], quota: int, per_value: int, attributes: Sequence[str]) -> list[Prompt]:

@@ -112,6 +112,10 @@ class Claimed:
     signed: bool = True
     kept: Mapping[Node, Tensor] = field(default_factory=dict)
 
+    @property
+    def coding(self) -> str:
+        return self.name
+
     def codes(self, given: Activations) -> dict[Node, Tensor]:
         numbers = [prompt.ids[0] for prompt in given.prompts]
         return {node: self.by_prompt[node][numbers] * self.kept.get(node, torch.tensor(1.0)) for node in given.nodes}

@@ -160,7 +160,7 @@ def _refused(*arguments: str) -> str:
 def _result():
     return Result(
         task=TaskInfo("toy", "nowhere", "0" * 64),
-        model=ModelInfo("toy", "1" * 64, "by hand", "float32"),
+        model=ModelInfo("toy", "1" * 64, "by hand", "float32", 16),
         run=RunInfo("0.1.0", 0, {"test": 3}, "2026-01-01T00:00:00+00:00", 1.0, 2.0),
         gate=Gate(1.0, 2.0, 3, 0.75, passed=True),
         sections=[],

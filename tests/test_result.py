@@ -31,7 +31,7 @@ from sage.result import (
 
 RESULT = Result(
     task=TaskInfo("ioi", "Wang et al. 2022, “IOI”", "ab12"),
-    model=ModelInfo("tiny", "cd34", "nnsight 0.8", "float32"),
+    model=ModelInfo("tiny", "cd34", "nnsight 0.8", "float32", 64),
     run=RunInfo("0.1.0", 3, {"discover": 200, "fit": 2000, "test": 500}, "2025-01-01T00:00:00+00:00", 12.5, 3.0, None),
     gate=Gate(0.97, 3.25, 500, 0.75, True),
     sections=[SectionInfo("IO", "IO", ["3.1.z@END", "2.mlp_in@S2"], 1.5), SectionInfo("IO/z@END", "IO", ["3.1.z@END"], 1.0)],

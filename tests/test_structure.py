@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms are files and folders directly inside sage/, listed from the ground up. A room imports from its own layer and from lower ones.
 LAYERS = (
     ("errors",),
-    ("nodes", "templates", "prompt", "declaration", "task", "stats", "progress"),
+    ("nodes", "templates", "prompt", "declaration", "task", "stats", "progress", "stopwatch", "threads"),
     ("metric", "tokens", "ledger", "splits", "pairs", "export", "result"),
     ("activations", "catalog", "checkpoints", "circuit", "models", "new_task", "saes", "token_audit"),
     ("discovery", "comparison", "design", "greedy", "features", "projection", "controls"),

@@ -24,6 +24,7 @@ _PLACE = re.compile(
     r"blocks\.\d+\.hook_resid_(?:pre|mid|post)|resid_(?:pre|mid|post)_layer_\d+|\d+\.resid_(?:pre|mid|post)"
     r"|layers?[_.]?\d+|(?<![a-z0-9])h\.\d+|^l\d+(?=r)|average_l0_\d+"
 )
+_ZOO = Path(__file__).parents[1] / "zoo"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,26 @@ class Row(NamedTuple):
 
 
 def list_releases(model: str | None = None) -> list[Row]:
-    """Every published SAE of the residual stream, or those for one model by any of its names; UnknownName where it has none."""
+    """Every SAE of a residual stream that ships or is published, or those for one model by any name; UnknownName where it has none."""
+    embedded = [row for name in embedded_models() if model in (None, name) for row in _embedded_rows(name)]
+    return embedded if embedded and model is not None else [*embedded, *_published_rows(model)]
+
+
+def embedded_models() -> list[str]:
+    """The models whose SAEs ship with sage: their names are releases too."""
+    return sorted(folder.parent.name for folder in _ZOO.glob("*/saes"))
+
+
+def _embedded_rows(model: str) -> list[Row]:
+    return [
+        Row(one.id, candidate.name, model, f"{candidate.hook.layer}.{candidate.hook.kind}", candidate.hook.layer, candidate.width,
+            candidate.l0, None)
+        for one in _embedded(model, "")
+        for candidate in one.candidates
+    ]  # fmt: skip
+
+
+def _published_rows(model: str | None) -> list[Row]:
     return [
         Row(
             found.release,
@@ -132,6 +152,8 @@ def _resolve(spec: str) -> list[Plan]:
     if spec.startswith((".", "~", "/")):
         raise BadFile(f"{spec}: there is no such file or folder. Give an SAE's folder, a folder of such folders, or the name of a release.")
     release, _, rest = spec.partition("/")
+    if release in embedded_models():
+        return _embedded(release, rest)
     known = registry()
     if release in known.others:
         raise Unsupported(f"Release '{release}' has no SAE of the residual stream, and only these can be judged. `sage saes` lists them.")
@@ -139,6 +161,16 @@ def _resolve(spec: str) -> list[Plan]:
         possible = known.releases if not rest else [entry.id for entry in published()]
         raise unknown("SAE, release or local file", spec, possible, remedy="`sage saes` lists them all.")
     return _of_release(release, rest, known.releases[release])
+
+
+def _embedded(model: str, rest: str) -> list[Plan]:
+    """The SAEs that ship with an embedded model, or those whose place below it is `rest`."""
+    folder = _ZOO / model / "saes"
+    if not rest:
+        return _local(model, folder)
+    if not (folder / rest).is_dir():
+        raise unknown("SAE", f"{model}/{rest}", [one.id for one in _local(model, folder)])
+    return _local(f"{model}/{rest}", folder / rest)
 
 
 def _of_release(release: str, rest: str, entries: Iterable[Released]) -> list[Plan]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.saes.sae import SAE
@@ -23,6 +23,11 @@ class Entries(NamedTuple):
     token: Int[Tensor, "entry"]
     latent: Int[Tensor, "entry"]
     code: Float[Tensor, "entry"]
+
+    def among(self, chosen: Bool[Tensor, "every_latent"]) -> Entries:
+        """The entries of the latents that are chosen."""
+        kept = chosen[self.latent]
+        return Entries(self.token[kept], self.latent[kept], self.code[kept])
 
     def dense(self, tokens: int, latents: Int[Tensor, "column"]) -> Float[Tensor, "token column"]:
         """The codes of that many tokens as a matrix, a column for each of these latents: sorted, all active ones among them."""

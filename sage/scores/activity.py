@@ -6,6 +6,7 @@ on `fit`. F1 is corrected for chance: always-on has F1_on = 2p/(1+p) at prevalen
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 # Latents are sorted by how many prompts they are active on into this many classes and one more, each half as active as the one before.
 _HALVINGS = 6
+_NUMBERS_AT_ONCE = 2**22
 
 
 class Detectors(NamedTuple):
@@ -44,11 +46,11 @@ def detectors(codes: Float[Tensor, "prompt latent"], truth: Bool[Tensor, "prompt
         hits = active.T @ target
         return Detectors(hits.new_zeros(()).expand_as(hits), hits, active.sum(0)[:, None].expand_as(hits), positives)
     ordered = codes.T.sort(-1).values.contiguous()
-    parts = [_best_threshold(ordered, codes[truth[:, column]].T) for column in range(truth.shape[1])]
-    if not parts:
-        nothing = codes.new_zeros(codes.shape[1], 0)
-        return Detectors(nothing, nothing, nothing, positives)
-    threshold, hits, active = (torch.stack(group, -1) for group in zip(*parts, strict=True))
+    at_least = len(codes) - torch.searchsorted(ordered, codes.T.contiguous())
+    threshold, hits, active = (codes.new_zeros(codes.shape[1], truth.shape[1]) for _ in range(3))
+    for columns in _alike(truth.sum(0), numbers=codes.shape[1]):
+        found = _best_thresholds(ordered, codes.T, at_least, truth[:, columns])
+        threshold[:, columns], hits[:, columns], active[:, columns] = found
     return Detectors(threshold, hits, active, positives)
 
 
@@ -96,32 +98,54 @@ def corrected(f1: Tensor, prevalence: Tensor) -> Tensor:
     return ((f1 - chance) / (1 - chance).clamp(min=1e-12)).clamp(min=0) * (prevalence < 1)
 
 
-class _Threshold(NamedTuple):
+class _Thresholds(NamedTuple):
     """The best cut through each latent's codes, infinite where no code above 0 hits; its true positives and the prompts above it."""
 
-    threshold: Float[Tensor, "latent"]
-    hits: Float[Tensor, "latent"]
-    active: Float[Tensor, "latent"]
+    threshold: Float[Tensor, "latent predicate"]
+    hits: Float[Tensor, "latent predicate"]
+    active: Float[Tensor, "latent predicate"]
 
 
-def _best_threshold(ordered: Float[Tensor, "latent prompt"], positive: Float[Tensor, "latent positive"]) -> _Threshold:
+def _alike(positives: Int[Tensor, "predicate"], *, numbers: int) -> Iterator[Int[Tensor, "some"]]:
+    """The predicates in groups that hold on about as many prompts, at most twice as many, few enough to be handled together."""
+    order = positives.argsort(stable=True)
+    first = 0
+    while first < len(order):
+        least = int(positives[order[first]])
+        last = int(torch.searchsorted(positives[order], 2 * max(least, 1), right=True))
+        step = max(1, _NUMBERS_AT_ONCE // max(1, numbers * 2 * least))
+        yield order[first : min(last, first + step)]
+        first = min(last, first + step)
+
+
+def _best_thresholds(
+    ordered: Float[Tensor, "latent prompt"],
+    codes: Float[Tensor, "latent prompt"],
+    at_least: Int[Tensor, "latent prompt"],
+    truth: Bool[Tensor, "prompt predicate"],
+) -> _Thresholds:
     """The cut, at a code above 0 of a prompt where the predicate holds, that is best for F1: halfway to the next lower code.
 
-    Cuts elsewhere only add prompts where it does not hold. Of equal cuts the highest is taken. `ordered` are all codes, ascending.
+    Cuts elsewhere only add prompts where it does not hold. Of equal cuts the highest is taken. `ordered` are all codes, ascending;
+    `at_least` counts the prompts whose code is as high as a prompt's or higher.
     """
-    count, n = positive.shape[1], ordered.shape[1]
-    tried = positive.sort(-1).values.contiguous()
-    active = n - torch.searchsorted(ordered, tried)
-    hits = count - torch.searchsorted(tried, tried)
-    f1 = torch.where(tried > 0, 2 * hits / (active + count), -1.0)
-    best = (count - 1) - f1.flip(-1).argmax(-1, keepdim=True)
-    found = f1.gather(-1, best) > 0
-    at, above = tried.gather(-1, best), active.gather(-1, best)
+    n = ordered.shape[1]
+    count = truth.sum(0)
+    most = max(1, int(count.max()))
+    rows = truth.T.byte().argsort(dim=-1, descending=True, stable=True)[:, :most]
+    real = torch.arange(most, device=rows.device) < count[:, None]
+    tried, order = codes[:, rows].masked_fill(~real, -1.0).sort(-1)
+    active = at_least[:, rows].gather(-1, order)
+    hits = most - torch.searchsorted(tried, tried)
+    f1 = torch.where(tried > 0, 2 * hits / (active + count[:, None]), -1.0)
+    best = (most - 1) - f1.flip(-1).argmax(-1, keepdim=True)
+    found = (f1.gather(-1, best) > 0)[..., 0]
+    at, above = tried.gather(-1, best)[..., 0], active.gather(-1, best)[..., 0]
     below = ordered.gather(-1, (n - above - 1).clamp(min=0)).clamp(min=0) * (above < n)
     halfway = (at + below) / 2
     cut = torch.where(halfway < at, halfway, below)
-    return _Threshold(
-        torch.where(found, cut, torch.inf)[:, 0],
-        torch.where(found, hits.gather(-1, best), 0)[:, 0].to(ordered),
-        torch.where(found, above, 0)[:, 0].to(ordered),
+    return _Thresholds(
+        torch.where(found, cut, torch.inf),
+        torch.where(found, hits.gather(-1, best)[..., 0], 0).to(ordered),
+        torch.where(found, above, 0).to(ordered),
     )

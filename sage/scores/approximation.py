@@ -5,6 +5,7 @@ All nodes of the set are written at once, from clean runs (method, section 5, T1
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 from sage.activations import Activations, Dictionary, Moments
 from sage.metric import Metric
 from sage.models.base import Model
+from sage.nodes import Node
 from sage.stats import Sampled, average, bootstrap, combine
 
 MIN_SHARE = 0.1
 MIN_ERRORS = 3
+# Written at once, over dictionaries, nodes and prompts.
+NUMBERS_AT_ONCE = 2**26
 
 
 class Baseline(NamedTuple):
@@ -54,19 +58,40 @@ def baseline(model: Model, given: Activations, *, moments: Moments, metric: Metr
     return Baseline(_numbers(clean), _numbers(ablated))
 
 
-def score_approximation(
-    model: Model, dictionary: Dictionary, given: Activations, *, baseline: Baseline, moments: Moments, metric: Metric, seed: int = 0
-) -> Approximation:
-    """Sufficiency with a <- a_hat, necessity with a <- a_bar + (a - a_hat), and the mean of clip(1 - |1 - x|, 0, 1) of the two."""
-    reconstructed = dictionary.reconstruct(given)
-    rest = {node: moments.mean[node] + (given.values[node] - value) for node, value in reconstructed.items()}
-    sufficient, necessary = map(_numbers, model.measure([reconstructed, rest], given.prompts, metric))
+def score_approximations(
+    model: Model,
+    dictionaries: Mapping[str, Dictionary],
+    given: Activations,
+    *,
+    baseline: Baseline,
+    moments: Moments,
+    metric: Metric,
+    seed: int = 0,
+) -> dict[str, Approximation]:
+    """Sufficiency with a <- a_hat, necessity with a <- a_bar + (a - a_hat), and the mean of clip(1 - |1 - x|, 0, 1) of the two.
+
+    Dictionaries run together, as many as keep what is written small.
+    """
     clusters = [prompt.prompt.text for prompt in given.prompts]
-    columns = np.stack([baseline.clean, baseline.ablated, sufficient, necessary], -1)
-    sufficiency = bootstrap(columns, lambda means: _share(means[:, 2] - means[:, 1], means), seed=seed, clusters=clusters)
-    necessity = bootstrap(columns, lambda means: _share(means[:, 0] - means[:, 3], means), seed=seed, clusters=clusters)
-    score = average([combine(closeness, sufficiency), combine(closeness, necessity)])
-    return Approximation(sufficiency, necessity, score, sufficient, necessary)
+    found: dict[str, Approximation] = {}
+    for names in in_parts(list(dictionaries), given, copies=2):
+        edits: list[dict[Node, Tensor]] = []
+        for name in names:
+            reconstructed = dictionaries[name].reconstruct(given)
+            rest = {node: moments.mean[node] + (given.values[node] - value) for node, value in reconstructed.items()}
+            edits += [reconstructed, rest]
+        metrics = _numbers(model.measure(edits, given.prompts, metric))
+        for name, sufficient, necessary in zip(names, metrics[::2], metrics[1::2], strict=True):
+            found[name] = _approximation(baseline, sufficient, necessary, clusters=clusters, seed=seed)
+    return found
+
+
+def in_parts(names: Sequence[str], given: Activations, *, copies: int) -> Iterator[list[str]]:
+    """The dictionaries in parts whose writes, so many copies of the given values for each, are held in memory at once."""
+    size = copies * sum(value.numel() for value in given.values.values())
+    step = max(1, NUMBERS_AT_ONCE // max(size, 1))
+    for first in range(0, len(names), step):
+        yield list(names[first : first + step])
 
 
 def closeness(share: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:
@@ -74,9 +99,25 @@ def closeness(share: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:
     return np.clip(1 - np.abs(1 - share), 0, 1)
 
 
+def _approximation(
+    baseline: Baseline,
+    sufficient: Float[np.ndarray, "prompt"],
+    necessary: Float[np.ndarray, "prompt"],
+    *,
+    clusters: Sequence[str],
+    seed: int,
+) -> Approximation:
+    """T1 from the metric per prompt under each edit."""
+    columns = np.stack([baseline.clean, baseline.ablated, sufficient, necessary], -1)
+    sufficiency = bootstrap(columns, lambda means: _share(means[:, 2] - means[:, 1], means), seed=seed, clusters=clusters)
+    necessity = bootstrap(columns, lambda means: _share(means[:, 0] - means[:, 3], means), seed=seed, clusters=clusters)
+    score = average([combine(closeness, sufficiency), combine(closeness, necessity)])
+    return Approximation(sufficiency, necessity, score, sufficient, necessary)
+
+
 def _share(part: Float[np.ndarray, "draw"], means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw"]:
     return part / (means[:, 0] - means[:, 1])
 
 
-def _numbers(metric: Tensor) -> Float[np.ndarray, "prompt"]:
+def _numbers(metric: Float[Tensor, "*many prompt"]) -> Float[np.ndarray, "*many prompt"]:
     return metric.double().cpu().numpy()

@@ -6,78 +6,26 @@ is reported is measured on test (method, sections 1, 5 and 6).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from sage.activations import Activations, Dictionary, Moments
-from sage.features import FeatureDictionary
-from sage.metric import Metric
-from sage.models.base import Model
-from sage.nodes import Node, Section
+from sage.activations import Dictionary
+from sage.nodes import Node
 from sage.scores import geometry, interpretability
-from sage.scores.approximation import Approximation, Baseline, baseline, score_approximation
-from sage.scores.control import KS, Control, Form, Truth, decide_form, ground_truth, normalised, score_control
-from sage.scores.geometry import Geometry, Targets, targets
+from sage.scores.approximation import Baseline
+from sage.scores.bench import IDENTITY, SHARED, SUPERVISED, Bench, Causal, Measured, OnFit
+from sage.scores.control import Control, Form, decide_form, normalised
+from sage.scores.evidence import Settings
+from sage.scores.geometry import Geometry, Targets
 from sage.scores.interpretability import Interpretability
-from sage.scores.isolation import Bystanders, Decoder, bystanders
 from sage.scores.summary import FLOORS, Component, best_floor, between
 from sage.stats import Sampled, constant
-
-SUPERVISED, IDENTITY = "supervised", "identity"
-
-
-class Runs(NamedTuple):
-    """Clean activations of prompts p and of their counterfactuals p', row by row."""
-
-    base: Activations
-    target: Activations
-
-    def on(self, nodes: Collection[Node]) -> Runs:
-        """The same prompts on some of the nodes."""
-        return Runs(self.base.on(nodes), self.target.on(nodes))
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one contrast is scored on, at all nodes of its section.
-
-    `named` are the attributes the contrast names. `fit` is the split of that name, `tried` pairs of it and `irrelevant` pairs of it in
-    which only an irrelevant attribute changes; `test` is what is reported.
-    """
-
-    section: Section
-    named: tuple[str, ...]
-    fit: Activations
-    tried: Runs
-    irrelevant: Runs | None
-    test: Runs
-    supervised: FeatureDictionary
-    decoder: Decoder
-    moments: Moments
-
-    def on(self, nodes: Collection[Node]) -> Evidence:
-        """The same on some of the nodes."""
-        return replace(
-            self,
-            section=self.section.restrict(nodes),
-            fit=self.fit.on(nodes),
-            tried=self.tried.on(nodes),
-            irrelevant=None if self.irrelevant is None else self.irrelevant.on(nodes),
-            test=self.test.on(nodes),
-        )
-
-
-class Settings(NamedTuple):
-    """How to score: the task's metric, the largest budget of T2's area, the budgets measured, and the seed of the bootstrap."""
-
-    metric: Metric
-    k_max: int
-    ks: tuple[int, ...] = KS
-    seed: int = 0
 
 
 class Decisions(NamedTuple):
@@ -88,24 +36,6 @@ class Decisions(NamedTuple):
     t2: str
     features: Mapping[Node, Targets]
     floors: Mapping[str, str]
-
-
-class Measured(NamedTuple):
-    """The four tests of one dictionary; None where it has no such test: identity only reconstructs, and T4 may have no features."""
-
-    approximation: Approximation
-    control: Control | None
-    interpretability: Interpretability | None
-    geometry: Geometry | None
-
-
-class Causal(NamedTuple):
-    """T1 and T2 with only the latents whose corrected F1 on `fit` is at least `level`; `latents` is how many there are, over all nodes."""
-
-    level: float
-    latents: int
-    approximation: Approximation
-    control: Control
 
 
 @dataclass(frozen=True)
@@ -130,77 +60,40 @@ class NodeSetScores:
         return len(self.clusters)
 
 
-class _Bench(NamedTuple):
-    """What every dictionary on one node set is measured against, on one set of runs."""
-
-    model: Model
-    evidence: Evidence
-    runs: Runs
-    clean: Baseline
-    truth: Truth
-    settings: Settings
-
-    def approximate(self, dictionary: Dictionary) -> Approximation:
-        """T1."""
-        return score_approximation(
-            self.model, dictionary, self.runs.base,
-            baseline=self.clean, moments=self.evidence.moments, metric=self.settings.metric, seed=self.settings.seed,
-        )  # fmt: skip
-
-    def control(self, dictionary: Dictionary, *, ks: Sequence[int], watched: Bystanders | None = None) -> Control:
-        """T2."""
-        return score_control(
-            self.model, dictionary, *self.runs, truth=self.truth, metric=self.settings.metric, watched=watched, ks=ks
-        )  # fmt: skip
-
-
 def score_nodes(
-    model: Model,
-    evidence: Evidence,
-    dictionaries: Mapping[str, Dictionary],
-    *,
-    id: str,
-    settings: Settings,
-    causal: Collection[str] = (),
-    union: NodeSetScores | None = None,
+    bench: Bench, dictionaries: Mapping[str, Dictionary], *, id: str, causal: Collection[str] = (), union: NodeSetScores | None = None
 ) -> NodeSetScores:
-    """Measure every dictionary on the evidence's nodes; `supervised` is among them, `causal` names those also scored by level of F1.
+    """Measure every dictionary on the bench's nodes; `supervised` is among them, `causal` names those also scored by level of F1.
 
     T3 and T4 are measured node by node: where `union` has scored the same dictionaries on these nodes and more, they are taken from there.
     """
-    decisions = decide(model, evidence, dictionaries, settings=settings)
-    bench = _bench(model, evidence, evidence.test, settings)
-    watched = bystanders(evidence.decoder, *evidence.test, named=evidence.named)
-    measured = {
-        name: _measure(bench, dictionary, decisions, watched, union.measured[name] if union else None)
-        for name, dictionary in dictionaries.items()
-    }
-    components = {name: _components(name, measured, decisions, settings) for name in dictionaries}
-    by_level = {name: tuple(_causal(bench, dictionaries[name], measured[name])) for name in causal if name in dictionaries}
-    texts = tuple(prompt.prompt.text for prompt in evidence.test.base.prompts)
+    decisions = decide(bench, dictionaries)
+    measured = _measure(bench, dictionaries, union)
+    components = {name: _components(name, measured, decisions, bench.settings) for name in dictionaries}
+    by_level = {name: _causal(bench, dictionaries[name], measured[name]) for name in causal if name in dictionaries}
+    section, side = bench.evidence.section, bench.test
+    texts = tuple(prompt.prompt.text for prompt in side.runs.base.prompts)
     return NodeSetScores(
-        id, evidence.section.contrast, evidence.section.nodes, bench.clean, bench.truth.patched.metric.double().numpy(), decisions,
-        measured, components, by_level, texts, settings.seed,
+        id, section.contrast, section.nodes, side.clean, side.truth.patched.metric.double().numpy(), decisions,
+        measured, components, by_level, texts, bench.settings.seed,
     )  # fmt: skip
 
 
-def decide(model: Model, evidence: Evidence, dictionaries: Mapping[str, Dictionary], *, settings: Settings) -> Decisions:
+def decide(bench: Bench, dictionaries: Mapping[str, Dictionary]) -> Decisions:
     """Everything that is decided on pairs of `fit`."""
-    bench = _bench(model, evidence, evidence.tried, settings)
-    ks = (0, *(k for k in settings.ks if 1 <= k <= settings.k_max))
-    floors = {name: dictionaries[name] for name in FLOORS["T2"] if name in dictionaries}
-    control = {name: bench.control(dictionary, ks=ks) for name, dictionary in ({SUPERVISED: dictionaries[SUPERVISED]} | floors).items()}
+    settings = bench.settings
+    on_fit = _on_fit(bench, {name: dictionaries[name] for name in (SUPERVISED, *FLOORS["T1"]) if name in dictionaries})
+    floors = {name: own for name, own in on_fit.items() if name != SUPERVISED}
     form, reason = decide_form(
-        control[SUPERVISED],
+        on_fit[SUPERVISED].control,
         k_max=settings.k_max,
-        effect_of_irrelevant=_irrelevant_effect(model, evidence, settings),
-        metric_size=float(np.abs(bench.clean.clean).mean()),
+        effect_of_irrelevant=bench.irrelevant_effect,
+        metric_size=float(np.abs(bench.fit.clean.clean).mean()),
     )
-    t1 = {name: bench.approximate(dictionaries[name]).score.value for name in FLOORS["T1"] if name in dictionaries}
-    t2 = {name: control[name].area(form or "graded", k_max=settings.k_max).value for name in floors}
+    t1 = {name: own.t1 for name, own in floors.items()}
+    t2 = {name: own.control.area(form or "graded", k_max=settings.k_max).value for name, own in floors.items()}
     best = {"T1": best_floor("T1", t1), "T2": best_floor("T2", t2), "T3": "untrained", "T4": "untrained"}
-    features = targets(evidence.supervised, evidence.fit, attributes=evidence.named)
-    return Decisions(bench.clean.undefined, form, reason, features, best)
+    return Decisions(bench.fit.clean.undefined, form, reason, bench.features, best)
 
 
 def t2(control: Control, supervised: Control, *, form: Form, settings: Settings) -> Sampled:
@@ -213,45 +106,45 @@ def t2(control: Control, supervised: Control, *, form: Form, settings: Settings)
     )
 
 
-def _bench(model: Model, evidence: Evidence, runs: Runs, settings: Settings) -> _Bench:
-    clean = baseline(model, runs.base, moments=evidence.moments, metric=settings.metric)
-    return _Bench(model, evidence, runs, clean, ground_truth(model, *runs, metric=settings.metric), settings)
+def _on_fit(bench: Bench, dictionaries: Mapping[str, Dictionary]) -> dict[str, OnFit]:
+    """T1 and T2 on pairs of `fit`; of dictionaries that no suite changes, once."""
+    new = {name: own for name, own in dictionaries.items() if name not in bench.known_on_fit}
+    first, second = bench.approximate(new, side=bench.fit), bench.control(new, side=bench.fit, ks=bench.small_ks)
+    found = {name: OnFit(first[name].score.value, second[name]) for name in new}
+    bench.known_on_fit.update({name: own for name, own in found.items() if name in SHARED})
+    return {name: found.get(name) or bench.known_on_fit[name] for name in dictionaries}
 
 
-def _measure(bench: _Bench, dictionary: Dictionary, decisions: Decisions, watched: Bystanders, union: Measured | None) -> Measured:
-    """The four tests of one dictionary, on test."""
-    first = bench.approximate(dictionary)
-    if dictionary.name == IDENTITY:
-        return Measured(first, None, None, None)
-    control = bench.control(dictionary, ks=bench.settings.ks, watched=watched)
-    third = _interpretability(bench, dictionary, union)
-    return Measured(first, control, third, _geometry(bench, dictionary, decisions, third, union))
+def _measure(bench: Bench, dictionaries: Mapping[str, Dictionary], union: NodeSetScores | None) -> dict[str, Measured]:
+    """The four tests of every dictionary, on test: once for those that no suite changes, and T3 once for those with the same codes."""
+    new = {name: own for name, own in dictionaries.items() if name not in bench.known}
+    first = bench.approximate(new, side=bench.test)
+    edited = {name: own for name, own in new.items() if name != IDENTITY}
+    second = bench.control(edited, side=bench.test, ks=bench.settings.ks, watched=bench.watched)
+    found = {name: Measured(first[name], None, None, None) for name in new}
+    by_coding: dict[str, Interpretability] = {}
+    for name, dictionary in edited.items():
+        known = union.measured[name] if union else None
+        if dictionary.coding not in by_coding:
+            by_coding[dictionary.coding] = _interpretability(bench, dictionary, known)
+        third = by_coding[dictionary.coding]
+        found[name] = Measured(first[name], second[name], third, _geometry(bench, dictionary, third, known))
+    bench.known.update({name: own for name, own in found.items() if name in SHARED})
+    return {name: found.get(name) or bench.known[name] for name in dictionaries}
 
 
-def _interpretability(bench: _Bench, dictionary: Dictionary, union: Measured | None) -> Interpretability:
-    evidence = bench.evidence
+def _interpretability(bench: Bench, dictionary: Dictionary, union: Measured | None) -> Interpretability:
+    section = bench.evidence.section
     if union and union.interpretability:
-        found = {node: union.interpretability.nodes[node] for node in evidence.section.nodes}
-        return interpretability.together(found, section=evidence.section)
-    return interpretability.score_interpretability(
-        dictionary, evidence.fit, bench.runs.base, attributes=evidence.named, section=evidence.section, seed=bench.settings.seed
-    )
+        return interpretability.together({node: union.interpretability.nodes[node] for node in section.nodes}, section=section)
+    return bench.interpret(dictionary)
 
 
-def _geometry(
-    bench: _Bench, dictionary: Dictionary, decisions: Decisions, third: Interpretability, union: Measured | None
-) -> Geometry | None:
-    """T4; of the supervised features every one takes part, however rare."""
-    evidence, seed = bench.evidence, bench.settings.seed
-    if not decisions.features:
-        return None
-    if union and union.geometry:
-        found = {node: union.geometry.nodes[node] for node in decisions.features}
-        return geometry.together(found, section=evidence.section, n=len(evidence.fit), seed=seed)
-    return geometry.score_geometry(
-        dictionary, decisions.features, {node: own.active for node, own in third.nodes.items()},
-        fit=evidence.fit, section=evidence.section, min_active=0.0 if dictionary.name == SUPERVISED else geometry.MIN_ACTIVE, seed=seed,
-    )  # fmt: skip
+def _geometry(bench: Bench, dictionary: Dictionary, third: Interpretability, union: Measured | None) -> Geometry | None:
+    if union and union.geometry and bench.features:
+        found = {node: union.geometry.nodes[node] for node in bench.features}
+        return geometry.together(found, section=bench.evidence.section, n=len(bench.evidence.fit), seed=bench.settings.seed)
+    return bench.compare(dictionary, third)
 
 
 def _components(name: str, measured: Mapping[str, Measured], decisions: Decisions, settings: Settings) -> dict[str, Component]:
@@ -297,20 +190,24 @@ def _floor(component: str, measured: Mapping[str, Measured], decisions: Decision
     return found
 
 
-def _causal(bench: _Bench, dictionary: Dictionary, measured: Measured) -> Iterator[Causal]:
-    ks = (0, *(k for k in bench.settings.ks if 1 <= k <= bench.settings.k_max))
-    if measured.interpretability is None:
-        return
-    for level in interpretability.LEVELS:
-        kept = interpretability.interpretable(measured.interpretability, level=level)
-        only = dictionary.only({node: mask.to(bench.evidence.fit.values[node].device) for node, mask in kept.items()})
-        latents = sum(int(mask.sum()) for mask in kept.values())
-        yield Causal(level, latents, bench.approximate(only), bench.control(only, ks=ks))
+def _causal(bench: Bench, dictionary: Dictionary, measured: Measured) -> tuple[Causal, ...]:
+    """T1 and T2 with the interpretable latents only, by level of F1; of the supervised dictionary, once."""
+    if dictionary.name in bench.known_causal or measured.interpretability is None:
+        return bench.known_causal.get(dictionary.name, ())
+    kept = {level: interpretability.interpretable(measured.interpretability, level=level) for level in interpretability.LEVELS}
+    values = bench.evidence.fit.values
+    first_with = {level: next(other for other, masks in kept.items() if _equal(masks, kept[level])) for level in kept}
+    only = {
+        str(level): dictionary.only({node: mask.to(values[node].device) for node, mask in kept[level].items()})
+        for level in dict.fromkeys(first_with.values())
+    }
+    first, second = bench.approximate(only, side=bench.test), bench.control(only, side=bench.test, ks=bench.small_ks)
+    latents = {level: sum(int(mask.sum()) for mask in masks.values()) for level, masks in kept.items()}
+    found = tuple(Causal(level, latents[level], first[str(same)], second[str(same)]) for level, same in first_with.items())
+    if dictionary.name in SHARED:
+        bench.known_causal[dictionary.name] = found
+    return found
 
 
-def _irrelevant_effect(model: Model, evidence: Evidence, settings: Settings) -> float:
-    """E|m_clean - m_patched| where only an irrelevant attribute changes; 0 where the task has no such pairs."""
-    if evidence.irrelevant is None:
-        return 0.0
-    clean, patched = ground_truth(model, *evidence.irrelevant, metric=settings.metric)
-    return float((clean.metric - patched.metric).abs().mean())
+def _equal(one: Mapping[Node, Tensor], other: Mapping[Node, Tensor]) -> bool:
+    return all(torch.equal(mask, other[node]) for node, mask in one.items())

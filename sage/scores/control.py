@@ -18,6 +18,7 @@ from torch import Tensor
 from sage.activations import Activations, Dictionary, Edited
 from sage.metric import Metric
 from sage.models.base import Model, Outcome
+from sage.scores.approximation import in_parts
 from sage.scores.isolation import Bystanders, spoiled
 from sage.stats import Sampled, bootstrap, combine
 
@@ -82,9 +83,9 @@ def ground_truth(model: Model, base: Activations, target: Activations, *, metric
     return Truth(*model.write_many([{}, target.values], base.prompts, metric))
 
 
-def score_control(
+def score_controls(
     model: Model,
-    dictionary: Dictionary,
+    dictionaries: Mapping[str, Dictionary],
     base: Activations,
     target: Activations,
     *,
@@ -92,31 +93,22 @@ def score_control(
     metric: Metric,
     watched: Bystanders | None = None,
     ks: Sequence[int] = KS,
-) -> Control:
+) -> dict[str, Control]:
     """Edit every prompt's nodes towards its counterfactual with at most k latents per site, for every k, and run the model.
 
-    A budget that gives no prompt a pick more than a smaller one gives the same edit, and is not run again; without any picks that is the
-    clean run. Isolation is measured on the bystanders that are `watched`.
+    Dictionaries and budgets run together. A budget that gives no prompt a pick more than a smaller one gives the same edit, and is not run
+    again; without any picks that is the clean run. Isolation is measured on the bystanders that are `watched`.
     """
-    edits = dictionary.edit(base, target, ks=ks)
-    same = _same_edit(edits)
-    different = [k for k in same if same[k] == k]
-    outcomes: dict[int | None, Outcome] = {None: truth.clean}
-    if different:
-        outcomes |= zip(different, model.write_many([edits[k].values for k in different], base.prompts, metric), strict=True)
-    broken: dict[int | None, np.ndarray] = {None: np.zeros(len(base))}
-    broken |= {k: spoiled(watched, edits[k].values) if watched else broken[None] for k in different}
-    aim = _numbers(truth.patched.metric)
-    return Control(
-        success={k: _numbers(outcomes[same[k]].choice == truth.patched.choice) for k in ks},
-        left={k: np.abs(_numbers(outcomes[same[k]].metric) - aim) for k in ks},
-        effect=np.abs(_numbers(truth.clean.metric) - aim),
-        picks={k: _numbers(edits[k].picks) for k in ks},
-        magnitude={k: _numbers(edits[k].magnitude) for k in ks},
-        spoiled={k: broken[same[k]] for k in ks},
-        bystanders=dict.fromkeys(ks, watched.total if watched else broken[None]),
-        clusters=[prompt.prompt.text for prompt in base.prompts],
-    )
+    found: dict[str, Control] = {}
+    for names in in_parts(list(dictionaries), base, copies=len(ks)):
+        edits = {name: dictionaries[name].edit(base, target, ks=ks) for name in names}
+        different = {name: [k for k, first in _same_edit(own).items() if first == k] for name, own in edits.items()}
+        written = [edits[name][k].values for name in names for k in different[name]]
+        outcomes = iter(model.write_many(written, base.prompts, metric))
+        for name in names:
+            own = {k: next(outcomes) for k in different[name]}
+            found[name] = _control(edits[name], own, truth=truth, watched=watched, base=base)
+    return found
 
 
 def largest_k(width: int, *, across_models: bool = False) -> int:
@@ -156,6 +148,28 @@ def trapezoid(places: Float[np.ndarray, "point"], values: Sequence[Float[np.ndar
     if len(places) == 1:
         return values[0]
     return np.trapezoid(np.stack(values), places, axis=0) / (places[-1] - places[0])
+
+
+def _control(
+    edits: Mapping[int, Edited], outcomes: Mapping[int, Outcome], *, truth: Truth, watched: Bystanders | None, base: Activations
+) -> Control:
+    """T2 of one dictionary from its edits and the outcomes of those that differ."""
+    same = _same_edit(edits)
+    nothing = np.zeros(len(base))
+    every: dict[int | None, Outcome] = {None: truth.clean, **outcomes}
+    broken: dict[int | None, np.ndarray] = {None: nothing}
+    broken |= {k: spoiled(watched, edits[k].values) if watched else nothing for k in outcomes}
+    aim = _numbers(truth.patched.metric)
+    return Control(
+        success={k: _numbers(every[same[k]].choice == truth.patched.choice) for k in edits},
+        left={k: np.abs(_numbers(every[same[k]].metric) - aim) for k in edits},
+        effect=np.abs(_numbers(truth.clean.metric) - aim),
+        picks={k: _numbers(own.picks) for k, own in edits.items()},
+        magnitude={k: _numbers(own.magnitude) for k, own in edits.items()},
+        spoiled={k: broken[same[k]] for k in edits},
+        bystanders=dict.fromkeys(edits, watched.total if watched else nothing),
+        clusters=[prompt.prompt.text for prompt in base.prompts],
+    )
 
 
 def _same_edit(edits: Mapping[int, Edited]) -> dict[int, int | None]:

@@ -7,7 +7,8 @@ Latents and thresholds are chosen on `fit`, everything is measured on test, per 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -16,11 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.activations import Activations, Dictionary
+from sage.activations import Activations, Dictionary, sites
 from sage.design import label_order
 from sage.nodes import Node, Section
 from sage.scores.activity import Detectors, corrected, cuts_through, detectors
-from sage.stats import Sampled, average, bootstrap
+from sage.stats import DRAWS, Sampled, average, bootstrap
 from sage.task import Label
 
 MIN_TEST_POSITIVES = 5
@@ -29,6 +30,8 @@ MIN_FIT_ACTIVE = 10
 PRECISE = 0.95
 LARGEST_UNION = 10
 LEVELS = (0.2, 0.4, 0.6, 0.8)
+
+_NUMBERS_AT_ONCE = 2**26
 
 
 class Predicate(NamedTuple):
@@ -68,16 +71,57 @@ class Interpretability(NamedTuple):
     nodes: Mapping[Node, NodeInterpretability]
 
 
+class Table(NamedTuple):
+    """The predicates, and where they hold: single values on `fit` and on test, pairs of values on `fit`."""
+
+    predicates: tuple[Predicate, ...]
+    fit: Bool[Tensor, "fit predicate"]
+    test: Bool[Tensor, "test predicate"]
+    pairs: Bool[Tensor, "fit pair"]
+
+    @property
+    def counted(self) -> Bool[np.ndarray, "predicate"]:
+        """The values with enough positives on test."""
+        return (self.test.sum(0) >= MIN_TEST_POSITIVES).numpy()
+
+
+def tabulate(fit: Activations, test: Activations, attributes: Sequence[str]) -> Table:
+    """Where every value of the attributes, and every pair of values of two of them, holds."""
+    values = {attribute: sorted(set(fit.labels(attribute)), key=label_order) for attribute in attributes}
+    single = tuple(Predicate((attribute,), (value,)) for attribute, own in values.items() for value in own)
+    on_fit, on_test = (torch.cat([_holds(given, name, own) for name, own in values.items()], -1) for given in (fit, test))
+    blocks = on_fit.split([len(own) for own in values.values()], dim=-1)
+    pairs = [(one[:, :, None] & other[:, None, :]).flatten(1) for one, other in combinations(blocks, 2)]
+    both = torch.cat(pairs, -1) if pairs else on_fit[:, :0]
+    return Table(single, on_fit, on_test, both[:, both.sum(0) >= MIN_FIT_POSITIVES_OF_PAIRS])
+
+
 def score_interpretability(
-    dictionary: Dictionary, fit: Activations, test: Activations, *, attributes: Sequence[str], section: Section, seed: int = 0
+    dictionary: Dictionary,
+    fit: Activations,
+    test: Activations,
+    *,
+    attributes: Sequence[str],
+    section: Section,
+    seed: int = 0,
+    table: Table | None = None,
 ) -> Interpretability:
     """Choose detectors of the attributes' values on `fit` and measure them on test; `section` gives the nodes' weights.
 
-    Coverage is undefined (nan) where no value has five positives on test. A dictionary without latents scores 0.
+    Coverage is undefined (nan) where no value has five positives on test. A dictionary without latents scores 0. `table` is that of these
+    prompts and attributes, where it is known already.
     """
-    truth = _truth(fit, test, attributes)
-    nodes = {node: _score_node(dictionary, node, fit.on([node]), test.on([node]), truth, seed) for node in fit.nodes}
-    return together(nodes, section=section)
+    truth = table or tabulate(fit, test, attributes)
+    clusters = [prompt.prompt.text for prompt in test.prompts]
+    found: dict[Node, NodeInterpretability] = {}
+    for nodes in sites(fit.nodes, fit.anatomy).values():
+        known: list[_Known] = []
+        for node, codes in _coded(dictionary, fit, test, nodes):
+            same = None if node.kind == "z" else next((one.found for one in known if one.same(codes)), None)
+            found[node] = same or _score_node(codes, truth, thresholded=node.kind == "z", clusters=clusters, seed=seed)
+            if node.kind != "z" and same is None:
+                known.append(_Known(codes.fit > 0, codes.test > 0, found[node]))
+    return together({node: found[node] for node in fit.nodes}, section=section)
 
 
 def together(nodes: Mapping[Node, NodeInterpretability], *, section: Section) -> Interpretability:
@@ -93,59 +137,54 @@ def interpretable(found: Interpretability, *, level: float) -> dict[Node, Bool[T
     return {node: own.best_on_fit >= level for node, own in found.nodes.items()}
 
 
-class _Truth(NamedTuple):
-    """The predicates, and where they hold: single values on `fit` and on test, pairs of values on `fit`."""
-
-    predicates: tuple[Predicate, ...]
-    fit: Bool[Tensor, "fit predicate"]
-    test: Bool[Tensor, "test predicate"]
-    pairs: Bool[Tensor, "fit pair"]
-
-    @property
-    def counted(self) -> Bool[np.ndarray, "predicate"]:
-        """The values with enough positives on test."""
-        return (self.test.sum(0) >= MIN_TEST_POSITIVES).numpy()
+def _holds(given: Activations, attribute: str, values: Sequence[Label]) -> Bool[Tensor, "prompt value"]:
+    """Where each value holds."""
+    place = {value: index for index, value in enumerate(values)}
+    own = torch.tensor([place.get(label, -1) for label in given.labels(attribute)])
+    return own[:, None] == torch.arange(len(values))
 
 
-def _truth(fit: Activations, test: Activations, attributes: Sequence[str]) -> _Truth:
-    single = tuple(
-        Predicate((attribute,), (value,)) for attribute in attributes for value in sorted(set(fit.labels(attribute)), key=label_order)
-    )
-    pairs = [
-        Predicate((*one.attributes, *other.attributes), (*one.values, *other.values))
-        for one, other in combinations(single, 2)
-        if one.attributes != other.attributes
-    ]
-    both = _holds(fit, pairs)
-    return _Truth(single, _holds(fit, single), _holds(test, single), both[:, both.sum(0) >= MIN_FIT_POSITIVES_OF_PAIRS])
+class _Codes(NamedTuple):
+    """The codes of one node."""
+
+    fit: Float[Tensor, "fit latent"]
+    test: Float[Tensor, "test latent"]
 
 
-def _holds(given: Activations, predicates: Sequence[Predicate]) -> Bool[Tensor, "prompt predicate"]:
-    """Where each predicate holds."""
-    labels = {attribute: given.labels(attribute) for predicate in predicates for attribute in predicate.attributes}
-    of_value = {
-        (attribute, value): torch.tensor([label == value for label in labels[attribute]])
-        for predicate in predicates
-        for attribute, value in zip(*predicate, strict=True)
-    }
-    columns = [torch.stack([of_value[one] for one in zip(*predicate, strict=True)]).all(0) for predicate in predicates]
-    return torch.stack(columns, -1) if columns else torch.zeros(len(given), 0, dtype=torch.bool)
+class _Known(NamedTuple):
+    """What a node came to, and where its latents are active: all that counts but at z, and at most nodes of a site the same."""
+
+    fit: Bool[Tensor, "fit latent"]
+    test: Bool[Tensor, "test latent"]
+    found: NodeInterpretability
+
+    def same(self, codes: _Codes) -> bool:
+        """Whether another node's latents are active on the same prompts."""
+        return torch.equal(self.fit, codes.fit > 0) and torch.equal(self.test, codes.test > 0)
 
 
-def _score_node(dictionary: Dictionary, node: Node, fit: Activations, test: Activations, truth: _Truth, seed: int) -> NodeInterpretability:
-    codes = dictionary.codes(fit)[node].cpu()
-    active = (codes > 0).float().mean(0)
+def _coded(dictionary: Dictionary, fit: Activations, test: Activations, nodes: Sequence[Node]) -> Iterator[tuple[Node, _Codes]]:
+    """The codes of the nodes of one site, of as many at a time as memory should hold."""
+    left, size = list(nodes), 1
+    while left:
+        part, left = left[:size], left[size:]
+        on_fit, on_test = dictionary.codes(fit.on(part)), dictionary.codes(test.on(part))
+        for node in part:
+            yield node, _Codes(on_fit[node].cpu(), on_test[node].cpu())
+        size = max(1, _NUMBERS_AT_ONCE // max(1, on_fit[part[0]].numel()))
+
+
+def _score_node(codes: _Codes, truth: Table, *, thresholded: bool, clusters: Sequence[str], seed: int) -> NodeInterpretability:
+    active = (codes.fit > 0).float().mean(0)
     alive = active > 0
-    codes = codes[:, alive]
-    single = detectors(codes, truth.fit, thresholded=node.kind == "z")
+    known, tested = codes.fit[:, alive], codes.test[:, alive]
+    single = detectors(known, truth.fit, thresholded=thresholded)
     best_on_fit = torch.zeros(len(alive))
-    best_on_fit[alive] = _best_on_fit(codes, truth, single, thresholded=node.kind == "z")
-    tested = dictionary.codes(test)[node].cpu()[:, alive]
-    clusters = [prompt.prompt.text for prompt in test.prompts]
+    best_on_fit[alive] = _best_on_fit(known, truth, single, thresholded=thresholded)
     covered, named = _outcomes(_best_detected(tested, single), truth.test), _outcomes(_named(tested, single), truth.test)
     shown = best_on_fit >= LEVELS[0]
     return NodeInterpretability(
-        coverage=bootstrap(covered.reshape(len(test), -1), lambda means: _mean_f1(means, truth.counted), seed=seed, clusters=clusters),
+        coverage=_coverage(covered[..., truth.counted], clusters=clusters, seed=seed),
         decoding=bootstrap(named.sum(-1), _f1, seed=seed, clusters=clusters),
         values=int(truth.counted.sum()),
         predicates=truth.predicates,
@@ -156,7 +195,19 @@ def _score_node(dictionary: Dictionary, node: Node, fit: Activations, test: Acti
     )
 
 
-def _best_on_fit(codes: Float[Tensor, "fit alive"], truth: _Truth, single: Detectors, *, thresholded: bool) -> Float[Tensor, "alive"]:
+def _coverage(outcomes: Float[np.ndarray, "prompt 3 counted"], *, clusters: Sequence[str], seed: int) -> Sampled:
+    """The mean over the values counted of the corrected F1; undefined where there are none."""
+    if not outcomes.shape[-1]:
+        return Sampled(math.nan, np.full(DRAWS, math.nan), len(outcomes))
+
+    def statistic(means: Float[np.ndarray, "draw outcome"]) -> Float[np.ndarray, "draw"]:
+        shares = means.reshape(len(means), 3, -1)
+        return corrected(torch.from_numpy(_f1(shares)), torch.from_numpy(shares[:, 0] + shares[:, 2])).mean(-1).numpy()
+
+    return bootstrap(outcomes.reshape(len(outcomes), -1), statistic, seed=seed, clusters=clusters)
+
+
+def _best_on_fit(codes: Float[Tensor, "fit alive"], truth: Table, single: Detectors, *, thresholded: bool) -> Float[Tensor, "alive"]:
     """Each latent's best corrected F1 over values, pairs and unions."""
     paired = detectors(codes, truth.pairs, thresholded=thresholded)
     found = _best_unions(codes, truth, single, thresholded=thresholded)
@@ -166,7 +217,7 @@ def _best_on_fit(codes: Float[Tensor, "fit alive"], truth: _Truth, single: Detec
     return found
 
 
-def _best_unions(codes: Float[Tensor, "fit alive"], truth: _Truth, single: Detectors, *, thresholded: bool) -> Float[Tensor, "alive"]:
+def _best_unions(codes: Float[Tensor, "fit alive"], truth: Table, single: Detectors, *, thresholded: bool) -> Float[Tensor, "alive"]:
     """Best corrected F1 for a union of 2 to 10 values of one attribute, never all: those most of whose prompts the latent is active on.
 
     At z that is by the threshold of the latent's best single value, and each union then gets its own.
@@ -221,15 +272,6 @@ def _outcomes(
     return torch.stack([predicted & truth, predicted & ~truth, ~predicted & truth], 1).double().numpy()
 
 
-def _mean_f1(means: Float[np.ndarray, "draw outcome"], counted: Bool[np.ndarray, "predicate"]) -> Float[np.ndarray, "draw"]:
-    """The mean over the values counted of the corrected F1."""
-    if not counted.any():
-        return np.full(len(means), np.nan)
-    outcomes = means.reshape(len(means), 3, -1)[:, :, counted]
-    f1 = _f1(outcomes)
-    return corrected(torch.from_numpy(f1), torch.from_numpy(outcomes[:, 0] + outcomes[:, 2])).mean(-1).numpy()
-
-
 def _f1(outcomes: Float[np.ndarray, "draw 3 *predicate"]) -> Float[np.ndarray, "draw *predicate"]:
     """F1 from shares of true positives, false positives and false negatives; 0 where there are none."""
     hit, false, missed = outcomes[:, 0], outcomes[:, 1], outcomes[:, 2]
@@ -242,7 +284,8 @@ def _test_f1(
 ) -> Float[Tensor, "kept predicate"]:
     """Corrected F1 on test of every latent for every value, at the thresholds of the fit."""
     target = truth.float()
-    fires = [(codes > level).float() for level in threshold.T]
-    hits = torch.stack([active.T @ holds for active, holds in zip(fires, target.T, strict=True)], -1)
-    active = torch.stack([active.sum(0) for active in fires], -1)
+    step = max(1, _NUMBERS_AT_ONCE // max(1, codes.numel()))
+    fires = [(codes[:, :, None] > part).float() for part in threshold.split(step, dim=-1)]
+    hits = torch.cat([torch.einsum("tkp,tp->kp", part, own) for part, own in zip(fires, target.split(step, dim=-1), strict=True)], -1)
+    active = torch.cat([part.sum(0) for part in fires], -1)
     return corrected(2 * hits / (active + target.sum(0)).clamp(min=1), target.mean(0))

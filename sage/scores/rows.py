@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sage.result import ALL, Row
-from sage.scores.contrast import SUPERVISED, Causal, Measured, NodeSetScores, Settings, t2
+from sage.scores.bench import SUPERVISED, Causal, Measured
+from sage.scores.contrast import NodeSetScores, t2
 from sage.scores.control import Control
+from sage.scores.evidence import Settings
 from sage.scores.geometry import Geometry
 from sage.scores.interpretability import Interpretability
 from sage.scores.summary import Component, Summary
@@ -78,7 +80,9 @@ def summary_rows(summary: Summary, *, suite: str, dictionary: str, reach: float)
 
 
 def score_arrays(scores: NodeSetScores, *, suite: str) -> dict[str, np.ndarray]:
-    """Per-prompt outcomes of T1 and T2 under `section|suite|dictionary|what`, and for a whole section its nodes' matrices, `...|what|node`.
+    """Per-prompt outcomes of T1 and T2 under `section|suite|dictionary|what`, and matrices of a whole section's nodes, `...|what|node`.
+
+    Matrices are of the suite and of the supervised dictionary; of a control they would say nothing.
 
     `f1` is [latent, value] on test and `cosine` [latent, feature]. `f1 latents` and `cosine latents` are the numbers of their rows,
     `f1 names` and `cosine names` their columns, to be read by `names`.
@@ -91,7 +95,7 @@ def score_arrays(scores: NodeSetScores, *, suite: str) -> dict[str, np.ndarray]:
         if measured.control is not None:
             found[f"{prefix}|success"] = np.stack(list(measured.control.success.values()))
             found[f"{prefix}|left"] = np.stack(list(measured.control.left.values()))
-        if scores.id == scores.contrast:
+        if scores.id == scores.contrast and name in (suite, SUPERVISED):
             found |= {f"{prefix}|{what}": array for what, array in _matrices(measured)}
     return {name: np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float64 else None) for name, array in found.items()}
 

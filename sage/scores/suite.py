@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from sage.activations import Dictionary, sites
 from sage.checkpoints import Part
-from sage.controls import controls, shuffle_labels
-from sage.features import fit_features
-from sage.models.base import Model
+from sage.controls import CONTROLS, controls
 from sage.projection import Options, ProjectedSuite, project, reach, reached
 from sage.result import Row
 from sage.saes.suite import Suite
-from sage.scores.contrast import SUPERVISED, Evidence, Settings, score_nodes
-from sage.scores.geometry import score_geometry, targets
+from sage.scores.bench import SUPERVISED, Bench, Benches
+from sage.scores.contrast import score_nodes
+from sage.scores.geometry import score_geometry
 from sage.scores.interpretability import score_interpretability
 from sage.scores.rows import sampled_row, score_arrays, score_rows
 from sage.scores.summary import Component
 from sage.stats import Sampled
-from sage.task import Task
 
 SHUFFLED = "shuffled labels"
 
@@ -43,48 +41,45 @@ class Scored:
 
 
 def score_suite(
-    model: Model, task: Task, evidence: Evidence, suite: Suite, *, settings: Settings, also: Sequence[Options] = (), seed: int = 0
+    benches: Benches, suite: Suite, *, also: Sequence[Options] = (), groups: bool = True, among: Collection[str] = CONTROLS
 ) -> Scored:
-    """Score a suite and its controls wherever it reaches the contrast's section."""
-    section = evidence.section
-    nodes = reached(suite, model.anatomy, section.nodes)
+    """Score a suite and its controls wherever it reaches the contrast's section: on the union, and on each of its groups if wanted."""
+    section, anatomy, seed = benches.evidence.section, benches.model.anatomy, benches.settings.seed
+    nodes = reached(suite, anatomy, section.nodes)
     if not nodes:
         why = "no node of the section reads an SAE of this suite" if section.nodes else "the section is empty"
         row = Row(section.contrast, suite.id, suite.id, "reach", section.contrast, 0.0, 0, status=f"undefined: {why}")
         return Scored(section.contrast, suite.id, 0.0, (row,), {}, {}, {})
-    here = evidence.on(nodes)
-    judged = project(suite, model.anatomy, nodes, here.moments)
-    made = controls(judged, here.fit, section=here.section, seed=seed)
+    bench = benches.at(nodes)
+    here = bench.evidence
+    judged = project(suite, anatomy, nodes, here.moments)
+    made = controls(judged, here.fit, section=here.section, seed=seed, among=among)
     options = {_option_name(suite, option): option for option in also}
     others = [replace(judged, name=name, options=option) for name, option in options.items()]
     dictionaries: dict[str, Dictionary] = {found.name: found for found in (judged, here.supervised, *made.dictionaries, *others)}
-    whole = score_nodes(model, here, dictionaries, id=section.contrast, settings=settings, causal=(suite.id, SUPERVISED))
-    groups = here.section.groups if len(here.section.groups) > 1 else {}
-    parts = [
-        score_nodes(model, here.on(group), dictionaries, id=f"{section.contrast}/{name}", settings=settings, union=whole)
-        for name, group in groups.items()
-    ]
-    share = reach(suite, model.anatomy, section)
+    whole = score_nodes(bench, dictionaries, id=section.contrast, causal=(suite.id, SUPERVISED))
+    several = here.section.groups if groups and len(here.section.groups) > 1 else {}
+    parts = [score_nodes(benches.at(group), dictionaries, id=f"{section.contrast}/{name}", union=whole) for name, group in several.items()]
+    share = reach(suite, anatomy, section)
     rows = [Row(section.contrast, suite.id, suite.id, "reach", section.contrast, share, len(here.test.base))]
     for scores in (whole, *parts):
-        found = score_rows(scores, suite=suite.id, settings=settings, sites=len(sites(scores.nodes, model.anatomy)))
+        found = score_rows(scores, suite=suite.id, settings=benches.settings, sites=len(sites(scores.nodes, anatomy)))
         rows += [_named(row, suite, options) for row in found]
-    rows += shuffled_rows(task, here, judged, settings=settings, seed=seed)
+    rows += shuffled_rows(bench, judged)
     arrays = {name: array for scores in (whole, *parts) for name, array in score_arrays(scores, suite=suite.id).items()}
     components = {name: _defined(found) for name, found in whole.components.items()}
     return Scored(section.contrast, suite.id, share, tuple(rows), arrays, components, made.l0)
 
 
-def shuffled_rows(task: Task, here: Evidence, judged: ProjectedSuite, *, settings: Settings, seed: int) -> list[Row]:
+def shuffled_rows(bench: Bench, judged: ProjectedSuite) -> list[Row]:
     """The suite's T3 and T4 with every prompt's labels taken from another prompt: what is left after correction is chance."""
-    fit, test = (shuffle_labels(given, seed=seed) for given in (here.fit, here.test.base))
-    third = score_interpretability(judged, fit, test, attributes=here.named, section=here.section, seed=settings.seed)
-    wrong = fit_features(fit, attributes=task.attributes, within=task.within, coupled=False, seed=seed)
+    (fit, test, table, features), section, seed = bench.shuffled, bench.evidence.section, bench.settings.seed
+    third = score_interpretability(judged, fit, test, attributes=bench.evidence.named, section=section, seed=seed, table=table)
     found: dict[str, Sampled | None] = {"T3": third.score, "T4": None}
-    if features := targets(wrong, fit, attributes=here.named):
+    if features:
         active = {node: own.active for node, own in third.nodes.items()}
-        found["T4"] = score_geometry(judged, features, active, fit=fit, section=here.section, seed=settings.seed).score
-    blank = Row(here.section.contrast, judged.name, SHUFFLED, "", here.section.contrast, None, len(test))
+        found["T4"] = score_geometry(judged, features, active, fit=fit, section=section, seed=seed).score
+    blank = Row(section.contrast, judged.name, SHUFFLED, "", section.contrast, None, len(test))
     return [sampled_row(replace(blank, metric=metric), value, "shuffled features carry no variance") for metric, value in found.items()]
 
 

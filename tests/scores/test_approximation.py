@@ -11,7 +11,7 @@ from sage.activations import Activations, moments
 from sage.controls import identity, mean_only
 from sage.metric import logit_difference
 from sage.models.base import Model
-from sage.scores.approximation import Approximation, Baseline, baseline, closeness, score_approximation
+from sage.scores.approximation import Approximation, Baseline, baseline, closeness, score_approximations
 from sage.stats import resamples
 
 MLP_READ, Z_READ = [1.0, 0.5, 0, 0, 0, 0, 0, 0], [2.0, 0, -1, 0]
@@ -36,7 +36,8 @@ def score(given: Activations, own: Model, dictionary: object) -> Approximation:
     told = moments(given)
     part = given.select(range(8))
     start = baseline(own, part, moments=told, metric=logit_difference)
-    return score_approximation(own, dictionary, part, baseline=start, moments=told, metric=logit_difference)  # type: ignore[arg-type]
+    named = {"own": dictionary}
+    return score_approximations(own, named, part, baseline=start, moments=told, metric=logit_difference)["own"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("share", "closest"), [(1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.25, 0.75), (2.5, 0.0), (-0.5, 0.0)])

@@ -19,7 +19,9 @@ from sage.metric import logit_difference
 from sage.models.base import Model
 from sage.nodes import Section
 from sage.result import Row
-from sage.scores.contrast import Evidence, NodeSetScores, Runs, Settings, decide, score_nodes
+from sage.scores.bench import Bench
+from sage.scores.contrast import NodeSetScores, decide, score_nodes
+from sage.scores.evidence import Evidence, Runs, Settings
 from sage.scores.geometry import score_geometry, targets
 from sage.scores.interpretability import score_interpretability
 from sage.scores.isolation import Decoder
@@ -102,7 +104,7 @@ def made() -> Made:
 @pytest.fixture(scope="module")
 def scores(made: Made) -> NodeSetScores:
     engine, evidence, dictionaries = made
-    return score_nodes(engine, evidence, dictionaries, id="a", settings=SETTINGS, causal=("suite", "supervised"))
+    return score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a", causal=("suite", "supervised"))
 
 
 def value(scores: NodeSetScores, name: str, component: str) -> float | None:
@@ -174,14 +176,14 @@ def test_floors_are_chosen_on_fit_and_not_on_test(made: Made, scores: NodeSetSco
         assert own is not None
         assert floor.value == own.value
     spoilt = replace(evidence, test=Runs(evidence.test.base, evidence.test.base))
-    again = decide(engine, spoilt, dictionaries, settings=SETTINGS)
+    again = decide(Bench(engine, spoilt, SETTINGS), dictionaries)
     assert (again.form, again.t1, again.floors) == (scores.decisions.form, scores.decisions.t1, scores.decisions.floors)
 
 
 def test_a_component_that_is_missing_is_missing_for_all_alike() -> None:
     """Activations that do not move the metric: no T1, no T2, for any dictionary; T3 and T4 stay."""
     engine, evidence, dictionaries = world(effect=0.0)
-    scores = score_nodes(engine, evidence, dictionaries, id="a", settings=SETTINGS)
+    scores = score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")
     for name in dictionaries:
         for component in ("T1", "T2"):
             found = scores.components[name][component]
@@ -208,7 +210,7 @@ def test_the_causal_scores_use_interpretable_latents_only(scores: NodeSetScores)
 def test_a_group_that_takes_over_the_union_s_nodes_scores_the_same(made: Made, scores: NodeSetScores) -> None:
     engine, evidence, dictionaries = made
     part = evidence.on([Z])
-    alone, taken = (score_nodes(engine, part, dictionaries, id="a/z@END", settings=SETTINGS, union=union) for union in (None, scores))
+    alone, taken = (score_nodes(Bench(engine, part, SETTINGS), dictionaries, id="a/z@END", union=union) for union in (None, scores))
     assert rows_of(alone) == rows_of(taken)
 
 
@@ -262,7 +264,7 @@ def test_arrays_have_outcomes_per_prompt_and_named_matrices_of_the_union_only(sc
     assert arrays[f"a|suite|suite|f1 latents|{MLP}"].tolist() == [0, 1]
     np.testing.assert_allclose(arrays[f"a|suite|suite|f1|{MLP}"], np.eye(2))
     engine, evidence, dictionaries = made
-    group = score_nodes(engine, evidence.on([Z]), dictionaries, id="a/z@END", settings=SETTINGS, union=scores)
+    group = score_nodes(Bench(engine, evidence.on([Z]), SETTINGS), dictionaries, id="a/z@END", union=scores)
     assert not [name for name in score_arrays(group, suite="suite") if "cosine" in name or "f1" in name]
 
 
@@ -283,7 +285,7 @@ def test_batch_size_changes_no_number() -> None:
     found: list[list[Row]] = []
     for batch_size in (None, 1, 7, 64):
         engine, evidence, dictionaries = world(batch_size=batch_size, copies=1)
-        found.append(rows_of(score_nodes(engine, evidence, dictionaries, id="a", settings=SETTINGS)))
+        found.append(rows_of(score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")))
     for rows in found[1:]:
         same_rows(found[0], rows)
 
@@ -293,14 +295,14 @@ def test_the_order_of_prompts_changes_no_number(scores: NodeSetScores, made: Mad
     engine, evidence, dictionaries = made
     order = np.random.default_rng(0).permutation(240).tolist()
     shuffled = Runs(*(run.select(order) for run in evidence.test))
-    again = score_nodes(engine, replace(evidence, test=shuffled), dictionaries, id="a", settings=SETTINGS, causal=("suite", "supervised"))
+    again = score_nodes(Bench(engine, replace(evidence, test=shuffled), SETTINGS), dictionaries, id="a", causal=("suite", "supervised"))
     same_rows(rows_of(scores), rows_of(again))
 
 
 def test_another_basis_of_what_a_head_carries_changes_no_number(scores: NodeSetScores) -> None:
     turn = torch.linalg.qr(torch.randn(D_HEAD, D_HEAD, generator=torch.Generator().manual_seed(9))).Q
     engine, evidence, dictionaries = world(turn=turn)
-    again = score_nodes(engine, evidence, dictionaries, id="a", settings=SETTINGS, causal=("suite", "supervised"))
+    again = score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a", causal=("suite", "supervised"))
     same_rows(rows_of(scores), rows_of(again))
 
 

@@ -14,7 +14,7 @@ from linear import MLP, Claimed, activations, claimed, model
 from sage.activations import Activations
 from sage.features import fit_features
 from sage.metric import logit_difference
-from sage.scores.control import Control, decide_form, ground_truth, largest_k, normalised, score_control, trapezoid
+from sage.scores.control import Control, decide_form, ground_truth, largest_k, normalised, score_controls, trapezoid
 from sage.stats import resamples
 
 READ = [0.5, 0.5, 0.5, 0.5, 0, 0, 0, 0]
@@ -36,9 +36,8 @@ def four_latents(given: Activations) -> Claimed:
 
 def score(own: Any, given: Activations, base: Activations, target: Activations, **options: Any) -> Control:
     engine = model(given, mlp=READ)
-    return score_control(
-        engine, own, base, target, truth=ground_truth(engine, base, target, metric=logit_difference), metric=logit_difference, **options
-    )
+    truth = ground_truth(engine, base, target, metric=logit_difference)
+    return score_controls(engine, {"own": own}, base, target, truth=truth, metric=logit_difference, **options)["own"]
 
 
 def test_control_by_hand() -> None:
@@ -115,7 +114,7 @@ def test_budgets_that_give_no_further_pick_are_not_run_again() -> None:
     engine = model(given, mlp=READ)
     truth = ground_truth(engine, base, target, metric=logit_difference)
     before = engine.counter.tokens
-    found = score_control(engine, four_latents(given), base, target, truth=truth, metric=logit_difference)
+    found = score_controls(engine, {"own": four_latents(given)}, base, target, truth=truth, metric=logit_difference)["own"]
     assert engine.counter.tokens - before == 3 * len(base)
     assert np.array_equal(found.left[32], found.left[4])
     assert np.array_equal(found.left[0], found.effect)

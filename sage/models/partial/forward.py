@@ -21,8 +21,9 @@ from sage.models.partial.clean import Clean, CleanRuns
 from sage.models.partial.cone import Level, cone
 from sage.models.steps import Point
 
-# Numbers held at once by the widest activation of a batch, and bytes of clean runs kept between calls.
-NUMBERS_AT_ONCE = 2**25
+# Numbers held at once by the widest activation of a batch, on an accelerator and on a CPU, whose caches are small; bytes of clean runs
+# kept between calls.
+NUMBERS_AT_ONCE = (2**25, 2**22)
 CLEAN_BYTES = 2**30
 # Floating-point operations that take as long as starting those of one layer: on an accelerator, on a CPU.
 OVERHEAD = (2.0**31, 2.0**24)
@@ -52,13 +53,17 @@ class Partial:
     @property
     def overhead(self) -> float:
         """What a batch costs for each layer, however small it is, in floating-point operations."""
-        return OVERHEAD[self.network.W_E.device.type == "cpu"]
+        return OVERHEAD[self._on_cpu]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.network.W_E.device.type == "cpu"
 
     def at_once(self, length: int, positions: int) -> int:
         """How many runs fit into one batch, of prompts of this length, computed at this many positions."""
         anatomy = self.network.anatomy
         widest = max(2 * length * anatomy.kv_heads * anatomy.d_head, positions * (anatomy.d_mlp + anatomy.d_model), anatomy.d_vocab)
-        return max(1, NUMBERS_AT_ONCE // widest)
+        return max(1, NUMBERS_AT_ONCE[self._on_cpu] // widest)
 
     def run_clean(self, ids: Int[Tensor, "prompt position"]) -> Clean:
         """The clean run of prompts of one length."""

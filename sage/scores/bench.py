@@ -1,0 +1,184 @@
+"""Where dictionaries are measured: one contrast and node set, with what no suite changes there.
+
+Clean runs, ground-truth patches, attribute tables and whatever the dictionaries that no suite enters come to (supervised, identity, mean
+only) are computed once and serve every suite that reaches the same nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from sage.activations import Activations, Dictionary
+from sage.controls import shuffle_labels
+from sage.features import fit_features
+from sage.models.base import Model
+from sage.nodes import Node
+from sage.scores import geometry, interpretability
+from sage.scores.approximation import Approximation, Baseline, baseline, score_approximations
+from sage.scores.control import Control, Truth, ground_truth, score_controls
+from sage.scores.evidence import Evidence, Runs, Settings
+from sage.scores.geometry import Geometry, Targets, targets
+from sage.scores.interpretability import Interpretability, Table, tabulate
+from sage.scores.isolation import Bystanders, bystanders
+
+SUPERVISED, IDENTITY, MEAN_ONLY = "supervised", "identity", "mean only"
+SHARED = (SUPERVISED, IDENTITY, MEAN_ONLY)
+
+
+class Side(NamedTuple):
+    """Pairs of one split, with the model's clean, mean-ablated and patched behaviour on them."""
+
+    runs: Runs
+    clean: Baseline
+    truth: Truth
+
+
+class Measured(NamedTuple):
+    """The four tests of one dictionary; None where it has no such test: identity only reconstructs, and T4 may have no features."""
+
+    approximation: Approximation
+    control: Control | None
+    interpretability: Interpretability | None
+    geometry: Geometry | None
+
+
+class Causal(NamedTuple):
+    """T1 and T2 with only the latents whose corrected F1 on `fit` is at least `level`; `latents` is how many there are, over all nodes."""
+
+    level: float
+    latents: int
+    approximation: Approximation
+    control: Control
+
+
+class OnFit(NamedTuple):
+    """What is decided from: T1's value and T2 of one dictionary on pairs of `fit`."""
+
+    t1: float
+    control: Control
+
+
+class Shuffled(NamedTuple):
+    """`fit` and test with every prompt's labels taken from another, and what these labels make of values and features."""
+
+    fit: Activations
+    test: Activations
+    table: Table
+    features: Mapping[Node, Targets]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """One contrast on one node set. `known`, `known_on_fit` and `known_causal` fill up with what no suite changes."""
+
+    model: Model
+    evidence: Evidence
+    settings: Settings
+    known: dict[str, Measured] = field(default_factory=dict[str, Measured])
+    known_on_fit: dict[str, OnFit] = field(default_factory=dict[str, OnFit])
+    known_causal: dict[str, tuple[Causal, ...]] = field(default_factory=dict[str, tuple[Causal, ...]])
+
+    @cached_property
+    def fit(self) -> Side:
+        """The pairs of `fit`, on which everything is decided."""
+        return self._side(self.evidence.tried)
+
+    @cached_property
+    def test(self) -> Side:
+        """The pairs that are reported on."""
+        return self._side(self.evidence.test)
+
+    @cached_property
+    def watched(self) -> Bystanders:
+        """What an edit of a test prompt should leave alone."""
+        return bystanders(self.evidence.decoder, *self.evidence.test, named=self.evidence.named)
+
+    @cached_property
+    def table(self) -> Table:
+        """Where the values of the contrast's attributes hold, on `fit` and on test."""
+        return tabulate(self.evidence.fit, self.evidence.test.base, self.evidence.named)
+
+    @cached_property
+    def features(self) -> dict[Node, Targets]:
+        """The supervised features that T4 is about."""
+        return targets(self.evidence.supervised, self.evidence.fit, attributes=self.evidence.named)
+
+    @cached_property
+    def irrelevant_effect(self) -> float:
+        """E|m_clean - m_patched| where only an irrelevant attribute changes; 0 where the task has no such pairs."""
+        if self.evidence.irrelevant is None:
+            return 0.0
+        clean, patched = ground_truth(self.model, *self.evidence.irrelevant, metric=self.settings.metric)
+        return float((clean.metric - patched.metric).abs().mean())
+
+    @cached_property
+    def shuffled(self) -> Shuffled:
+        """The same under labels that say nothing."""
+        evidence, seed = self.evidence, self.settings.seed
+        fit, test = (shuffle_labels(given, seed=seed) for given in (evidence.fit, evidence.test.base))
+        attributes = tuple(name for name in evidence.decoder.attributes if name not in evidence.decoder.irrelevant)
+        wrong = fit_features(fit, attributes=attributes, within=evidence.within, coupled=False, seed=seed)
+        return Shuffled(fit, test, tabulate(fit, test, evidence.named), targets(wrong, fit, attributes=evidence.named))
+
+    def approximate(self, dictionaries: Mapping[str, Dictionary], *, side: Side) -> dict[str, Approximation]:
+        """T1."""
+        return score_approximations(
+            self.model, dictionaries, side.runs.base,
+            baseline=side.clean, moments=self.evidence.moments, metric=self.settings.metric, seed=self.settings.seed,
+        )  # fmt: skip
+
+    def control(
+        self, dictionaries: Mapping[str, Dictionary], *, side: Side, ks: Sequence[int], watched: Bystanders | None = None
+    ) -> dict[str, Control]:
+        """T2."""
+        return score_controls(
+            self.model, dictionaries, *side.runs, truth=side.truth, metric=self.settings.metric, watched=watched, ks=ks
+        )  # fmt: skip
+
+    def interpret(self, dictionary: Dictionary) -> Interpretability:
+        """T3."""
+        evidence = self.evidence
+        return interpretability.score_interpretability(
+            dictionary, evidence.fit, evidence.test.base,
+            attributes=evidence.named, section=evidence.section, seed=self.settings.seed, table=self.table,
+        )  # fmt: skip
+
+    def compare(self, dictionary: Dictionary, third: Interpretability) -> Geometry | None:
+        """T4; of the supervised features every one takes part, however rare."""
+        if not self.features:
+            return None
+        return geometry.score_geometry(
+            dictionary, self.features, {node: own.active for node, own in third.nodes.items()},
+            fit=self.evidence.fit, section=self.evidence.section, seed=self.settings.seed,
+            min_active=0.0 if dictionary.name == SUPERVISED else geometry.MIN_ACTIVE,
+        )  # fmt: skip
+
+    @property
+    def small_ks(self) -> tuple[int, ...]:
+        """No edit, and the budgets that T2's area is over."""
+        return (0, *(k for k in self.settings.ks if 1 <= k <= self.settings.k_max))
+
+    def _side(self, runs: Runs) -> Side:
+        metric = self.settings.metric
+        clean = baseline(self.model, runs.base, moments=self.evidence.moments, metric=metric)
+        return Side(runs, clean, ground_truth(self.model, *runs, metric=metric))
+
+
+@dataclass(frozen=True, eq=False)
+class Benches:
+    """The benches of one contrast, one for each node set that is asked for."""
+
+    model: Model
+    evidence: Evidence
+    settings: Settings
+    made: dict[tuple[Node, ...], Bench] = field(default_factory=dict[tuple[Node, ...], Bench])
+
+    def at(self, nodes: Collection[Node]) -> Bench:
+        """The bench of these nodes."""
+        wanted = tuple(sorted(nodes))
+        if wanted not in self.made:
+            self.made[wanted] = Bench(self.model, self.evidence.on(wanted), self.settings)
+        return self.made[wanted]

@@ -1,0 +1,12 @@
+"""One thread per process: what worker processes are told before they load a numerical library."""
+
+from __future__ import annotations
+
+import os
+
+_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def one_thread() -> None:
+    """Numerical libraries read these when they are loaded; several processes with a pool of threads each would wait for one another."""
+    os.environ.update(dict.fromkeys(_VARIABLES, "1"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = {".html", ".css", ".js", ".safetensors", ".json"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,9 @@ def test_the_wheel_holds_every_module_task_and_circuit_and_nothing_else_of_the_c
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sage").rglob("*.py")}
     tasks = {f"sage/_catalog/tasks/{path.name}" for path in (ROOT / "tasks").glob("*.py")}
     circuits = {f"sage/_catalog/circuits/{path.name}" for path in (ROOT / "circuits").glob("*.toml")}
-    assert modules | tasks | circuits <= names
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sage").rglob("*") if path.suffix in SHIPPED}
+    assert modules | tasks | circuits | shipped <= names
+    assert {Path(name).suffix for name in shipped} == SHIPPED
     assert tasks
     assert circuits
     assert {name.split("/")[0] for name in names} == {"sage"}

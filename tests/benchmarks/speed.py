@@ -22,8 +22,9 @@ from sage.metric import find_metric, logit_difference
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
-from sage.scores.contrast import Settings
+from sage.scores.bench import Benches
 from sage.scores.control import largest_k
+from sage.scores.evidence import Settings
 from sage.scores.suite import score_suite
 from sage.splits import Splits
 from sage.task import Task
@@ -94,13 +95,13 @@ def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Nam
         own.write({}, splits.fit[:500], logit_difference)
         evidence = gather(own, task, splits, section)
     shared = cost()
-    settings = Settings(find_metric(task.metric), largest_k(model.anatomy.d_model))
+    benches = Benches(own, evidence, Settings(find_metric(task.metric), largest_k(model.anatomy.d_model)))
     spent: list[Cost] = []
     for number in range(2):
         suite = random_suite(f"random {number}", section, model.anatomy, layers=arguments.hooks, seed=number)
         suite = type(suite)(suite.id, {hook: sae.to(model.device) for hook, sae in suite.saes.items()})
         with timed(own) as cost:
-            score_suite(own, task, evidence, suite, settings=settings)
+            score_suite(benches, suite)
         spent.append(cost())
         print(f"    suite {number}: {_told(spent[-1])}", flush=True)
     test = [pair.clean for pair in splits.test[arguments.contrast]]

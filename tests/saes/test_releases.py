@@ -313,3 +313,21 @@ def test_resolving_names_does_not_import_sae_lens_and_local_files_do_without_it(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(Path(__file__).parents[2])}
     )
     assert "Local files load without it" in done.stdout
+
+
+def test_the_saes_that_ship_are_releases_by_the_name_of_their_model() -> None:
+    assert [one.id for one in plan("tiny-neox")] == [f"tiny-neox/{name}" for name in "gated jumprelu prolu relu topk4 topk8 topk16".split()]
+    suite = load_suite("tiny-gpt2/topk4", d_model=128)
+    assert (suite.id, len(suite.saes)) == ("tiny-gpt2/topk4", 4)
+    assert [sae.id for sae in suite.saes.values()] == [f"tiny-gpt2/topk4/{layer}.resid_pre" for layer in range(4)]
+    assert len(load_suite("tiny-gpt2/topk4/2.resid_pre").saes) == 1
+    with pytest.raises(UnknownName, match="tiny-gpt2/topk4"):
+        plan("tiny-gpt2/topk5")
+
+
+def test_the_saes_that_ship_are_listed_with_their_models() -> None:
+    rows = list_releases("tiny-gpt2")
+    assert {row.model for row in rows} == {"tiny-gpt2"}
+    assert len(rows) == 3 * 4 + 4 + 3 * 2 + 1 + 4 * 4
+    assert {row.release for row in rows} == {one.id for one in plan("tiny-gpt2")}
+    assert {row.model for row in list_releases()} >= {"tiny-neox", "tiny-gpt2", "tiny-gemma2", "gpt2-small"}

@@ -335,3 +335,25 @@ def test_paired_dictionaries_differ_by_less_than_their_own_errors(scores: NodeSe
     one, other = suite.accuracy(1), supervised.accuracy(1)
     assert np.array_equal(one.draws, other.draws)
     assert one.estimate().stderr > 0.01
+
+
+def test_what_no_suite_changes_is_measured_once_for_all_suites(made: Made, scores: NodeSetScores) -> None:
+    """A second suite on the same bench runs its own edits only, and both come to what they come to alone."""
+    engine, evidence, dictionaries = made
+    bench = Bench(engine, evidence, SETTINGS)
+    first = score_nodes(bench, dictionaries, id="a", causal=("suite", "supervised"))
+    before = engine.counter.tokens
+    other = {**dictionaries, "suite": replace(dictionaries["suite"], vectors=dictionaries["permuted"].vectors)}
+    second = score_nodes(bench, other, id="a", causal=("suite", "supervised"))
+    spent = engine.counter.tokens - before
+    alone = score_nodes(Bench(engine, evidence, SETTINGS), other, id="a", causal=("suite", "supervised"))
+    assert spent < 0.75 * (engine.counter.tokens - before - spent)
+    assert rows_of(first) == rows_of(scores)
+    assert rows_of(second) == rows_of(alone)
+
+
+def test_dictionaries_run_together_score_what_they_score_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, evidence, dictionaries = made
+    together = score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")
+    monkeypatch.setattr("sage.scores.approximation.NUMBERS_AT_ONCE", 1)
+    same_rows(rows_of(together), rows_of(score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")))

@@ -1,0 +1,93 @@
+"""Does the score follow training? Snapshots of one suite over five prompt seeds, task by task.
+
+    python -m tests.benchmarks.snapshots --workers 2 --out out/snapshots
+
+A late snapshot should stand above an early and an untrained one by more than 2.77 standard deviations of the seeds (method, section 7).
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from sage.demo import QUICK, Cell, run_cell
+from sage.result import load
+from sage.threads import one_thread
+from sage.zoo.corpus import TASKS
+
+MODEL = "tiny-gpt2"
+SEEDS = (42, 123, 456, 789, 2024)
+SNAPSHOTS = ("topk8-step0", "topk8-early", "topk8-middle", "topk8-late", "topk8")
+METRICS = ("control", "sage", "T1 normalised", "T2 normalised", "T3 normalised", "T4 normalised")
+APART = 2.77
+
+
+class Job(NamedTuple):
+    """One task at one seed."""
+
+    task: str
+    seed: int
+    out: Path
+
+
+def run(job: Job) -> Path:
+    """Score all snapshots."""
+    suites = tuple(f"{MODEL}/{name}" for name in SNAPSHOTS)
+    return run_cell(Cell(job.task, MODEL, suites), out=job.out / str(job.seed), plan=replace(QUICK, seed=job.seed))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("out/snapshots"))
+    arguments = parser.parse_args()
+    jobs = [Job(task, seed, arguments.out) for task in TASKS for seed in SEEDS]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        folders = list(pool.map(run, jobs))
+    tell(folders)
+
+
+def tell(folders: list[Path]) -> None:
+    """Mean and standard deviation over seeds, and how far the late snapshot is above the others."""
+    rows = pd.DataFrame([row for folder in folders for row in _scores(folder)])
+    by = rows.groupby(["metric", "task", "suite"])["value"].agg(["mean", "std", "count"])
+    pd.set_option("display.width", 200, "display.max_rows", None)
+    print(by.unstack("suite").round(3).to_string())
+    late = f"{MODEL}/topk8-late"
+    for metric in METRICS:
+        for task in TASKS:
+            found = by.loc[metric].loc[task] if (metric, task) in by.droplevel("suite").index else None
+            for other in ("topk8-early", "topk8-step0"):
+                print(metric, task, f"late - {other}:", _apart(found, late, f"{MODEL}/{other}"))
+
+
+def _apart(found: pd.DataFrame | None, one: str, other: str) -> str:
+    if found is None or not {one, other} <= set(found.index):
+        return "undefined"
+    difference = found.loc[one, "mean"] - found.loc[other, "mean"]
+    deviation = max(found.loc[one, "std"], found.loc[other, "std"])
+    return f"{difference:+.3f}, sd {deviation:.3f}, {'apart' if difference > APART * deviation else 'not apart'}"
+
+
+def _scores(folder: Path) -> list[dict[str, object]]:
+    result = load(folder)
+    every = [*(suite.id for suite in result.suites)]
+    pairs = [(suite, suite) for suite in every] + [(every[-1], "supervised")]
+    found = [
+        (dictionary, result.value(metric, suite=suite, dictionary=dictionary), metric) for suite, dictionary in pairs for metric in METRICS
+    ]
+    return [
+        {"task": result.task.name, "seed": result.run.seed, "suite": name, "metric": metric, "value": row.value}
+        for name, row, metric in found
+        if row is not None and row.value is not None
+    ]
+
+
+if __name__ == "__main__":
+    main()

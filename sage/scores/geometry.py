@@ -20,7 +20,7 @@ from sage.activations import Activations, Dictionary
 from sage.features import FeatureDictionary
 from sage.models.anatomy import Anatomy
 from sage.nodes import Node, Section
-from sage.projection import seen_from
+from sage.projection import ProjectedSuite, seen_from
 from sage.stats import DRAWS, Sampled, combine
 
 MIN_ACTIVE = 0.01
@@ -124,6 +124,21 @@ def together(nodes: Mapping[Node, NodeGeometry], *, section: Section, n: int, se
         n=n,
         nodes=nodes,
     )
+
+
+class Beside(NamedTuple):
+    """What stands beside the cosines of a node's latents: those of their encoders, and that of the SAE's decoder bias."""
+
+    encoder: Float[Tensor, "latent feature"]
+    bias: Float[Tensor, "feature"]
+
+
+def beside(judged: ProjectedSuite, node: Node, found: NodeGeometry, target: Targets) -> Beside:
+    """Encoder directions and decoder bias seen through the same weights as the latents that took part."""
+    sae = judged.suite.saes[judged.anatomy.source(node)]
+    rows = torch.cat([sae.architecture.tensors()["W_enc"].T[found.latents.to(sae.b_dec.device)], sae.b_dec[None]])
+    both = cosines(seen_from(judged.anatomy, node, rows.float()), target.directions).cpu()
+    return Beside(both[:-1], both[-1])
 
 
 def cosines(

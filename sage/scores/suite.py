@@ -14,8 +14,8 @@ from sage.projection import Options, ProjectedSuite, project, reach, reached
 from sage.result import Row
 from sage.saes.suite import Suite
 from sage.scores.bench import SUPERVISED, Bench, Benches
-from sage.scores.contrast import score_nodes
-from sage.scores.geometry import score_geometry
+from sage.scores.contrast import NodeSetScores, score_nodes
+from sage.scores.geometry import beside, score_geometry
 from sage.scores.interpretability import score_interpretability
 from sage.scores.rows import sampled_row, score_arrays, score_rows
 from sage.scores.summary import Component
@@ -67,6 +67,7 @@ def score_suite(
         rows += [_named(row, suite, options) for row in found]
     rows += shuffled_rows(bench, judged)
     arrays = {name: array for scores in (whole, *parts) for name, array in score_arrays(scores, suite=suite.id).items()}
+    arrays |= _beside(judged, bench, whole)
     components = {name: _defined(found) for name, found in whole.components.items()}
     return Scored(section.contrast, suite.id, share, tuple(rows), arrays, components, made.l0)
 
@@ -110,6 +111,16 @@ def from_part(part: Part) -> Scored:
         data["contrast"], data["suite"], data["reach"], tuple(Row(**row) for row in data["rows"]),
         {name: arrays[f"array {index}"] for index, name in enumerate(data["arrays"])}, components, data["l0"],
     )  # fmt: skip
+
+
+def _beside(judged: ProjectedSuite, bench: Bench, whole: NodeSetScores) -> dict[str, np.ndarray]:
+    """Rows for the heat maps of cosines: `cosine encoder` [latent, feature] and `cosine bias` [feature] of every node."""
+    geometry = whole.measured[judged.name].geometry
+    found: dict[str, np.ndarray] = {}
+    for node, own in (geometry.nodes if geometry else {}).items():
+        rows, prefix = beside(judged, node, own, bench.features[node]), f"{whole.id}|{judged.name}|{judged.name}|cosine"
+        found |= {f"{prefix} encoder|{node}": rows.encoder.numpy(), f"{prefix} bias|{node}": rows.bias.numpy()}
+    return found
 
 
 def _defined(components: Mapping[str, Component]) -> dict[str, Sampled]:

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from linear import D_HEAD, MLP, Claimed, D, Z, activations, claimed
-from sage.activations import Activations
+from sage.activations import Activations, moments
 from sage.features import fit_features
 from sage.nodes import Node, Section
-from sage.projection import seen_from
-from sage.scores.geometry import Geometry, cosines, matched, score_geometry, targets
+from sage.projection import project, seen_from
+from sage.saes.relu import ReLU
+from sage.saes.sae import SAE
+from sage.saes.suite import assemble
+from sage.scores.geometry import Geometry, NodeGeometry, Targets, beside, cosines, matched, score_geometry, targets
 
 EQUAL = Section("x", {MLP: 1.0})
 
@@ -188,3 +191,19 @@ def test_cosines_do_not_depend_on_lengths() -> None:
     first, second = torch.randn(5, 7, generator=generator), torch.randn(3, 7, generator=generator)
     torch.testing.assert_close(cosines(4 * first, second / 9), cosines(first, second))
     torch.testing.assert_close(cosines(-first, second, signed=False), cosines(first, second, signed=False))
+
+
+def test_encoder_rows_and_the_bias_row_are_seen_through_the_node_s_weights() -> None:
+    """At z a direction is seen as W_V times it: an encoder row that a feature is made of lies along the feature, and so does a bias."""
+    given = activations([{"a": number % 2} for number in range(40)], z=torch.zeros(40, D_HEAD))
+    weights = given.anatomy.blocks[0].W_V[0]
+    residual = torch.randn(3, D, generator=torch.Generator().manual_seed(2))
+    encoder = ReLU(residual[:2].T.contiguous(), torch.zeros(2))
+    suite = assemble("own", [SAE("own", encoder, residual[1:], residual[2], Node("resid_pre", 0))])
+    judged = project(suite, given.anatomy, [Z], moments(given))
+    target = Targets(("a=0", "a=1"), torch.stack([weights @ residual[1], -(weights @ residual[2])]), torch.full((2,), 0.5))
+    own = NodeGeometry(target.names, torch.tensor([1]), torch.zeros(1, 2), 0.0, np.zeros(20), 0.0, ())
+    found = beside(judged, Z, own, target)
+    assert found.encoder[0, 0].item() == pytest.approx(1)
+    assert found.bias[1].item() == pytest.approx(-1)
+    assert found.encoder.shape == (1, 2)

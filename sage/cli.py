@@ -225,6 +225,7 @@ def check(circuit: str, model: str | None, seed: int, draw: Path | None, graphml
 @click.option("--also", multiple=True, type=click.Choice(ALSO), help="Score this option beside the headline.")
 @click.option("--prompts", default=500, show_default=True, help="Test pairs per contrast.")
 @click.option("--across-models", is_flag=True, help="Fix the largest budget at k = 4, to compare models of different width.")
+@click.option("--unions-only", "groups", is_flag=True, flag_value=False, default=True, help="Leave out the groups of each section.")
 @_seed
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="One folder per task and model goes here.")
 @_json
@@ -318,7 +319,7 @@ def train_sae(model: str, out: Path, **others: Any) -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/demo"), show_default=True)
-@click.option("--all", "thorough", is_flag=True, help="Every embedded suite, control and budget, on more prompts: about an hour.")
+@click.option("--all", "thorough", is_flag=True, help="Every embedded suite, control and budget, on more prompts: an hour or more.")
 @click.option("--workers", type=click.IntRange(min=1), help="How many cells to run side by side.  [default: one for each core]")
 @_json
 def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:

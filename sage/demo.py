@@ -29,7 +29,7 @@ QUICK = Plan(
     prompts=50, discover=50, tried=50, fit=400, across_models=True, groups=False, largest_k=4,
     controls=("random", "permuted", "untrained", "PCA"),
 )  # fmt: skip
-THOROUGH = Plan(prompts=200, fit=1000, across_models=True)
+THOROUGH = Plan(prompts=100, discover=100, tried=100, fit=1000, across_models=True, groups=False)
 
 
 class Cell(NamedTuple):
@@ -50,8 +50,8 @@ class Demo(NamedTuple):
 def demo(out: Path, *, thorough: bool = False, workers: int | None = None, progress: Progress = silent) -> Demo:
     """Score embedded suites on every task and model, into one folder each, and write the report.
 
-    By default three suites of each model, the controls that may be floors, and PCA; `thorough` takes every suite and control, more
-    prompts, and the groups of each section.
+    By default three suites of each model, the controls that may be floors, and PCA; `thorough` takes every suite, control and budget, and
+    more prompts.
     """
     work, plan, count = list(cells(thorough=thorough)), THOROUGH if thorough else QUICK, workers or os.cpu_count() or 1
     folders: dict[Cell, Path] = {}

@@ -1,0 +1,61 @@
+"""The notebooks run from start to end, say what is true, and are committed as they ran."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+
+# What each notebook tells, asked of its own variables where it ends.
+CLAIMS = {
+    "score_an_sae_release": """
+score = controls.set_index(["suite", "dictionary"]).control
+assert score["tiny-neox/topk4", "tiny-neox/topk4"] > score["tiny-neox/topk4", "PCA"] > score["tiny-neox/topk4", "random"]
+assert [section.contrast for section in result.sections if section.nodes] == ["subject_number"]
+assert len(table) == len(result.rows)
+""",
+    "add_a_task": """
+assert (found.summary["gate"], larger.summary["gate"]) == ("passed", "below 0.75")
+assert {name: bool(section.nodes) for name, section in discovery.sections.items()} == {"gender": True, "other_gender": False}
+assert {entry["what"] for entry in found.dropped} == {"name Zelda", "other Zelda"}
+""",
+    "read_a_report": """
+assert controls.control["tiny-neox/topk4", "tiny-neox/topk4"] > controls.control["tiny-neox/topk4", "random"]
+assert controls["T3 normalised"]["tiny-neox/topk4", "random"] == controls["T3 normalised"]["tiny-neox/topk4", "tiny-neox/topk4"] > 0
+assert "tiny-neox/topk4" in report.claim
+assert all(status.startswith("undefined") for status in rows.status[rows.value.isna()])
+""",
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_notebook_runs_and_what_it_tells_holds(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = _read(name)
+    notebook.cells.append(nbformat.v4.new_code_cell(CLAIMS[name]))
+    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+def test_every_notebook_is_run_here() -> None:
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_notebook_is_committed_as_it_ran_from_the_top_with_outputs_that_are_small(name: str) -> None:
+    cells = [cell for cell in _read(name).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert {output.get("name", output.output_type) for output in outputs} <= {"stdout", "execute_result", "display_data"}
+    assert re.findall(r"(?<![\w<.:/-])/(?:tmp|home|root|work|Users|var)\b\S*", str(outputs)) == []
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 100_000
+
+
+def _read(name: str) -> Any:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

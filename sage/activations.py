@@ -26,8 +26,8 @@ class Activations:
     """What a section's nodes hold on n prompts, and the clean residual streams and attention they were computed from.
 
     `values[node]` is [prompt, d]. `streams[hook]` is the residual stream [prompt, position, d_model] at the sites the nodes
-    read (`5.resid_pre@*`), zero beyond a prompt's end. `patterns[node]` is [prompt, position]: the attention row of a z node. `bos` says
-    whether position 0 holds a BOS token.
+    read (`5.resid_pre@*`), zero beyond a prompt's end. `patterns[node]` is [prompt, position]: the attention row of a z node. Streams and
+    rows may be fewer, where no more are wanted. `bos` says whether position 0 holds a BOS token.
     """
 
     anatomy: Anatomy
@@ -48,11 +48,6 @@ class Activations:
         """The token index of a named position in every prompt."""
         device = next(iter(self.values.values())).device
         return torch.tensor([prompt.index[position] for prompt in self.prompts], device=device)
-
-    def stream(self, node: Node) -> Float[Tensor, "prompt d_model"]:
-        """The residual stream that the node's sublayer reads, at the node's own position."""
-        whole = self.streams[self.anatomy.source(node)]
-        return whole[torch.arange(len(self), device=whole.device), self.index(node.position)]
 
     def labels(self, attribute: str) -> list[Label]:
         """Every prompt's value of an attribute."""
@@ -83,10 +78,18 @@ class Activations:
         )
 
 
-def read(model: Model, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> Activations:
-    """Clean activations at nodes of kinds q k v z mlp_in, with the streams and attention rows that projection needs."""
-    hooks = {model.anatomy.source(node) for node in nodes}
-    rows = {node: Node("pattern", node.layer, node.head, node.position) for node in nodes if node.kind == "z"}
+def read(model: Model, nodes: Collection[Node], prompts: Sequence[Tokenized], *, hooks: Collection[Node] | None = None) -> Activations:
+    """Clean activations at nodes of kinds q k v z mlp_in, with the streams and attention rows that projection needs.
+
+    With `hooks` only these streams, and the rows of nodes that read them: whole streams are by far the largest part of what is read.
+    """
+    sources = {model.anatomy.source(node) for node in nodes}
+    hooks = sources if hooks is None else sources & set(hooks)
+    rows = {
+        node: Node("pattern", node.layer, node.head, node.position)
+        for node in nodes
+        if node.kind == "z" and model.anatomy.source(node) in hooks
+    }
     found = model.read([*nodes, *hooks, *rows.values()], prompts)
     return Activations(
         model.anatomy,

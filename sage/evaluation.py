@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -118,7 +118,8 @@ def evaluate(
         with watch.stage("discovery"):
             discovery = _discovery(model, task, splits, plan, checkpoints, depends, cache, progress) if gate.passed else None
         features, scored = _score(model, task, splits, discovery, suites, plan, checkpoints, watch, progress) if discovery else ([], [])
-        infos = [_suite(model, suite, splits, scored) for suite in suites] if discovery else []
+        there = {contrast for contrast, section in discovery.sections.items() if section.nodes} if discovery else set[str]()
+        infos = [_suite(model, suite, splits, scored, there) for suite in suites] if discovery else []
     result = Result(
         task=TaskInfo(task.name, task.source, identity),
         model=ModelInfo(model.name, model.revision, model.backend, model.dtype, model.anatomy.d_model),
@@ -127,7 +128,7 @@ def evaluate(
         sections=_sections(discovery),
         suites=infos,
         discovery=discovery.rows() if discovery else [],
-        rows=[*(row for found in scored for row in found.rows), *_summaries(suites, scored)],
+        rows=[*(row for found in scored for row in found.rows), *_summaries(suites, scored, there)],
         features=features,
         notes=_notes(gate, model),
     )
@@ -177,26 +178,37 @@ class Shared(NamedTuple):
     moments: Moments
 
 
-def gather_shared(model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, seed: int = 0) -> Shared:
-    """Read and fit, once for all contrasts, what does not depend on the contrast."""
+def gather_shared(
+    model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, hooks: Collection[Node] | None = None, seed: int = 0
+) -> Shared:
+    """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
     nodes = sorted({node for section in sections for node in section.nodes})
     pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
-    fit = read(model, nodes, splits.fit)
+    fit = read(model, nodes, splits.fit, hooks=hooks)
     supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
-    return Shared(fit, _runs(model, nodes, pairs) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
+    return Shared(fit, _runs(model, nodes, pairs, []) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
 
 
-def gather(model: Model, task: Task, splits: Splits, section: Section, *, shared: Shared | None = None, seed: int = 0) -> Evidence:
+def gather(
+    model: Model,
+    task: Task,
+    splits: Splits,
+    section: Section,
+    *,
+    shared: Shared | None = None,
+    hooks: Collection[Node] | None = None,
+    seed: int = 0,
+) -> Evidence:
     """Everything that one contrast is scored on: what is shared, and the activations of its own pairs."""
     contrast, nodes = section.contrast, section.nodes
-    shared = shared or gather_shared(model, task, splits, [section], seed=seed)
+    shared = shared or gather_shared(model, task, splits, [section], hooks=hooks, seed=seed)
     return Evidence(
         section=section,
         named=task.named(contrast),
         fit=shared.fit.on(nodes),
-        tried=_runs(model, nodes, splits.fit_pairs[contrast]),
+        tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks),
         irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),
-        test=_runs(model, nodes, splits.test[contrast]),
+        test=_runs(model, nodes, splits.test[contrast], hooks),
         supervised=shared.supervised,
         decoder=shared.decoder,
         moments=shared.moments,
@@ -204,8 +216,9 @@ def gather(model: Model, task: Task, splits: Splits, section: Section, *, shared
     )
 
 
-def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair]) -> Runs:
-    return Runs(read(model, nodes, [pair.clean for pair in pairs]), read(model, nodes, [pair.counterfactual for pair in pairs]))
+def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None) -> Runs:
+    base, target = ([pair.clean for pair in pairs], [pair.counterfactual for pair in pairs])
+    return Runs(read(model, nodes, base, hooks=hooks), read(model, nodes, target, hooks=hooks))
 
 
 def _on_model(suite: Suite, model: Model) -> Suite:
@@ -277,11 +290,13 @@ def _score(
     settings = Settings(metric, k_max, tuple(k for k in KS if plan.largest_k is None or k <= max(k_max, plan.largest_k)), seed=plan.seed)
     names = {suite.id: f"{suite.id} {_suite_digest(suite)}" for suite in suites}
     parts = {(contrast, suite.id): checkpoints.load(f"{contrast} {names[suite.id]}") for contrast in discovery.sections for suite in suites}
+    sources = {model.anatomy.source(node) for section in discovery.sections.values() for node in section.nodes}
+    hooks = [hook for hook in sources if any(suite.at(hook) for suite in suites)]
     known = checkpoints.load("features")
     shared: Shared | None = None
     if known is None or None in parts.values():
         with watch.stage("features"):
-            shared = gather_shared(model, task, splits, discovery.sections.values(), seed=plan.seed)
+            shared = gather_shared(model, task, splits, discovery.sections.values(), hooks=hooks, seed=plan.seed)
     features = _features(shared, discovery) if shared else [FeatureInfo(**one) for one in known.data] if known else []
     checkpoints.save("features", [asdict(one) for one in features])
     scored: list[Scored] = []
@@ -291,7 +306,9 @@ def _score(
             part = parts[contrast, suite.id]
             if part is None:
                 with watch.stage("scores"):
-                    benches = benches or Benches(model, gather(model, task, splits, section, shared=shared, seed=plan.seed), settings)
+                    benches = benches or Benches(
+                        model, gather(model, task, splits, section, shared=shared, hooks=hooks, seed=plan.seed), settings
+                    )
                     part = to_part(score_suite(benches, suite, also=plan.also, groups=plan.groups, among=plan.controls))
                 checkpoints.save(f"{contrast} {names[suite.id]}", *part)
             scored.append(from_part(part))
@@ -313,12 +330,13 @@ def _features(shared: Shared, discovery: Discovery) -> list[FeatureInfo]:
     return found
 
 
-def _summaries(suites: Sequence[Suite], scored: Sequence[Scored]) -> list[Row]:
-    """Every dictionary's components, control and sage score over all contrasts, suite by suite."""
+def _summaries(suites: Sequence[Suite], scored: Sequence[Scored], there: Collection[str]) -> list[Row]:
+    """Every dictionary's components, control and sage score over all contrasts, suite by suite; reach is over those that live anywhere."""
     rows: list[Row] = []
     for suite in suites:
         own = [found for found in scored if found.suite == suite.id]
-        reach = float(np.mean([found.reach for found in own])) if own else 0.0
+        shares = [found.reach for found in own if found.contrast in there]
+        reach = float(np.mean(shares)) if shares else 0.0
         for name in dict.fromkeys(name for found in own for name in found.components):
             summary = summarise({found.contrast: found.components.get(name, {}) for found in own})
             rows += summary_rows(summary, suite=suite.id, dictionary=name, reach=reach)
@@ -338,20 +356,20 @@ def _sections(discovery: Discovery | None) -> list[SectionInfo]:
     for contrast, section in (discovery.sections if discovery else {}).items():
         sets = {contrast: section.nodes, **{f"{contrast}/{name}": nodes for name, nodes in section.groups.items()}}
         found += [
-            SectionInfo(name, contrast, [str(node) for node in nodes], sum(section.statistic[node] for node in nodes))
+            SectionInfo(name, contrast, [str(node) for node in nodes], float(sum(section.statistic[node] for node in nodes)))
             for name, nodes in sets.items()
         ]
     return found
 
 
-def _suite(model: Model, suite: Suite, splits: Splits, scored: Sequence[Scored]) -> SuiteInfo:
-    """What a suite is, measured on the tokens of `fit`, and how much of each section it reaches."""
+def _suite(model: Model, suite: Suite, splits: Splits, scored: Sequence[Scored], there: Collection[str]) -> SuiteInfo:
+    """What a suite is, measured on the tokens of `fit`, and how much of each section it reaches, of those that have nodes."""
     own = [found for found in scored if found.suite == suite.id]
     prompts = splits.fit[:GATE_PROMPTS]
     streams = model.read(suite.hooks, prompts)
     saes = [_sae(sae, streams[hook], prompts, bos=model.bos) for hook, sae in suite.saes.items()]
     l0 = next((dict(found.l0) for found in own if found.l0), {})
-    return SuiteInfo(suite.id, saes, {found.contrast: found.reach for found in own}, l0)
+    return SuiteInfo(suite.id, saes, {found.contrast: found.reach for found in own if found.contrast in there}, l0)
 
 
 def _sae(sae: SAE, stream: Float[Tensor, "prompt position d_model"], prompts: Sequence[Tokenized], *, bos: bool) -> SAEInfo:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -188,4 +189,4 @@ def _unequal(task: Task, contrast: str, tokenizer: FastTokenizer) -> Unequal:
 
 def _called(tokenizer: FastTokenizer) -> str:
     name = str(getattr(tokenizer, "name_or_path", ""))
-    return f"the tokenizer {name}" if name else "this tokenizer"
+    return f"the tokenizer of {Path(name).name}" if name else "this tokenizer"

@@ -17,7 +17,7 @@ CLAIMS = {
     "score_an_sae_release": """
 score = controls.set_index(["suite", "dictionary"]).control
 assert score["tiny-neox/topk4", "tiny-neox/topk4"] > score["tiny-neox/topk4", "PCA"] > score["tiny-neox/topk4", "random"]
-assert [section.contrast for section in result.sections if section.nodes] == ["subject_number"]
+assert {section.contrast for section in result.sections if section.nodes} == {"subject_number"}
 assert len(table) == len(result.rows)
 """,
     "add_a_task": """

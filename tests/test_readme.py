@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+
+from sage.catalog import load_circuit, load_task
+from sage.cli import cli
+from sage.models.load import known_models
+from sage.saes.releases import plan
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = re.findall(r"^    sage ([^#\n]*[^#\s])", TEXT, re.MULTILINE)
 
 
 def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, use = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    _, file, use = PYTHON
     (tmp_path / "who_got_it.py").write_text(file, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(use, names)
     assert getattr(names["task"], "position_names", None) == ("IO", "S1", "place", "S2", "object", "END")
+    assert len(file.splitlines()) <= 25
+
+
+def test_the_python_of_the_readme_scores_an_sae_above_random_directions() -> None:
+    names: dict[str, object] = {}
+    exec(PYTHON[0], names)
+    control = {row["dictionary"]: row["control"] for row in names["result"].controls()}  # type: ignore[attr-defined]
+    assert control["tiny-neox/topk4"] > 0.5 > control["random"]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_readme_is_one_that_sage_takes(line: str) -> None:
+    name, *words = shlex.split(line)
+    command = cli.commands[name]
+    given = _options(command, words)
+    for task in given.get("tasks", [given["task"]] if "task" in given else []):
+        assert load_task(task).name == task
+    assert given.get("model") in {None, *(model.name for model in known_models())}
+    assert all(plan(spec) for spec in given.get("specs", []))
+
+
+def test_the_readme_shows_how_to_score_and_how_to_report() -> None:
+    assert {line.split()[0] for line in COMMANDS} >= {"score", "report", "tasks", "saes", "discover", "export"}
+
+
+def test_commands_named_in_a_sentence_exist() -> None:
+    named = set(re.findall(r"`sage ([a-z][a-z-]+)", TEXT))
+    assert named <= set(cli.commands)
+    assert {"demo", "new-task", "check", "train-sae"} <= named
+    assert load_circuit("ioi").task == "ioi"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^    make (\w+)", TEXT, re.MULTILINE)) == {"demo", "test"}
+    assert set(re.findall(r"\bmake (\w+)`", TEXT)) <= targets
+    assert {"demo", "test"} <= targets
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    assert "notebooks/control.svg" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_the_file_tree_of_the_readme_names_what_exists() -> None:
@@ -25,3 +78,11 @@ def test_the_file_tree_of_the_readme_names_what_exists() -> None:
     rows = re.findall(r"^    ( *)(\S+)", tree, re.MULTILINE)
     assert len(rows) > 10
     assert [name for indent, name in rows if not (ROOT / ("sage" if indent else "") / name).exists()] == []
+
+
+def _options(command: click.Command, words: list[str]) -> dict[str, Any]:
+    """What a command line gives to each parameter, without converting it: an unknown option raises, a file need not exist."""
+    context = click.Context(command, info_name=command.name)
+    values, left, _ = command.make_parser(context).parse_args(list(words))
+    assert left == []
+    return {name: value for name, value in values.items() if isinstance(value, str | list | tuple)}

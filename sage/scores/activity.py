@@ -46,7 +46,7 @@ def detectors(codes: Float[Tensor, "prompt latent"], truth: Bool[Tensor, "prompt
         hits = active.T @ target
         return Detectors(hits.new_zeros(()).expand_as(hits), hits, active.sum(0)[:, None].expand_as(hits), positives)
     ordered = codes.T.sort(-1).values.contiguous()
-    at_least = len(codes) - torch.searchsorted(ordered, codes.T.contiguous())
+    at_least = len(codes) - torch.searchsorted(ordered, codes.T.contiguous(), out_int32=True)
     threshold, hits, active = (codes.new_zeros(codes.shape[1], truth.shape[1]) for _ in range(3))
     for columns in _alike(truth.sum(0), numbers=codes.shape[1]):
         found = _best_thresholds(ordered, codes.T, at_least, truth[:, columns])

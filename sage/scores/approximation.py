@@ -21,7 +21,7 @@ from sage.stats import Sampled, average, bootstrap, combine
 MIN_SHARE = 0.1
 MIN_ERRORS = 3
 # Written at once, over dictionaries, nodes and prompts.
-NUMBERS_AT_ONCE = 2**26
+NUMBERS_AT_ONCE = 2**25
 
 
 class Baseline(NamedTuple):

@@ -31,7 +31,7 @@ PRECISE = 0.95
 LARGEST_UNION = 10
 LEVELS = (0.2, 0.4, 0.6, 0.8)
 
-_NUMBERS_AT_ONCE = 2**26
+_NUMBERS_AT_ONCE = 2**24
 
 
 class Predicate(NamedTuple):
@@ -285,7 +285,9 @@ def _test_f1(
     """Corrected F1 on test of every latent for every value, at the thresholds of the fit."""
     target = truth.float()
     step = max(1, _NUMBERS_AT_ONCE // max(1, codes.numel()))
-    fires = [(codes[:, :, None] > part).float() for part in threshold.split(step, dim=-1)]
-    hits = torch.cat([torch.einsum("tkp,tp->kp", part, own) for part, own in zip(fires, target.split(step, dim=-1), strict=True)], -1)
-    active = torch.cat([part.sum(0) for part in fires], -1)
+    hits, active = torch.zeros(codes.shape[1], target.shape[1]), torch.zeros(codes.shape[1], target.shape[1])
+    for first in range(0, target.shape[1], step):
+        some = slice(first, first + step)
+        fires = (codes[:, :, None] > threshold[:, some]).float()
+        hits[:, some], active[:, some] = torch.einsum("tkp,tp->kp", fires, target[:, some]), fires.sum(0)
     return corrected(2 * hits / (active + target.sum(0)).clamp(min=1), target.mean(0))

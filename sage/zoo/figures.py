@@ -1,4 +1,4 @@
-"""The figures of the embedded models and SAEs, as Markdown: `python -m sage.zoo.figures [NAME ...] > sage/zoo/FIGURES.md`."""
+"""The figures of the embedded models and SAEs, as Markdown: `python -m sage.zoo.figures [NAME ...]`."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Nam
     section = circuit_section(arguments.contrast, model.anatomy)
     with timed(own) as cost:
         own.write({}, splits.fit[:500], logit_difference)
-        evidence = gather(own, task, splits, section)
+        hooks = sorted({model.anatomy.source(node) for node in section.nodes})[: arguments.hooks]
+        evidence = gather(own, task, splits, section, hooks=hooks)
     shared = cost()
     benches = Benches(own, evidence, Settings(find_metric(task.metric), largest_k(model.anatomy.d_model)))
     spent: list[Cost] = []

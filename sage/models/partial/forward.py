@@ -24,7 +24,7 @@ from sage.models.steps import Point
 # Numbers held at once by the widest activation of a batch, on an accelerator and on a CPU, whose caches are small; bytes of clean runs
 # kept between calls.
 NUMBERS_AT_ONCE = (2**25, 2**22)
-CLEAN_BYTES = 2**30
+CLEAN_BYTES = 2**28
 # Floating-point operations that take as long as starting those of one layer: on an accelerator, on a CPU.
 OVERHEAD = (2.0**31, 2.0**24)
 

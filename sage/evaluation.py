@@ -40,7 +40,7 @@ from sage.scores.control import KS, largest_k
 from sage.scores.evidence import Evidence, Runs, Settings
 from sage.scores.isolation import Decoder, fit_decoder
 from sage.scores.rows import summary_rows
-from sage.scores.suite import Scored, from_part, score_suite, to_part
+from sage.scores.suite import Scored, check_names, from_part, score_suite, to_part
 from sage.scores.summary import summarise
 from sage.splits import FIT_PAIRS, Splits, split
 from sage.stopwatch import Stopwatch
@@ -106,6 +106,7 @@ def evaluate(
     """
     plan = plan or Plan()
     started, watch = datetime.now(UTC).isoformat(timespec="seconds"), Stopwatch(lambda: model.counter.tokens)
+    check_names(suites)
     suites = [_on_model(suite, model) for suite in suites]
     with watch.stage(WHOLE), watch.stage("prompts"):
         task, splits = prepare(model, task, seed=plan.seed, test=plan.prompts, discover=plan.discover, fit=plan.fit, tried=plan.tried)

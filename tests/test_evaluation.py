@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from sage.catalog import load_task
+from sage.errors import SageError
 from sage.evaluation import Evaluation, Plan, evaluate, measure_gate, prepare
 from sage.models.base import Model
 from sage.models.load import load_model
@@ -174,3 +175,12 @@ def _wait(done: Any, seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def test_suites_whose_rows_could_not_be_told_apart_are_refused(wired: Model, planted: Suite) -> None:
+    for suites, said in (
+        ([replace(planted, id="PCA")], "a control has that name"),
+        ([planted, planted], "Two suites are called 'planted'"),
+    ):
+        with pytest.raises(SageError, match=said):
+            evaluate(wired, load_task("wired"), suites)

@@ -10,10 +10,11 @@ import numpy as np
 from sage.activations import Dictionary, sites
 from sage.checkpoints import Part
 from sage.controls import CONTROLS, controls
+from sage.errors import SageError
 from sage.projection import Options, ProjectedSuite, project, reach, reached
-from sage.result import Row
+from sage.result import ALL, Row
 from sage.saes.suite import Suite
-from sage.scores.bench import SUPERVISED, Bench, Benches
+from sage.scores.bench import SHARED, SUPERVISED, Bench, Benches
 from sage.scores.contrast import NodeSetScores, score_nodes
 from sage.scores.geometry import beside, score_geometry
 from sage.scores.interpretability import score_interpretability
@@ -22,6 +23,7 @@ from sage.scores.summary import Component
 from sage.stats import Sampled
 
 SHUFFLED = "shuffled labels"
+RESERVED = (*SHARED, *CONTROLS, SHUFFLED, ALL)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Scored:
     arrays: Mapping[str, np.ndarray]
     components: Mapping[str, Mapping[str, Sampled]]
     l0: Mapping[str, float]
+
+
+def check_names(suites: Sequence[Suite]) -> None:
+    """SageError for a suite that goes by the name of a control, and for two of one name: their rows could not be told apart."""
+    names = [suite.id for suite in suites]
+    for name in names:
+        if name in RESERVED:
+            raise SageError(f"A suite cannot be called '{name}': a control has that name. Give its folder as a path, such as ./{name}.")
+        if names.count(name) > 1:
+            raise SageError(f"Two suites are called '{name}'. Give each its own name.")
 
 
 def score_suite(

@@ -320,7 +320,7 @@ def train_sae(model: str, out: Path, **others: Any) -> None:
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/demo"), show_default=True)
 @click.option("--all", "thorough", is_flag=True, help="Every embedded suite, control and budget, on more prompts: an hour or more.")
-@click.option("--workers", type=click.IntRange(min=1), help="How many cells to run side by side.  [default: one for each core]")
+@click.option("--workers", type=click.IntRange(min=1), help="How many cells to run side by side.  [default: one for each core, at most 8]")
 @_json
 def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
     """Run everything on the models and SAEs that ship with sage: seven tasks, three models, and the report on them."""

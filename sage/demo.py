@@ -25,6 +25,8 @@ from sage.threads import one_thread
 TASKS = ("ioi", "induction", "greater_than", "subject_verb_agreement", "successor", "country_capital", "gendered_pronoun")
 MODELS = ("tiny-gemma2", "tiny-gpt2", "tiny-neox")
 SUITES = ("topk4", "topk16", "relu")
+# A process holds the libraries and a model: nearly a gigabyte.
+MOST_WORKERS = 8
 QUICK = Plan(
     prompts=50, discover=50, tried=50, fit=400, across_models=True, groups=False, largest_k=4,
     controls=("random", "permuted", "untrained", "PCA"),
@@ -53,7 +55,7 @@ def demo(out: Path, *, thorough: bool = False, workers: int | None = None, progr
     By default three suites of each model, the controls that may be floors, and PCA; `thorough` takes every suite, control and budget, and
     more prompts.
     """
-    work, plan, count = list(cells(thorough=thorough)), THOROUGH if thorough else QUICK, workers or os.cpu_count() or 1
+    work, plan, count = list(cells(thorough=thorough)), THOROUGH if thorough else QUICK, workers or min(MOST_WORKERS, os.cpu_count() or 1)
     folders: dict[Cell, Path] = {}
     progress("cells", 0, len(work))
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=one_thread) as pool:

@@ -46,33 +46,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/snapshots"))
+    parser.add_argument("--again", action="store_true", help="only read what lies there from an earlier run")
     arguments = parser.parse_args()
     jobs = [Job(task, seed, arguments.out) for task in TASKS for seed in SEEDS]
+    if arguments.again:
+        return tell([job.out / str(job.seed) / f"{job.task}--{MODEL}" for job in jobs])
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         folders = list(pool.map(run, jobs))
-    tell(folders)
+    return tell(folders)
 
 
 def tell(folders: list[Path]) -> None:
-    """Mean and standard deviation over seeds, and how far the late snapshot is above the others."""
+    """Mean and standard deviation over seeds, and how far late snapshots stand above early and untrained ones; `all`: mean over tasks."""
     rows = pd.DataFrame([row for folder in folders for row in _scores(folder)])
-    by = rows.groupby(["metric", "task", "suite"])["value"].agg(["mean", "std", "count"])
-    pd.set_option("display.width", 200, "display.max_rows", None)
-    print(by.unstack("suite").round(3).to_string())
-    late = f"{MODEL}/topk8-late"
+    whole = rows.groupby(["metric", "seed", "suite"], as_index=False)["value"].mean().assign(task="all")
+    by = pd.concat([rows, whole]).groupby(["metric", "task", "suite"])["value"].agg(["mean", "std", "count"])
     for metric in METRICS:
-        for task in TASKS:
-            found = by.loc[metric].loc[task] if (metric, task) in by.droplevel("suite").index else None
-            for other in ("topk8-early", "topk8-step0"):
-                print(metric, task, f"late - {other}:", _apart(found, late, f"{MODEL}/{other}"))
+        for task in (*TASKS, "all"):
+            found = by.loc[metric, task]
+            print(f"{metric}, {task}: " + "; ".join(f"{name} {one['mean']:.3f} sd {one['std']:.3f}" for name, one in found.iterrows()))
+            for one in ("topk8-late", "topk8"):
+                for other in ("topk8-early", "topk8-step0"):
+                    print(f"    {one} above {other}: {_apart(found, one, other)}")
 
 
-def _apart(found: pd.DataFrame | None, one: str, other: str) -> str:
-    if found is None or not {one, other} <= set(found.index):
+def _apart(found: pd.DataFrame, one: str, other: str) -> str:
+    """The difference of the means in units of the larger deviation."""
+    if not {one, other} <= set(found.index):
         return "undefined"
     difference = found.loc[one, "mean"] - found.loc[other, "mean"]
     deviation = max(found.loc[one, "std"], found.loc[other, "std"])
-    return f"{difference:+.3f}, sd {deviation:.3f}, {'apart' if difference > APART * deviation else 'not apart'}"
+    return f"{difference:+.3f} = {difference / deviation:.1f} sd, {'apart' if difference > APART * deviation else 'not apart'}"
 
 
 def _scores(folder: Path) -> list[dict[str, object]]:
@@ -83,7 +87,7 @@ def _scores(folder: Path) -> list[dict[str, object]]:
         (dictionary, result.value(metric, suite=suite, dictionary=dictionary), metric) for suite, dictionary in pairs for metric in METRICS
     ]
     return [
-        {"task": result.task.name, "seed": result.run.seed, "suite": name, "metric": metric, "value": row.value}
+        {"task": result.task.name, "seed": result.run.seed, "suite": name.removeprefix(f"{MODEL}/"), "metric": metric, "value": row.value}
         for name, row, metric in found
         if row is not None and row.value is not None
     ]

@@ -28,8 +28,8 @@ SUITES = ("topk4", "topk16", "relu")
 # A process holds the libraries and a model: nearly a gigabyte.
 MOST_WORKERS = 8
 QUICK = Plan(
-    prompts=50, discover=50, tried=50, fit=400, across_models=True, groups=False, largest_k=4,
-    controls=("random", "permuted", "untrained", "PCA"),
+    prompts=50, discover=50, tried=50, fit=360, across_models=True, groups=False, largest_k=4,
+    controls=("random", "permuted", "untrained", "PCA"), levels=(0.6,),
 )  # fmt: skip
 THOROUGH = Plan(prompts=100, discover=100, tried=100, fit=1000, across_models=True, groups=False)
 

@@ -38,6 +38,7 @@ from sage.saes.suite import Suite
 from sage.scores.bench import Benches
 from sage.scores.control import KS, largest_k
 from sage.scores.evidence import Evidence, Runs, Settings
+from sage.scores.interpretability import LEVELS
 from sage.scores.isolation import Decoder, fit_decoder
 from sage.scores.rows import summary_rows
 from sage.scores.suite import Scored, check_names, from_part, score_suite, to_part
@@ -59,7 +60,7 @@ class Plan:
 
     `across_models` fixes k_max at 4, as every comparison of models of different width needs. Without `groups` only the union of each
     section is scored, and not its (kind, position) classes as well. `largest_k` ends the curve over budgets there, or at k_max.
-    `controls` are those that are run.
+    `controls` are those that are run, `levels` the corrected F1 from which latents count as interpretable in the causal scores.
     """
 
     seed: int = 0
@@ -72,6 +73,7 @@ class Plan:
     groups: bool = True
     largest_k: int | None = None
     controls: tuple[str, ...] = CONTROLS
+    levels: tuple[float, ...] = LEVELS
 
 
 class Prepared(NamedTuple):
@@ -288,7 +290,8 @@ def _score(
     """The ground-truth features, and every contrast of every suite; what suites share is read once, and only if one needs it."""
     width, metric = model.anatomy.d_model, find_metric(task.metric)
     k_max = largest_k(width, across_models=plan.across_models)
-    settings = Settings(metric, k_max, tuple(k for k in KS if plan.largest_k is None or k <= max(k_max, plan.largest_k)), seed=plan.seed)
+    ks = tuple(k for k in KS if plan.largest_k is None or k <= max(k_max, plan.largest_k))
+    settings = Settings(metric, k_max, ks, plan.seed, plan.levels)
     names = {suite.id: f"{suite.id} {_suite_digest(suite)}" for suite in suites}
     parts = {(contrast, suite.id): checkpoints.load(f"{contrast} {names[suite.id]}") for contrast in discovery.sections for suite in suites}
     sources = {model.anatomy.source(node) for section in discovery.sections.values() for node in section.nodes}

@@ -194,7 +194,7 @@ def _causal(bench: Bench, dictionary: Dictionary, measured: Measured) -> tuple[C
     """T1 and T2 with the interpretable latents only, by level of F1; of the supervised dictionary, once."""
     if dictionary.name in bench.known_causal or measured.interpretability is None:
         return bench.known_causal.get(dictionary.name, ())
-    kept = {level: interpretability.interpretable(measured.interpretability, level=level) for level in interpretability.LEVELS}
+    kept = {level: interpretability.interpretable(measured.interpretability, level=level) for level in bench.settings.levels}
     values = bench.evidence.fit.values
     first_with = {level: next(other for other, masks in kept.items() if _equal(masks, kept[level])) for level in kept}
     only = {

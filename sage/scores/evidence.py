@@ -14,6 +14,7 @@ from sage.features import FeatureDictionary
 from sage.metric import Metric
 from sage.nodes import Node, Section
 from sage.scores.control import KS
+from sage.scores.interpretability import LEVELS
 from sage.scores.isolation import Decoder
 
 
@@ -60,9 +61,13 @@ class Evidence:
 
 
 class Settings(NamedTuple):
-    """How to score: the task's metric, the largest budget of T2's area, the budgets measured, and the seed of the bootstrap."""
+    """How to score: the task's metric, the largest budget of T2's area, the budgets measured, the seed of the bootstrap.
+
+    `levels` are the corrected F1 from which latents count as interpretable in the causal scores.
+    """
 
     metric: Metric
     k_max: int
     ks: tuple[int, ...] = KS
     seed: int = 0
+    levels: tuple[float, ...] = LEVELS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -53,9 +54,14 @@ def circuit_section(contrast: str, anatomy: Anatomy) -> Section:
     return Section(contrast, dict.fromkeys(sorted(nodes), 1.0))
 
 
-def random_suite(name: str, section: Section, anatomy: Anatomy, *, layers: int | None = None, width: int = WIDTH, seed: int = 0) -> Suite:
-    """TopK SAEs with random weights at the residual streams that the section reads; of the first `layers` of them."""
-    hooks = sorted({anatomy.source(node) for node in section.nodes})[:layers]
+def hooks_of(section: Section, anatomy: Anatomy, *, count: int, last: bool = False) -> list[Node]:
+    """The first residual streams that the section reads, or the last."""
+    hooks = sorted({anatomy.source(node) for node in section.nodes})
+    return hooks[-count:] if last else hooks[:count]
+
+
+def random_suite(name: str, hooks: Sequence[Node], anatomy: Anatomy, *, width: int = WIDTH, seed: int = 0) -> Suite:
+    """TopK SAEs with random weights."""
     return assemble(name, [_random_sae(f"{name}/{hook}", hook, anatomy.d_model, width, seed) for hook in hooks])
 
 

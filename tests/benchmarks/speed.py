@@ -29,7 +29,7 @@ from sage.scores.suite import score_suite
 from sage.splits import Splits
 from sage.task import Task
 from sage.tokens import Tokenized
-from tests.benchmarks.full_size import circuit_section, random_suite, save_full_size
+from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite, save_full_size
 from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed, total, watch
 
 SETS = 8
@@ -93,13 +93,13 @@ def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Nam
     section = circuit_section(arguments.contrast, model.anatomy)
     with timed(own) as cost:
         own.write({}, splits.fit[:500], logit_difference)
-        hooks = sorted({model.anatomy.source(node) for node in section.nodes})[: arguments.hooks]
+        hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
         evidence = gather(own, task, splits, section, hooks=hooks)
     shared = cost()
     benches = Benches(own, evidence, Settings(find_metric(task.metric), largest_k(model.anatomy.d_model)))
     spent: list[Cost] = []
     for number in range(2):
-        suite = random_suite(f"random {number}", section, model.anatomy, layers=arguments.hooks, seed=number)
+        suite = random_suite(f"random {number}", hooks, model.anatomy, seed=number)
         suite = type(suite)(suite.id, {hook: sae.to(model.device) for hook, sae in suite.saes.items()})
         with timed(own) as cost:
             score_suite(benches, suite)
@@ -140,7 +140,7 @@ def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
         (tests, 24_576, 4),
     ]:
         own = watch(model)
-        suite = random_suite("random", section, model.anatomy, layers=hooks, width=latents)
+        suite = random_suite("random", hooks_of(section, model.anatomy, count=hooks), model.anatomy, width=latents)
         nodes = reached(suite, model.anatomy, section.nodes)
         base, target = (run.on(nodes).select(range(prompts)) for run in evidence.test)
         dictionary = project(suite, model.anatomy, nodes, evidence.on(nodes).moments)
@@ -201,6 +201,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fit", type=int, default=None, help="prompts that everything is decided on; by default as many as a run takes")
     parser.add_argument("--compared", type=int, default=16, help="prompts on which whole forward passes are run")
     parser.add_argument("--hooks", type=int, default=1, help="how many residual streams a suite has SAEs at")
+    parser.add_argument("--last", action="store_true", help="the last of these streams, where edits change little, and not the first")
     parser.add_argument("--contrast", default="IO")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parts", default="abe", help="a: groups, b: a contrast with its controls, with c and d, e: growth")

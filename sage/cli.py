@@ -329,10 +329,13 @@ def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
 
     with progress_bar() as progress:
         found = demonstration.demo(out, thorough=thorough, workers=workers, progress=progress)
-    show(demonstration.gates(found), title="Accuracy of every model on every task (gate: .75)", as_json=as_json)
-    if not as_json:
-        show(demonstration.suites(found), title="\nEvery suite, mean over the tasks")
-        show(demonstration.spent(found), title="\nWhere the time went, summed over the cells")
+    tables = {"gates": demonstration.gates(found), "suites": demonstration.suites(found), "stages": demonstration.spent(found)}
+    if as_json:
+        _json_out({**tables, "claim": found.report.claim, "report": str(found.report.page)})
+    else:
+        show(tables["gates"], title="Accuracy of every model on every task")
+        show(tables["suites"], title="\nEvery suite, mean over the tasks")
+        show(tables["stages"], title="\nWhere the time went, summed over the cells")
         click.echo(f"\n{found.report.claim}")
     _wrote(found.report.page)
 

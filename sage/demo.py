@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sage.evaluation import Plan
 from sage.progress import Progress, silent
 from sage.report import Report, write_report
-from sage.result import Result, load
+from sage.result import Result, load, total_stages
 from sage.saes.sae import SageWarning
 from sage.threads import one_thread
 
@@ -121,12 +121,6 @@ def suites(found: Demo) -> list[dict[str, object]]:
 
 def spent(found: Demo) -> list[dict[str, object]]:
     """Seconds and forward-pass equivalents of each stage, over all cells, one row a stage."""
-    laps: dict[str, tuple[float, float]] = {}
-    for lap in (lap for result in found.results for lap in result.run.stages):
-        seconds, forwards = laps.get(lap.stage, (0.0, 0.0))
-        laps[lap.stage] = (seconds + lap.seconds, forwards + lap.forwards)
-    whole = sum(seconds for seconds, _ in laps.values())
-    return [
-        {"stage": name, "seconds": seconds, "share": seconds / whole, "forward passes": forwards}
-        for name, (seconds, forwards) in laps.items()
-    ]
+    stages = total_stages(result.run for result in found.results)
+    whole = sum(one.seconds for one in stages)
+    return [{"stage": one.stage, "seconds": one.seconds, "share": one.seconds / whole, "forward passes": one.forwards} for one in stages]

@@ -6,12 +6,9 @@ was and ends with the same numbers; what does not depend on an SAE is computed o
 
 from __future__ import annotations
 
-import inspect
-import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,15 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage import __version__
-from sage.activations import Activations, Moments, moments, read
 from sage.cache import Cache
 from sage.checkpoints import Checkpoints, Part, digest
 from sage.controls import CONTROLS
 from sage.discovery import Discovery, discover
-from sage.features import FeatureDictionary, fit_features
-from sage.metric import Metric, find_metric
+from sage.identity import prompts_digest, suite_digest, what_decides
+from sage.metric import find_metric
 from sage.models.base import Model
-from sage.nodes import Node, Section
 from sage.progress import Progress, silent
 from sage.projection import Options
 from sage.result import FeatureInfo, Gate, ModelInfo, Result, Row, RunInfo, SAEInfo, SectionInfo, StageInfo, SuiteInfo, TaskInfo, save
@@ -37,9 +32,9 @@ from sage.saes.sae import SAE, check_fits, measure
 from sage.saes.suite import Suite
 from sage.scores.bench import Benches
 from sage.scores.control import KS, largest_k
-from sage.scores.evidence import Evidence, Runs, Settings
+from sage.scores.evidence import Settings
+from sage.scores.gathering import Shared, gather, gather_shared
 from sage.scores.interpretability import LEVELS
-from sage.scores.isolation import Decoder, fit_decoder
 from sage.scores.rows import summary_rows
 from sage.scores.suite import Scored, check_names, from_part, score_suite, to_part
 from sage.scores.summary import summarise
@@ -47,7 +42,7 @@ from sage.splits import FIT_PAIRS, Splits, split
 from sage.stopwatch import Stopwatch
 from sage.task import Task
 from sage.token_audit import audit
-from sage.tokens import Tokenized, TokenizedPair
+from sage.tokens import Tokenized
 
 GATE_PROMPTS = 500
 WHOLE = "whole"
@@ -113,7 +108,7 @@ def evaluate(
     with watch.stage(WHOLE), watch.stage("prompts"):
         task, splits = prepare(model, task, seed=plan.seed, test=plan.prompts, discover=plan.discover, fit=plan.fit, tried=plan.tried)
     identity = prompts_digest(splits)
-    depends = _depends(model, task, identity, plan)
+    depends = what_decides(model, task, identity, seed=plan.seed)
     checkpoints = Checkpoints(folder and folder / ".unfinished", digest(__version__, *depends, plan)[:16])
     with watch.stage(WHOLE):
         with watch.stage("gate"):
@@ -150,17 +145,6 @@ def prepare(
     return Prepared(usable, split(usable, model.tokenize, seed=seed, test=test, discover=discover, fit=fit, tried=tried))
 
 
-def prompts_digest(splits: Splits) -> str:
-    """A sha256 of every prompt of the splits: ids, positions, labels, answers and foils."""
-    pairs = [
-        pair
-        for group in (splits.discover, splits.null, splits.fit_pairs, splits.fit_null, splits.test, splits.test_null)
-        for pair in group.items()
-    ]
-    sides = [side for _, found in pairs for pair in found for side in (pair.clean, pair.counterfactual)]
-    return digest(*((p.ids, sorted(p.index.items()), sorted(p.prompt.labels.items()), p.answers, p.foils) for p in (*splits.fit, *sides)))
-
-
 def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate:
     """Whether the model does the task: how often it prefers the answer to the foil, and the mean metric."""
     (metric,) = model.measure([{}], prompts, find_metric(task.metric))
@@ -168,82 +152,11 @@ def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate
     return Gate(accuracy, float(metric.mean()), len(prompts), task.gate, accuracy >= task.gate)
 
 
-class Shared(NamedTuple):
-    """What does not depend on the contrast, at the nodes of all sections.
-
-    The split `fit`, the features and moments fitted on it, and pairs of it in which only an irrelevant attribute changes.
-    """
-
-    fit: Activations
-    irrelevant: Runs | None
-    supervised: FeatureDictionary
-    decoder: Decoder
-    moments: Moments
-
-
-def gather_shared(
-    model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, hooks: Collection[Node] | None = None, seed: int = 0
-) -> Shared:
-    """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
-    nodes = sorted({node for section in sections for node in section.nodes})
-    pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
-    fit = read(model, nodes, splits.fit, hooks=hooks)
-    supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
-    return Shared(fit, _runs(model, nodes, pairs, []) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
-
-
-def gather(
-    model: Model,
-    task: Task,
-    splits: Splits,
-    section: Section,
-    *,
-    shared: Shared | None = None,
-    hooks: Collection[Node] | None = None,
-    seed: int = 0,
-) -> Evidence:
-    """Everything that one contrast is scored on: what is shared, and the activations of its own pairs."""
-    contrast, nodes = section.contrast, section.nodes
-    shared = shared or gather_shared(model, task, splits, [section], hooks=hooks, seed=seed)
-    return Evidence(
-        section=section,
-        named=task.named(contrast),
-        fit=shared.fit.on(nodes),
-        tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks),
-        irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),
-        test=_runs(model, nodes, splits.test[contrast], hooks),
-        supervised=shared.supervised,
-        decoder=shared.decoder,
-        moments=shared.moments,
-        within=task.within,
-    )
-
-
-def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None) -> Runs:
-    base, target = ([pair.clean for pair in pairs], [pair.counterfactual for pair in pairs])
-    return Runs(read(model, nodes, base, hooks=hooks), read(model, nodes, target, hooks=hooks))
-
-
 def _on_model(suite: Suite, model: Model) -> Suite:
     """The suite with its weights where the model's are; BadFile for an SAE of another width."""
     for sae in suite.saes.values():
         check_fits(sae, model.anatomy.d_model)
     return Suite(suite.id, {hook: sae.to(model.device) for hook, sae in suite.saes.items()})
-
-
-def _depends(model: Model, task: Task, identity: str, plan: Plan) -> tuple[object, ...]:
-    """All that gate and discovery depend on: the model and how it is run, the task and its prompts, the seed."""
-    rules = (task.attributes, task.irrelevant, task.contrasts, sorted(task.within.items()), task.ordinal, task.position_names, task.gate)
-    how = (model.name, model.revision, model.backend, model.dtype, model.device, model.bos, model.batch_size, model.partial is None)
-    return (*how, task.name, identity, rules, _source(task.metric), plan.seed)
-
-
-def _source(metric: str | Metric) -> str:
-    """A metric's name, or the text of the function; one whose text cannot be found is like no other."""
-    try:
-        return metric if isinstance(metric, str) else inspect.getsource(metric)
-    except (OSError, TypeError):
-        return uuid.uuid4().hex
 
 
 def _gate(model: Model, task: Task, splits: Splits, depends: tuple[object, ...], cache: Cache | None) -> Gate:
@@ -292,7 +205,7 @@ def _score(
     k_max = largest_k(width, across_models=plan.across_models)
     ks = tuple(k for k in KS if plan.largest_k is None or k <= max(k_max, plan.largest_k))
     settings = Settings(metric, k_max, ks, plan.seed, plan.levels)
-    names = {suite.id: f"{suite.id} {_suite_digest(suite)}" for suite in suites}
+    names = {suite.id: f"{suite.id} {suite_digest(suite)}" for suite in suites}
     parts = {(contrast, suite.id): checkpoints.load(f"{contrast} {names[suite.id]}") for contrast in discovery.sections for suite in suites}
     sources = {model.anatomy.source(node) for section in discovery.sections.values() for node in section.nodes}
     hooks = [hook for hook in sources if any(suite.at(hook) for suite in suites)]
@@ -389,15 +302,3 @@ def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatc
     stages = [StageInfo(name, lap.seconds, lap.tokens / test) for name, lap in watch.laps.items() if name != WHOLE]
     whole = watch.laps[WHOLE]
     return RunInfo(__version__, plan.seed, dict(splits.counts), started, whole.seconds, whole.tokens / test, model.batch_size, stages)
-
-
-def _suite_digest(suite: Suite) -> str:
-    """A sha256 of a suite's weights and settings."""
-    return digest(*(_sae_digest(hook, sae) for hook, sae in suite.saes.items()))[:16]
-
-
-def _sae_digest(hook: Node, sae: SAE) -> str:
-    settings = (hook, sae.normalisation, sae.centred, sae.subtract_b_dec, sae.reads_bos, sae.architecture.name, sae.architecture.settings())
-    tensors = {"W_dec": sae.W_dec, "b_dec": sae.b_dec, **sae.architecture.tensors()}
-    weights = [(name, sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()) for name, tensor in sorted(tensors.items())]
-    return digest(settings, weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -19,9 +19,11 @@ from sage.errors import BadFile
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from jaxtyping import UInt8
 
 SCHEMA = 1
-ALL = "*"
+ALL, SUPERVISED = "*", "supervised"
+COMPONENTS = ("T1", "T2", "T3", "T4")
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Result:
 
     def controls(self) -> list[dict[str, object]]:
         """One row per suite and dictionary for a table: normalised components, control and sage."""
-        metrics = ("control", "sage", *(f"{part} normalised" for part in ("T1", "T2", "T3", "T4")))
+        metrics = ("control", "sage", *(f"{part} normalised" for part in COMPONENTS))
         found: list[dict[str, object]] = []
         for suite, name in dict.fromkeys((row.suite, row.dictionary) for row in self.rows if row.section == ALL):
             values = {metric: _value_of(self.value(metric, suite=suite, dictionary=name)) for metric in metrics}
@@ -221,7 +223,7 @@ class Result:
             row = self.value(metric, suite=suite.id, dictionary=suite.id)
             return None if row is None or row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
 
-        scores = {name: number(f"{name} normalised") for name in ("T1", "T2", "T3", "T4")}
+        scores = {name: number(f"{name} normalised") for name in COMPONENTS}
         l0 = sum(sae.l0 for sae in suite.saes) / len(suite.saes)
         return {
             "task": self.task.name,
@@ -287,6 +289,20 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return load_file(file)
     except SafetensorError as error:
         raise BadFile(f"{file} is damaged ({error}). Score again to write it anew.") from error
+
+
+def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
+    """The names in an array beside a result: what the rows or columns of a matrix are called."""
+    return json.loads(array.tobytes())
+
+
+def total_stages(runs: Iterable[RunInfo]) -> list[StageInfo]:
+    """What each stage took over several runs."""
+    found: dict[str, StageInfo] = {}
+    for one in (stage for run in runs for stage in run.stages):
+        before = found.get(one.stage, StageInfo(one.stage, 0.0, 0.0))
+        found[one.stage] = StageInfo(one.stage, before.seconds + one.seconds, before.forwards + one.forwards)
+    return list(found.values())
 
 
 def write_json(path: Path, data: object) -> Path:

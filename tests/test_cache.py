@@ -16,6 +16,7 @@ from sage.catalog import load_task
 from sage.checkpoints import Checkpoints, Part, read_part, write_part
 from sage.discovery import Discovery
 from sage.errors import BadFile
+from sage.identity import what_decides
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.progress import silent
@@ -152,7 +153,7 @@ def test_a_second_run_measures_no_gate_and_discovers_nothing(tmp_path: Path, mon
 
     def run(seed: int) -> tuple[Gate, Discovery]:
         plan = evaluation.Plan(seed=seed)
-        depends, nothing = evaluation._depends(model, task, "these prompts", plan), Checkpoints(None, "")
+        depends, nothing = what_decides(model, task, "these prompts", seed=seed), Checkpoints(None, "")
         gate = evaluation._gate(model, task, splits, depends, Cache(tmp_path))
         return gate, evaluation._discovery(model, task, splits, plan, nothing, depends, Cache(tmp_path), silent)
 

@@ -21,11 +21,13 @@ from sage.result import (
     RunInfo,
     SAEInfo,
     SectionInfo,
+    StageInfo,
     SuiteInfo,
     TaskInfo,
     load,
     load_arrays,
     save,
+    total_stages,
     write_atomically,
 )
 
@@ -168,3 +170,10 @@ def test_the_table_has_a_column_for_every_field_and_says_which_task_and_model() 
     assert len(table) == 2
     assert table.loc[0, "value"] == 1 / 3
     assert table.loc[1, "status"].startswith("undefined")
+
+
+def test_stages_add_up_over_runs_in_the_order_they_are_met() -> None:
+    first = replace(RESULT.run, stages=[StageInfo("gate", 1.0, 2.0), StageInfo("scores", 5.0, 7.0)])
+    second = replace(RESULT.run, stages=[StageInfo("scores", 0.5, 1.0), StageInfo("features", 3.0, 0.0)])
+    expected = [StageInfo("gate", 1.0, 2.0), StageInfo("scores", 5.5, 8.0), StageInfo("features", 3.0, 0.0)]
+    assert total_stages([first, second]) == expected

@@ -27,7 +27,7 @@ LAYERS = (
     ("activations", "catalog", "checkpoints", "circuit", "models", "new_task", "saes", "token_audit"),
     ("discovery", "comparison", "design", "greedy", "features", "projection", "controls"),
     ("scores",),
-    ("residuals", "evaluation", "exchange", "cache"),
+    ("residuals", "identity", "evaluation", "exchange", "cache"),
     ("sweep", "frontier", "audit", "zoo"),
     ("report",),
     ("sae_training", "demo", "inspection", "tables"),

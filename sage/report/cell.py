@@ -5,7 +5,6 @@ Everything a page shows comes from here; rows of options that were scored beside
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,10 +16,8 @@ from sage.nodes import Node, parse_node
 from sage.report.score import Score, mean_number, score_of
 from sage.report.sources import Source
 from sage.report.words import label
-from sage.result import ALL, Found, Result, Row, SuiteInfo, load, load_arrays
+from sage.result import ALL, COMPONENTS, Found, Result, Row, SuiteInfo, load, load_arrays, names
 
-COMPONENTS = ("T1", "T2", "T3", "T4")
-SUPERVISED = "supervised"
 SUMMARY = ("control", "sage", *(f"{name} normalised" for name in COMPONENTS), "reach")
 HEADLINES = 2
 
@@ -115,8 +112,8 @@ class Cell:
         if node is None:
             return None
         base = f"{contrast}|{suite}|{dictionary}|{what}"
-        latents, names = self.arrays[f"{base} latents|{node}"], self.arrays[f"{base} names|{node}"]
-        return Matrix(parse_node(node), self.arrays[f"{base}|{node}"], [int(latent) for latent in latents], json.loads(names.tobytes()))
+        latents, columns = self.arrays[f"{base} latents|{node}"], self.arrays[f"{base} names|{node}"]
+        return Matrix(parse_node(node), self.arrays[f"{base}|{node}"], [int(latent) for latent in latents], names(columns))
 
     def _missing(self, section: str, suite: str, dictionary: str) -> str:
         """Why there is no such row: most often because the suite reaches no node, which its row of reach says."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sage.report.cell import COMPONENTS, SUPERVISED, Cell
+from sage.report.cell import Cell
 from sage.report.score import Score, score_of
 from sage.report.tables import Column, Entry, Table, number, score, text
-from sage.result import FeatureInfo
+from sage.result import COMPONENTS, SUPERVISED, FeatureInfo
 
 _OVER_ALL = {"control = T2": "control", "T1": "T1 normalised", "T3": "T3 normalised", "T4": "T4 normalised", "sage": "sage"}
 _PARTS = ("sufficiency", "necessity", "coverage", "decoding", "MCC", "MCC null", "uniqueness", "principal angle")

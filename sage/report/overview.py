@@ -15,6 +15,7 @@ from sage.report.score import Score
 from sage.report.standing import CellSummary, Claim, Standing, leader
 from sage.report.tables import Column, Entry, Table, number, plain, score, text
 from sage.report.words import count, label, numbers, span
+from sage.result import total_stages
 
 _PASSES = Column("forward passes", "in clean passes over the test prompts")
 _METRICS = ("control", "T1 normalised", "T3 normalised", "T4 normalised", "sage")
@@ -91,12 +92,10 @@ def time_table(cells: Sequence[CellSummary]) -> Table:
 def stage_table(cells: Sequence[CellSummary]) -> Table:
     """Seconds and forward passes of each stage, over all runs."""
     table = Table("Stages, over all runs", [*map(Column, ("stage", "seconds", "share")), _PASSES])
-    stages = [stage for cell in cells for stage in cell.run.stages]
-    whole = sum(stage.seconds for stage in stages) or 1.0
-    for name in dict.fromkeys(stage.stage for stage in stages):
-        seconds = sum(stage.seconds for stage in stages if stage.stage == name)
-        forwards = sum(stage.forwards for stage in stages if stage.stage == name)
-        table.rows.append([text(name), number(seconds, digits=1), _share(seconds, whole), number(forwards, digits=0)])
+    stages = total_stages(cell.run for cell in cells)
+    whole = sum(one.seconds for one in stages) or 1.0
+    for one in stages:
+        table.rows.append([text(one.stage), number(one.seconds, digits=1), _share(one.seconds, whole), number(one.forwards, digits=0)])
     return table
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from sage.nodes import parse_node
 from sage.report import captions
 from sage.report.between import MARKS, MOST, Lane, Raw, RawLane, between_sheet, raw_sheet
-from sage.report.cell import COMPONENTS, SUPERVISED, Cell, Matrix
+from sage.report.cell import Cell, Matrix
 from sage.report.curves import DRAWN, Budget, Curve, curves_sheet
 from sage.report.drawing import Folio, Plate, beyond, short
 from sage.report.maps import MOST_COLUMNS, Panel, confirmed_map, matched, matrix_sheet
 from sage.report.score import Score, score_of
 from sage.report.sources import slug
 from sage.report.words import count, numbers, span, status
-from sage.result import Found
+from sage.result import COMPONENTS, SUPERVISED, Found
 
 PANELS = {
     "control (T2)": "control",

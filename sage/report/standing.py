@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sage.report.cell import SUMMARY, SUPERVISED, Cell
+from sage.report.cell import SUMMARY, Cell
 from sage.report.score import Score, mean_number, mean_over_tasks
 from sage.report.sources import Source
 from sage.report.words import label
-from sage.result import Gate, RunInfo, SuiteInfo
+from sage.result import SUPERVISED, Gate, RunInfo, SuiteInfo
 
 CONTROLS = ("PCA", "neurons", "untrained", "permuted", "random")
 

@@ -5,7 +5,7 @@ All nodes of the set are written at once, from clean runs (method, section 5, T1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,11 @@ from sage.activations import Activations, Dictionary, Moments
 from sage.metric import Metric
 from sage.models.base import Model
 from sage.nodes import Node
+from sage.scores.parts import in_parts
 from sage.stats import Sampled, average, bootstrap, combine
 
 MIN_SHARE = 0.1
 MIN_ERRORS = 3
-# Written at once, over dictionaries, nodes and prompts.
-NUMBERS_AT_ONCE = 2**25
 
 
 class Baseline(NamedTuple):
@@ -84,14 +83,6 @@ def score_approximations(
         for name, sufficient, necessary in zip(names, metrics[::2], metrics[1::2], strict=True):
             found[name] = _approximation(baseline, sufficient, necessary, clusters=clusters, seed=seed)
     return found
-
-
-def in_parts(names: Sequence[str], given: Activations, *, copies: int) -> Iterator[list[str]]:
-    """The dictionaries in parts whose writes, so many copies of the given values for each, are held in memory at once."""
-    size = copies * sum(value.numel() for value in given.values.values())
-    step = max(1, NUMBERS_AT_ONCE // max(size, 1))
-    for first in range(0, len(names), step):
-        yield list(names[first : first + step])
 
 
 def closeness(share: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:

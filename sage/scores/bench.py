@@ -16,6 +16,7 @@ from sage.controls import shuffle_labels
 from sage.features import fit_features
 from sage.models.base import Model
 from sage.nodes import Node
+from sage.result import SUPERVISED
 from sage.scores import geometry, interpretability
 from sage.scores.approximation import Approximation, Baseline, baseline, score_approximations
 from sage.scores.control import Control, Truth, ground_truth, score_controls
@@ -24,7 +25,7 @@ from sage.scores.geometry import Geometry, Targets, targets
 from sage.scores.interpretability import Interpretability, Table, tabulate
 from sage.scores.isolation import Bystanders, bystanders
 
-SUPERVISED, IDENTITY, MEAN_ONLY = "supervised", "identity", "mean only"
+IDENTITY, MEAN_ONLY = "identity", "mean only"
 SHARED = (SUPERVISED, IDENTITY, MEAN_ONLY)
 
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from sage.activations import Dictionary
 from sage.nodes import Node
+from sage.result import SUPERVISED
 from sage.scores import geometry, interpretability
 from sage.scores.approximation import Baseline
-from sage.scores.bench import IDENTITY, SHARED, SUPERVISED, Bench, Causal, Measured, OnFit
+from sage.scores.bench import IDENTITY, SHARED, Bench, Causal, Measured, OnFit
 from sage.scores.control import Control, Form, decide_form, normalised
 from sage.scores.evidence import Settings
 from sage.scores.geometry import Geometry, Targets

@@ -18,8 +18,8 @@ from torch import Tensor
 from sage.activations import Activations, Dictionary, Edited
 from sage.metric import Metric
 from sage.models.base import Model, Outcome
-from sage.scores.approximation import in_parts
 from sage.scores.isolation import Bystanders, spoiled
+from sage.scores.parts import in_parts
 from sage.stats import Sampled, bootstrap, combine
 
 KS = (0, 1, 2, 4, 8, 16, 32)

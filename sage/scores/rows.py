@@ -9,10 +9,9 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
-from sage.result import ALL, Row
-from sage.scores.bench import SUPERVISED, Causal, Measured
+from sage.result import ALL, SUPERVISED, Row
+from sage.scores.bench import Causal, Measured
 from sage.scores.contrast import NodeSetScores, t2
 from sage.scores.control import Control
 from sage.scores.evidence import Settings
@@ -85,7 +84,7 @@ def score_arrays(scores: NodeSetScores, *, suite: str) -> dict[str, np.ndarray]:
     Matrices are of the suite and of the supervised dictionary; of a control they would say nothing.
 
     `f1` is [latent, value] on test and `cosine` [latent, feature]. `f1 latents` and `cosine latents` are the numbers of their rows,
-    `f1 names` and `cosine names` their columns, to be read by `names`.
+    `f1 names` and `cosine names` their columns, to be read by `sage.result.names`.
     """
     found: dict[str, np.ndarray] = {}
     for name, measured in scores.measured.items():
@@ -98,11 +97,6 @@ def score_arrays(scores: NodeSetScores, *, suite: str) -> dict[str, np.ndarray]:
         if scores.id == scores.contrast and name in (suite, SUPERVISED):
             found |= {f"{prefix}|{what}": array for what, array in _matrices(measured)}
     return {name: np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float64 else None) for name, array in found.items()}
-
-
-def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
-    """The names in an array of `score_arrays`."""
-    return json.loads(array.tobytes())
 
 
 def _matrices(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:

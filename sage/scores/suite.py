@@ -12,9 +12,9 @@ from sage.checkpoints import Part
 from sage.controls import CONTROLS, controls
 from sage.errors import SageError
 from sage.projection import Options, ProjectedSuite, project, reach, reached
-from sage.result import ALL, Row
+from sage.result import ALL, SUPERVISED, Row
 from sage.saes.suite import Suite
-from sage.scores.bench import SHARED, SUPERVISED, Bench, Benches
+from sage.scores.bench import SHARED, Bench, Benches
 from sage.scores.contrast import NodeSetScores, score_nodes
 from sage.scores.geometry import beside, score_geometry
 from sage.scores.interpretability import score_interpretability

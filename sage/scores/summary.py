@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sage.result import COMPONENTS
 from sage.stats import Sampled, average, combine
 
-COMPONENTS = ("T1", "T2", "T3", "T4")
 MIN_RANGE = 0.1
 # A control is never the floor of a score that it leaves unchanged: random and permuted keep the codes, so T3 is the SAE's own.
 FLOORS: Mapping[str, tuple[str, ...]] = {

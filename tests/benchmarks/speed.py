@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sage.catalog import load_task
-from sage.evaluation import gather, prepare
+from sage.evaluation import prepare
 from sage.metric import find_metric, logit_difference
 from sage.models.base import Model
 from sage.models.load import load_model
@@ -25,6 +25,7 @@ from sage.nodes import Node
 from sage.scores.bench import Benches
 from sage.scores.control import largest_k
 from sage.scores.evidence import Settings
+from sage.scores.gathering import gather
 from sage.scores.suite import score_suite
 from sage.splits import Splits
 from sage.task import Task

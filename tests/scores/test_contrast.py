@@ -18,14 +18,14 @@ from sage.features import fit_features
 from sage.metric import logit_difference
 from sage.models.base import Model
 from sage.nodes import Section
-from sage.result import Row
+from sage.result import Row, names
 from sage.scores.bench import Bench
 from sage.scores.contrast import NodeSetScores, decide, score_nodes
 from sage.scores.evidence import Evidence, Runs, Settings
 from sage.scores.geometry import score_geometry, targets
 from sage.scores.interpretability import score_interpretability
 from sage.scores.isolation import Decoder
-from sage.scores.rows import names, score_arrays, score_rows, summary_rows
+from sage.scores.rows import score_arrays, score_rows, summary_rows
 from sage.scores.summary import COMPONENTS, summarise
 
 SETTINGS = Settings(logit_difference, k_max=2, ks=(0, 1, 2, 4))
@@ -355,5 +355,5 @@ def test_what_no_suite_changes_is_measured_once_for_all_suites(made: Made, score
 def test_dictionaries_run_together_score_what_they_score_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, evidence, dictionaries = made
     together = score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")
-    monkeypatch.setattr("sage.scores.approximation.NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr("sage.scores.parts.NUMBERS_AT_ONCE", 1)
     same_rows(rows_of(together), rows_of(score_nodes(Bench(engine, evidence, SETTINGS), dictionaries, id="a")))

@@ -1,0 +1,72 @@
+"""Reading and fitting what contrasts are scored on: once for all suites, and what no contrast changes once for all contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sage.activations import Activations, Moments, moments, read
+from sage.features import FeatureDictionary, fit_features
+from sage.models.base import Model
+from sage.nodes import Node, Section
+from sage.scores.evidence import Evidence, Runs
+from sage.scores.isolation import Decoder, fit_decoder
+from sage.splits import Splits
+from sage.task import Task
+from sage.tokens import TokenizedPair
+
+
+class Shared(NamedTuple):
+    """What does not depend on the contrast, at the nodes of all sections.
+
+    The split `fit`, the features and moments fitted on it, and pairs of it in which only an irrelevant attribute changes.
+    """
+
+    fit: Activations
+    irrelevant: Runs | None
+    supervised: FeatureDictionary
+    decoder: Decoder
+    moments: Moments
+
+
+def gather_shared(
+    model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, hooks: Collection[Node] | None = None, seed: int = 0
+) -> Shared:
+    """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
+    nodes = sorted({node for section in sections for node in section.nodes})
+    pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
+    fit = read(model, nodes, splits.fit, hooks=hooks)
+    supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
+    return Shared(fit, _runs(model, nodes, pairs, []) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
+
+
+def gather(
+    model: Model,
+    task: Task,
+    splits: Splits,
+    section: Section,
+    *,
+    shared: Shared | None = None,
+    hooks: Collection[Node] | None = None,
+    seed: int = 0,
+) -> Evidence:
+    """Everything that one contrast is scored on: what is shared, and the activations of its own pairs."""
+    contrast, nodes = section.contrast, section.nodes
+    shared = shared or gather_shared(model, task, splits, [section], hooks=hooks, seed=seed)
+    return Evidence(
+        section=section,
+        named=task.named(contrast),
+        fit=shared.fit.on(nodes),
+        tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks),
+        irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),
+        test=_runs(model, nodes, splits.test[contrast], hooks),
+        supervised=shared.supervised,
+        decoder=shared.decoder,
+        moments=shared.moments,
+        within=task.within,
+    )
+
+
+def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None) -> Runs:
+    base, target = ([pair.clean for pair in pairs], [pair.counterfactual for pair in pairs])
+    return Runs(read(model, nodes, base, hooks=hooks), read(model, nodes, target, hooks=hooks))

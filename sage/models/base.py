@@ -23,6 +23,7 @@ from sage.models.edits import Cells, Edits, places, point, repeats, scatters
 from sage.models.partial import Partial
 from sage.models.partial.batches import batches
 from sage.models.partial.clean import Clean
+from sage.models.partial.cone import first_layer
 from sage.models.steps import Point, Step
 from sage.nodes import EVERYWHERE, HEAD_KINDS, Node
 from sage.task import Prompt
@@ -224,10 +225,11 @@ class Model:
     ) -> None:
         """The same by our own forward pass, which computes what the edits change, for the sets that are the `first` of their kind."""
         length, where = len(prompts[0].ids), places(edits, prompts)
+        lowest = first_layer({point(node) for chosen in edits for node in chosen}, self.anatomy.layers)
 
         def run(part: slice) -> None:
             rows = torch.arange(len(prompts))[part]
-            clean = self._clean(partial, [prompts[row] for row in rows.tolist()])
+            clean = self._clean(partial, [prompts[row] for row in rows.tolist()], first=lowest)
             chosen = {number: rows[first[number, rows] == number] for number in range(len(edits))}
             for batch in batches(edits, where, chosen, length=length, anatomy=self.anatomy, overhead=partial.overhead):
 
@@ -241,15 +243,15 @@ class Model:
 
         self._in_batches(len(prompts), self.batch_size or partial.at_once(length, length), run)
 
-    def _clean(self, partial: Partial, prompts: Sequence[Tokenized]) -> Clean:
-        """The clean run of prompts of one length, done once for many calls."""
+    def _clean(self, partial: Partial, prompts: Sequence[Tokenized], *, first: int) -> Clean:
+        """The clean run of prompts of one length from layer `first` up, done once for many calls."""
 
         def run() -> Clean:
             ids = self._ids(prompts)
             self._count(ids.numel())
-            return partial.run_clean(ids)
+            return partial.run_clean(ids, first=first)
 
-        return partial.clean.get(tuple(prompt.ids for prompt in prompts), run)
+        return partial.clean.get(tuple(prompt.ids for prompt in prompts), first, run)
 
     def _collect(
         self, nodes: Collection[Node], prompts: Sequence[Tokenized], run: Callable[[Tensor, Sequence[int]], dict[Point, Tensor]]

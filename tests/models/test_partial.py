@@ -96,8 +96,11 @@ def test_an_edit_at_the_end_costs_one_position_in_the_layers_above(model: Model)
     counted = replace(model, counter=Counter(), partial=_fresh(model))
     counted.write({}, ONE_LENGTH, logit_difference)
     assert (counted.counter.token_layers, counted.counter.tokens) == (4 * 7 * layers, 4 * 7)
+    counted = replace(model, counter=Counter(), partial=_fresh(model))
+    counted.write_many([{}, {parse_node("1.1.z@END"): value}], ONE_LENGTH, logit_difference)
+    assert counted.counter.token_layers == 4 * 7 * layers + 4 * (layers - 1)
     counted.write_many([{parse_node("1.1.z@END"): value + step} for step in (1, 2, 3)], ONE_LENGTH, logit_difference)
-    assert counted.counter.token_layers == 4 * 7 * layers + 3 * 4 * (layers - 1)
+    assert counted.counter.token_layers == 4 * 7 * layers + 4 * 4 * (layers - 1)
 
 
 def test_an_edit_in_the_middle_costs_the_positions_from_there_on(model: Model) -> None:
@@ -107,7 +110,7 @@ def test_an_edit_in_the_middle_costs_the_positions_from_there_on(model: Model) -
     """
     node, layers = parse_node("1.1.z@B"), model.anatomy.layers
     counted = replace(model, counter=Counter(), partial=_fresh(model))
-    counted.write({}, ONE_LENGTH, logit_difference)
+    counted.write({node: torch.ones(4, model.anatomy.d_head)}, ONE_LENGTH, logit_difference)
     before = counted.counter.token_layers
     counted.write({node: torch.zeros(4, model.anatomy.d_head)}, ONE_LENGTH, logit_difference)
     each = {3: 1 + 2, 4: 1 + 3 + 4}[layers]
@@ -130,7 +133,7 @@ def test_sets_that_repeat_the_one_before_are_run_once(model: Model) -> None:
     value = torch.zeros(4, model.anatomy.d_head)
     partly = torch.cat([value[:3], value[3:] + 1])
     counted = replace(model, counter=Counter(), partial=_fresh(model))
-    counted.write({}, ONE_LENGTH, logit_difference)
+    counted.write({node: value - 1}, ONE_LENGTH, logit_difference)
     before = counted.counter.token_layers
     same = counted.write_many([{node: value}, {node: value.clone()}, {node: partly}, {node: partly}], ONE_LENGTH, logit_difference)
     assert counted.counter.token_layers - before == 5 * (model.anatomy.layers - 1)
@@ -162,13 +165,25 @@ def test_clean_runs_are_forgotten_oldest_first_and_never_within_a_call(model: Mo
     one = partial.run_clean(torch.tensor([PROMPTS[0].ids]))
     held = CleanRuns(2 * one.bytes)
     for name in (1, 2):
-        held.get(((name,),), lambda: one)
+        held.get(((name,),), 0, lambda: one)
     held.begin()
-    held.get(((1,),), lambda: one)
-    held.get(((3,),), lambda: one)
+    held.get(((1,),), 0, lambda: one)
+    held.get(((3,),), 0, lambda: one)
     assert list(held.runs) == [((1,),), ((3,),)]
-    held.get(((4,),), lambda: one)
+    held.get(((4,),), 0, lambda: one)
     assert list(held.runs) == [((1,),), ((3,),)]
+
+
+def test_a_clean_run_is_kept_from_the_lowest_edit_up_and_serves_all_above_it(model: Model) -> None:
+    partial, ids, key = _fresh(model), torch.tensor([PROMPTS[0].ids]), ((0,),)
+    top = model.anatomy.layers - 1
+    whole, upper = partial.run_clean(ids), partial.run_clean(ids, first=top)
+    assert (len(whole.streams), len(upper.streams)) == (top + 1, 1)
+    assert all(one.equal(other) for one, other in zip(upper.at(top), whole.at(top), strict=True))
+    held = CleanRuns(2 * whole.bytes)
+    assert held.get(key, top, lambda: upper) is upper
+    assert held.get(key, 0, lambda: whole) is whole
+    assert held.get(key, top, lambda: upper) is whole
 
 
 def test_a_cone_by_hand() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,17 +18,32 @@ Key = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class Clean:
-    """The clean run of prompts of one length, layer by layer; keys are rotated."""
+    """The clean run of prompts of one length, from layer `first` up; keys are rotated."""
 
+    first: int
+    length: int
     streams: Sequence[Float[Tensor, "prompt position d_model"]]
     keys: Sequence[Float[Tensor, "prompt kv_head position d_head"]]
     values: Sequence[Float[Tensor, "prompt kv_head position d_head"]]
     last: Float[Tensor, "prompt d_model"]
 
+    def at(self, layer: int) -> Held:
+        """What a layer is given and makes keys and values of."""
+        place = layer - self.first
+        return Held(self.streams[place], self.keys[place], self.values[place])
+
     @property
     def bytes(self) -> int:
         """How much memory it takes."""
         return sum(tensor.nbytes for tensor in (*self.streams, *self.keys, *self.values, self.last))
+
+
+class Held(NamedTuple):
+    """One layer of a clean run."""
+
+    stream: Float[Tensor, "prompt position d_model"]
+    keys: Float[Tensor, "prompt kv_head position d_head"]
+    values: Float[Tensor, "prompt kv_head position d_head"]
 
 
 @dataclass(eq=False)
@@ -45,9 +61,11 @@ class CleanRuns:
         """A new call: what earlier ones used may go."""
         self.used.clear()
 
-    def get(self, key: Key, run: Callable[[], Clean]) -> Clean:
-        """The clean run of these prompts, done where it is not known."""
-        found = self.runs.pop(key, None) or run()
+    def get(self, key: Key, first: int, run: Callable[[], Clean]) -> Clean:
+        """The clean run of these prompts from layer `first` up, done where it is not known."""
+        found = self.runs.pop(key, None)
+        if found is None or found.first > first:
+            found = run()
         self.used.add(key)
         if self._room(found.bytes):
             self.runs[key] = found

@@ -6,7 +6,7 @@ the layer's window. From the other end, END's logits depend on END alone above t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from sage.models.steps import Point
@@ -57,7 +57,7 @@ def cone(touched: Touched, windows: Sequence[int | None], length: int) -> Cone:
     return Cone(tuple(levels), length - 1 in dirty | entering(touched, len(windows)))
 
 
-def first_layer(touched: Touched, layers: int) -> int:
+def first_layer(touched: Collection[Point], layers: int) -> int:
     """The lowest layer that must be computed again; what leaves a layer is an edit of the next."""
     return min((point.layer + (point.kind == "resid_post") for point in touched), default=layers)
 

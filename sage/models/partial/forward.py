@@ -21,10 +21,10 @@ from sage.models.partial.clean import Clean, CleanRuns
 from sage.models.partial.cone import Level, cone
 from sage.models.steps import Point
 
-# Numbers held at once by the widest activation of a batch, on an accelerator and on a CPU, whose caches are small; bytes of clean runs
-# kept between calls.
+# Numbers held at once by the widest activation of a batch, on an accelerator and on a CPU, whose caches are small.
 NUMBERS_AT_ONCE = (2**25, 2**22)
-CLEAN_BYTES = 2**28
+# Bytes of clean runs kept between calls: 500 prompts of GPT-2 small.
+CLEAN_BYTES = 2**30
 # Floating-point operations that take as long as starting those of one layer: on an accelerator, on a CPU.
 OVERHEAD = (2.0**31, 2.0**24)
 
@@ -65,21 +65,23 @@ class Partial:
         widest = max(2 * length * anatomy.kv_heads * anatomy.d_head, positions * (anatomy.d_mlp + anatomy.d_model), anatomy.d_vocab)
         return max(1, NUMBERS_AT_ONCE[self._on_cpu] // widest)
 
-    def run_clean(self, ids: Int[Tensor, "prompt position"]) -> Clean:
-        """The clean run of prompts of one length."""
+    def run_clean(self, ids: Int[Tensor, "prompt position"], *, first: int = 0) -> Clean:
+        """The clean run of prompts of one length; layers below `first` are run and not kept."""
         anatomy, everywhere = self.network.anatomy, tuple(range(ids.shape[1]))
-        keys = [
-            ids.new_empty(len(ids), anatomy.kv_heads, ids.shape[1], anatomy.d_head, dtype=self.network.W_E.dtype) for _ in anatomy.blocks
-        ]
-        values = [torch.empty_like(key) for key in keys]
         streams: list[Tensor] = []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         with torch.no_grad():
             x = self.network.embed(ids)
             for layer in range(anatomy.layers):
-                streams.append(x)
+                own, other = self._empty_keys(x)
+                if layer >= first:
+                    streams.append(x)
+                    keys.append(own)
+                    values.append(other)
                 after = everywhere if layer + 1 < anatomy.layers else everywhere[-1:]
-                x = self._block(x, Level(layer, everywhere, after), keys[layer], values[layer], {})
-        return Clean(streams, keys, values, x[:, 0])
+                x = self._block(x, Level(layer, everywhere, after), own, other, {})
+        return Clean(first, ids.shape[1], streams, keys, values, x[:, 0])
 
     def read(self, ids: Int[Tensor, "prompt position"], points: Collection[Point]) -> dict[Point, Tensor]:
         """Whole points in the clean run of prompts of one length; layers above the highest are not run."""
@@ -96,26 +98,26 @@ class Partial:
 
                 keep("embed", x)
                 keep("resid_pre", x)
-                keys = x.new_empty(len(ids), anatomy.kv_heads, ids.shape[1], anatomy.d_head)
-                x = self._block(x, Level(layer, everywhere, everywhere), keys, torch.empty_like(keys), {}, keep)
+                x = self._block(x, Level(layer, everywhere, everywhere), *self._empty_keys(x), {}, keep)
                 keep("resid_post", x)
         return found
 
     def run(self, clean: Clean, rows: Int[Tensor, "cell"], edits: Scatters, *, words: Int[Tensor, "word"] | None = None) -> Answer:
         """The logits of cells at END, of some words where these are given; `rows` are their prompts' rows in the clean run."""
-        anatomy, length = self.network.anatomy, clean.streams[0].shape[1]
+        anatomy, length = self.network.anatomy, clean.length
         touched = {point: frozenset(edit.positions.tolist()) for point, edit in edits.items()}
         found = cone(touched, [block.window for block in anatomy.blocks], length)
         rows = rows.to(clean.last.device)
         held: tuple[int, ...] = ()
-        x, work = clean.streams[0][rows, :0], 0
+        x, work = clean.last[rows, None][:, :0], 0
         with torch.no_grad():
             for level in found.levels:
                 layer, every = level.layer, level.every
                 if every:
-                    x = _entering(clean.streams[layer], rows, every, held, x)
+                    own = clean.at(layer)
+                    x = _entering(own.stream, rows, every, held, x)
                     x = _set(x, every, edits, Point("resid_post", layer - 1), Point("resid_pre", layer))
-                    x = self._block(x, level, clean.keys[layer][rows], clean.values[layer][rows], edits)
+                    x = self._block(x, level, own.keys[rows], own.values[rows], edits)
                     work += len(rows) * len(every)
                 held = level.after
             last = clean.last[rows]
@@ -123,6 +125,12 @@ class Partial:
                 x = x[:, held.index(length - 1), None] if length - 1 in held else last[:, None]
                 last = _set(x, (length - 1,), edits, Point("resid_post", anatomy.layers - 1))[:, 0]
             return Answer(self.network.unembed(last, words), work)
+
+    def _empty_keys(self, x: Float[Tensor, "prompt position d_model"]) -> tuple[Tensor, Tensor]:
+        """Room for one layer's keys and values, [prompt, kv_head, position, d_head] each."""
+        anatomy = self.network.anatomy
+        keys = x.new_empty(len(x), anatomy.kv_heads, x.shape[1], anatomy.d_head)
+        return keys, torch.empty_like(keys)
 
     def _block(
         self,

@@ -85,7 +85,7 @@ class Partial:
 
     def read(self, ids: Int[Tensor, "prompt position"], points: Collection[Point]) -> dict[Point, Tensor]:
         """Whole points in the clean run of prompts of one length; layers above the highest are not run."""
-        anatomy, everywhere = self.network.anatomy, tuple(range(ids.shape[1]))
+        everywhere = tuple(range(ids.shape[1]))
         top = max(point.layer for point in points)
         found: dict[Point, Tensor] = {}
         with torch.no_grad():

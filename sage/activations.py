@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sage.checkpoints import digest
 from sage.models.anatomy import Anatomy
 from sage.models.base import Model
 from sage.nodes import EVERYWHERE, Node
+from sage.recall import NOTHING, Recall
 from sage.task import Label
 from sage.tokens import Tokenized
 
@@ -78,10 +80,18 @@ class Activations:
         )
 
 
-def read(model: Model, nodes: Collection[Node], prompts: Sequence[Tokenized], *, hooks: Collection[Node] | None = None) -> Activations:
+def read(
+    model: Model,
+    nodes: Collection[Node],
+    prompts: Sequence[Tokenized],
+    *,
+    hooks: Collection[Node] | None = None,
+    recall: Recall = NOTHING,
+) -> Activations:
     """Clean activations at nodes of kinds q k v z mlp_in, with the streams and attention rows that projection needs.
 
-    With `hooks` only these streams, and the rows of nodes that read them: whole streams are by far the largest part of what is read.
+    With `hooks` only these streams, and the rows of nodes that read them: whole streams are by far the largest part of what is read. What
+    `recall` holds, which depends on how the model is run, is not read again: nodes and rows together, and each stream.
     """
     sources = {model.anatomy.source(node) for node in nodes}
     hooks = sources if hooks is None else sources & set(hooks)
@@ -90,7 +100,7 @@ def read(model: Model, nodes: Collection[Node], prompts: Sequence[Tokenized], *,
         for node in nodes
         if node.kind == "z" and model.anatomy.source(node) in hooks
     }
-    found = model.read([*nodes, *hooks, *rows.values()], prompts)
+    found = _read(model, [[*nodes, *rows.values()], *([hook] for hook in sorted(hooks))], prompts, recall)
     return Activations(
         model.anatomy,
         tuple(prompts),
@@ -99,6 +109,34 @@ def read(model: Model, nodes: Collection[Node], prompts: Sequence[Tokenized], *,
         {node: found[row] for node, row in rows.items()},
         model.bos,
     )
+
+
+def read_streams(
+    model: Model, hooks: Collection[Node], prompts: Sequence[Tokenized], *, recall: Recall = NOTHING
+) -> dict[Node, Float[Tensor, "prompt position d_model"]]:
+    """Whole clean residual streams, zero beyond a prompt's end; those that `recall` holds are not read again."""
+    return _read(model, [[hook] for hook in sorted(hooks)], prompts, recall)
+
+
+def _read(model: Model, wanted: Sequence[Sequence[Node]], prompts: Sequence[Tokenized], recall: Recall) -> dict[Node, Tensor]:
+    """Every node of every group: groups that are not recalled are read together, and kept each by itself."""
+    found: dict[Node, Tensor] = {}
+    missing: list[Sequence[Node]] = []
+    told = recall.about(digest(*((prompt.ids, sorted(prompt.index.items())) for prompt in prompts)))
+    for group in wanted:
+        kept = told.find("activations", _names(group))
+        if kept is None:
+            missing.append(group)
+        else:
+            found |= dict(zip(group, kept, strict=True))
+    found |= model.read([node for group in missing for node in group], prompts)
+    for group in missing:
+        told.keep("activations", _names(group), value=[found[node] for node in group])
+    return found
+
+
+def _names(nodes: Sequence[Node]) -> list[str]:
+    return [str(node) for node in nodes]
 
 
 class Moments(NamedTuple):
@@ -143,6 +181,11 @@ class Dictionary(Protocol):
     @property
     def coding(self) -> str:
         """Of dictionaries judged together, those of one coding have the same codes, and differ in their directions only."""
+        ...
+
+    @property
+    def content(self) -> str | None:
+        """What tells it from all others on the same activations; None for one that is its suite's alone, and never met again."""
         ...
 
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:

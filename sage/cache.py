@@ -11,14 +11,18 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from sage.checkpoints import Part, digest, read_part, write_part
-from sage.errors import BadFile
+from sage.errors import BadFile, SageError, unknown
 from sage.saes.sae import SageWarning
+
+# Bytes kept, unless SAGE_CACHE_GB says otherwise: whole residual streams of a model of GPT-2 small's size take half a gigabyte a layer.
+LIMIT = 20 * 10**9
 
 _SUFFIX = ".safetensors"
 
@@ -35,35 +39,73 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Cache:
-    """Finished parts under a folder, by all they depend on."""
+    """Finished parts under a folder, by all they depend on: at most `limit` bytes, of which the least recently used go first."""
 
     folder: Path
+    limit: int = LIMIT
 
     def part(self, kind: str, of: str, make: Callable[[], Part], *, depends: tuple[object, ...]) -> Part:
         """The part of that kind (discovery), computed only if it is not there whole.
 
         `of` tells a reader what it is of; what its numbers depend on stands in `depends`, things that print the same whenever they are.
         """
-        path = self.folder / kind / f"{_readable(of)}-{digest(kind, code_version(), *depends)}{_SUFFIX}"
-        if path.is_file():
-            try:
-                found = read_part(path)
-            except BadFile as error:
-                warnings.warn(f"{error} It is computed again.", SageWarning, stacklevel=2)
-            else:
-                path.touch()
-                return found
-        made = make()
+        found = self.find(kind, of, depends=depends)
+        if found is None:
+            found = make()
+            self.keep(kind, of, found, depends=depends)
+        return found
+
+    def find(self, kind: str, of: str, *, depends: tuple[object, ...]) -> Part | None:
+        """The part, if it is there; of one that is damaged a warning says so, and that it is computed again."""
+        path = self._path(kind, of, depends)
+        if not path.is_file():
+            return None
         try:
-            write_part(path, made)
+            found = read_part(path)
+        except BadFile as error:
+            warnings.warn(f"{error} It is computed again.", SageWarning, stacklevel=2)
+            return None
+        with suppress(FileNotFoundError):
+            os.utime(path)
+        return found
+
+    def keep(self, kind: str, of: str, part: Part, *, depends: tuple[object, ...]) -> None:
+        """Keep a part; where the folder cannot be written a warning says so."""
+        path = self._path(kind, of, depends)
+        try:
+            write_part(path, part)
+            self._forget_down_to(self.limit)
         except OSError as error:
             warnings.warn(f"{path} could not be kept: {error}. Set SAGE_CACHE to a folder that can be written.", SageWarning, stacklevel=2)
-        return made
+
+    def _path(self, kind: str, of: str, depends: tuple[object, ...]) -> Path:
+        return self.folder / kind / f"{_readable(of)}-{digest(kind, code_version(), *depends)}{_SUFFIX}"
+
+    def _forget_down_to(self, limit: int) -> None:
+        """Delete what has not been used for longest until no more than that is left."""
+        entries = cache_entries(self.folder)
+        over = sum(entry.bytes for entry in entries) - limit
+        while over > 0:
+            oldest = entries.pop()
+            oldest.path.unlink(missing_ok=True)
+            over -= oldest.bytes
 
 
 def user_cache() -> Cache:
-    """The cache in the folder that SAGE_CACHE names, else in that of the platform for caches."""
-    return Cache(cache_folder())
+    """The cache in the folder that SAGE_CACHE names, else in that of the platform for caches; as large as SAGE_CACHE_GB allows."""
+    return Cache(cache_folder(), cache_limit())
+
+
+def cache_limit() -> int:
+    """SAGE_CACHE_GB in bytes, else 20 GB."""
+    given = os.environ.get("SAGE_CACHE_GB")
+    try:
+        limit = LIMIT if given is None else int(float(given) * 1e9)
+    except (ValueError, OverflowError):
+        limit = -1
+    if limit < 0:
+        raise SageError(f"SAGE_CACHE_GB is '{given}'. Set it to a number of gigabytes, such as 20, or to 0 to keep nothing.")
+    return limit
 
 
 def cache_folder() -> Path:
@@ -77,19 +119,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sage"
 
 
-def cache_entries(folder: Path | None = None) -> list[Entry]:
-    """All that is kept, the most recently used first."""
-    found = [_entry(path) for path in (folder or cache_folder()).glob(f"*/*{_SUFFIX}")]
-    return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.used)
+def cache_entries(folder: Path | None = None, *, kind: str | None = None) -> list[Entry]:
+    """All that is kept, or what is of one kind, the most recently used first; UnknownName where nothing of that kind is."""
+    folder = folder or cache_folder()
+    found = [entry for path in folder.glob(f"*/*{_SUFFIX}") if (entry := _entry(path)) is not None]
+    kinds = {entry.kind for entry in found}
+    if kind is not None and kind not in kinds:
+        raise unknown("kind of entry", kind, kinds, remedy=f"These are kept in {folder}.")
+    return sorted((entry for entry in found if kind in (None, entry.kind)), key=lambda entry: -entry.used)
 
 
 def clear_cache(folder: Path | None = None, *, kind: str | None = None) -> int:
     """Delete all entries, or those of one kind; returns how many bytes that freed. Other files are left alone."""
     freed = 0
-    for entry in cache_entries(folder):
-        if kind in (None, entry.kind):
-            entry.path.unlink(missing_ok=True)
-            freed += entry.bytes
+    for entry in cache_entries(folder, kind=kind):
+        entry.path.unlink(missing_ok=True)
+        freed += entry.bytes
     return freed
 
 

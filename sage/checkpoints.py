@@ -89,10 +89,12 @@ def read_part(path: Path) -> Part:
 
 
 def _checksum(data: str, arrays: Mapping[str, np.ndarray]) -> str:
+    import numpy as np
+
     found = hashlib.sha256(data.encode())
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
+        found.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
     return found.hexdigest()
 
 

@@ -342,21 +342,24 @@ def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--clear", is_flag=True, help="Delete what is kept.")
+@click.option("--kind", default=None, help="Only what is of this kind: gate, discovery, activations, features, scores.")
 @_json
-def cache(clear: bool, as_json: bool) -> None:
+def cache(clear: bool, kind: str | None, as_json: bool) -> None:
     """Show, or clear, what is kept between runs because it depends on no SAE."""
     from datetime import datetime
 
-    from sage.cache import cache_entries, cache_folder, clear_cache
+    from sage.cache import cache_entries, cache_folder, cache_limit, clear_cache
 
     if clear:
-        click.echo(f"Freed {clear_cache() / 1e6:.1f} MB in {cache_folder()}")
+        click.echo(f"Freed {clear_cache(kind=kind) / 1e6:.1f} MB in {cache_folder()}")
         return
+    entries = cache_entries(kind=kind)
     rows = [
         {"kind": one.kind, "of": one.of, "MB": one.bytes / 1e6, "last used": f"{datetime.fromtimestamp(one.used):%Y-%m-%d %H:%M}"}
-        for one in cache_entries()
+        for one in entries
     ]
-    show(rows, title=f"Kept in {cache_folder()}", as_json=as_json)
+    held = sum(one.bytes for one in entries)
+    show(rows, title=f"Kept in {cache_folder()}: {held / 1e9:.2f} GB of at most {cache_limit() / 1e9:g}", as_json=as_json)
 
 
 def _json_out(data: object) -> None:

@@ -47,7 +47,7 @@ def controls(judged: ProjectedSuite, fit: Activations, *, section: Section, seed
         "random": lambda: replace(judged, name="random", decoder=partial(random_directions, seed=seed)),
         "permuted": lambda: replace(judged, name="permuted", decoder=partial(permuted_directions, seed=seed)),
         "untrained": lambda: _projected(
-            judged, "untrained", {hook: untrained(_sae(judged, hook), k=k, seed=seed) for hook, k in sparsity.items()}
+            judged, "untrained", {hook: untrained(_sae(judged, hook), k=k, seed=seed) for hook, k in sparsity.items()}, sparsity
         ),
         "PCA": lambda: _basis(judged, "PCA", {hook: principal_axes(fit, hook) for hook in sparsity}, sparsity),
         "neurons": lambda: _basis(judged, "neurons", {hook: neurons(fit, hook) for hook in sparsity}, sparsity),
@@ -171,6 +171,11 @@ class WithoutLatents:
         """No codes."""
         return self.name
 
+    @property
+    def content(self) -> str | None:
+        """The activations decide it all."""
+        return self.name
+
     def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> WithoutLatents:  # noqa: ARG002
         """Itself."""
         return self
@@ -179,7 +184,7 @@ class WithoutLatents:
 def _basis(judged: ProjectedSuite, name: str, axes: Mapping[Node, Axes], sparsity: Mapping[Node, int]) -> ProjectedSuite:
     """Coordinates about the mean, the largest in size kept; each sign of an axis is a latent, and which sign is which is chance."""
     saes = {hook: _axes_sae(_sae(judged, hook), found, k=sparsity[hook], name=name) for hook, found in axes.items()}
-    return replace(_projected(judged, name, saes), signed=False)
+    return replace(_projected(judged, name, saes, sparsity), signed=False)
 
 
 def _axes_sae(sae: SAE, found: Axes, *, k: int, name: str) -> SAE:
@@ -189,8 +194,11 @@ def _axes_sae(sae: SAE, found: Axes, *, k: int, name: str) -> SAE:
     return SAE(f"{name} {sae.id}", encoder, both, found.mean.to(both), sae.hook, subtract_b_dec=True, reads_bos=False)
 
 
-def _projected(judged: ProjectedSuite, name: str, saes: Mapping[Node, SAE]) -> ProjectedSuite:
-    return project(Suite(name, saes), judged.anatomy, judged.nodes, judged.moments, options=judged.options)
+def _projected(judged: ProjectedSuite, name: str, saes: Mapping[Node, SAE], sparsity: Mapping[Node, int]) -> ProjectedSuite:
+    """SAEs made for a suite of which they know nothing but widths, sparsity and what is done to an input."""
+    facts = [(str(hook), sparsity[hook], own.width, own.normalisation, own.centred, own.reads_bos) for hook, own in sorted(saes.items())]
+    made = project(Suite(name, saes), judged.anatomy, judged.nodes, judged.moments, options=judged.options)
+    return replace(made, content=f"{name} {facts} {judged.options}")
 
 
 def _sae(judged: ProjectedSuite, hook: Node) -> SAE:

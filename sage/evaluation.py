@@ -6,11 +6,11 @@ was and ends with the same numbers; what does not depend on an SAE is computed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,22 +18,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage import __version__
+from sage.activations import read_streams
 from sage.cache import Cache
-from sage.checkpoints import Checkpoints, Part, digest
+from sage.checkpoints import Checkpoints, digest
 from sage.controls import CONTROLS
 from sage.discovery import Discovery, discover
-from sage.identity import prompts_digest, suite_digest, what_decides
+from sage.identity import how_run, prompts_digest, suite_digest, what_decides
 from sage.metric import find_metric
 from sage.models.base import Model
 from sage.progress import Progress, silent
 from sage.projection import Options
+from sage.recall import Recall
 from sage.result import FeatureInfo, Gate, ModelInfo, Result, Row, RunInfo, SAEInfo, SectionInfo, StageInfo, SuiteInfo, TaskInfo, save
 from sage.saes.sae import SAE, check_fits, measure
 from sage.saes.suite import Suite
 from sage.scores.bench import Benches
 from sage.scores.control import KS, largest_k
 from sage.scores.evidence import Settings
-from sage.scores.gathering import Shared, gather, gather_shared
+from sage.scores.gathering import Recalls, Shared, gather, gather_shared
 from sage.scores.interpretability import LEVELS
 from sage.scores.rows import summary_rows
 from sage.scores.suite import Scored, check_names, from_part, score_suite, to_part
@@ -109,15 +111,18 @@ def evaluate(
         task, splits = prepare(model, task, seed=plan.seed, test=plan.prompts, discover=plan.discover, fit=plan.fit, tried=plan.tried)
     identity = prompts_digest(splits)
     depends = what_decides(model, task, identity, seed=plan.seed)
+    recalls = _recalls(model, task, depends, cache)
     checkpoints = Checkpoints(folder and folder / ".unfinished", digest(__version__, *depends, plan)[:16])
     with watch.stage(WHOLE):
         with watch.stage("gate"):
-            gate = _gate(model, task, splits, depends, cache)
+            gate = _gate(model, task, splits, recalls.task)
         with watch.stage("discovery"):
-            discovery = _discovery(model, task, splits, plan, checkpoints, depends, cache, progress) if gate.passed else None
-        features, scored = _score(model, task, splits, discovery, suites, plan, checkpoints, watch, progress) if discovery else ([], [])
+            discovery = _discovery(model, task, splits, plan, checkpoints, recalls.task, progress) if gate.passed else None
+        features, scored = (
+            _score(model, task, splits, discovery, suites, plan, checkpoints, recalls, watch, progress) if discovery else ([], [])
+        )
         there = {contrast for contrast, section in discovery.sections.items() if section.nodes} if discovery else set[str]()
-        infos = [_suite(model, suite, splits, scored, there) for suite in suites] if discovery else []
+        infos = [_suite(model, suite, splits, scored, there, recalls.model) for suite in suites] if discovery else []
     result = Result(
         task=TaskInfo(task.name, task.source, identity),
         model=ModelInfo(model.name, model.revision, model.backend, model.dtype, model.anatomy.d_model),
@@ -159,34 +164,26 @@ def _on_model(suite: Suite, model: Model) -> Suite:
     return Suite(suite.id, {hook: sae.to(model.device) for hook, sae in suite.saes.items()})
 
 
-def _gate(model: Model, task: Task, splits: Splits, depends: tuple[object, ...], cache: Cache | None) -> Gate:
-    def measure() -> Part:
-        return Part(asdict(measure_gate(model, task, splits.fit[:GATE_PROMPTS])), {})
+def _recalls(model: Model, task: Task, depends: tuple[object, ...], cache: Cache | None) -> Recalls:
+    """What earlier runs kept of the model, and of the task on it."""
+    name = Path(model.name).name
+    return Recalls(Recall(cache, name, how_run(model), model.device), Recall(cache, f"{task.name} on {name}", depends, model.device))
 
-    return Gate(**_kept("gate", model, task, measure, depends, cache).data)
+
+def _gate(model: Model, task: Task, splits: Splits, recall: Recall) -> Gate:
+    return recall.once("gate", make=lambda: measure_gate(model, task, splits.fit[:GATE_PROMPTS]))
 
 
 def _discovery(
-    model: Model,
-    task: Task,
-    splits: Splits,
-    plan: Plan,
-    checkpoints: Checkpoints,
-    depends: tuple[object, ...],
-    cache: Cache | None,
-    progress: Progress,
+    model: Model, task: Task, splits: Splits, plan: Plan, checkpoints: Checkpoints, recall: Recall, progress: Progress
 ) -> Discovery:
-    def find() -> Part:
-        return Part(discover(model, task, splits, seed=plan.seed, progress=progress).to_dict(), {})
+    def find() -> dict[str, Any]:
+        return discover(model, task, splits, seed=plan.seed, progress=progress).to_dict()
 
-    part = checkpoints.load("discovery") or _kept("discovery", model, task, find, depends, cache)
-    checkpoints.save("discovery", part.data)
-    return Discovery.from_dict(part.data)
-
-
-def _kept(kind: str, model: Model, task: Task, make: Callable[[], Part], depends: tuple[object, ...], cache: Cache | None) -> Part:
-    """A part from the cache, where there is one."""
-    return cache.part(kind, f"{task.name} on {Path(model.name).name}", make, depends=depends) if cache else make()
+    part = checkpoints.load("discovery")
+    found = part.data if part else recall.once("discovery", make=find)
+    checkpoints.save("discovery", found)
+    return Discovery.from_dict(found)
 
 
 def _score(
@@ -197,6 +194,7 @@ def _score(
     suites: Sequence[Suite],
     plan: Plan,
     checkpoints: Checkpoints,
+    recalls: Recalls,
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[list[FeatureInfo], list[Scored]]:
@@ -213,7 +211,7 @@ def _score(
     shared: Shared | None = None
     if known is None or None in parts.values():
         with watch.stage("features"):
-            shared = gather_shared(model, task, splits, discovery.sections.values(), hooks=hooks, seed=plan.seed)
+            shared = gather_shared(model, task, splits, discovery.sections.values(), hooks=hooks, seed=plan.seed, recalls=recalls)
     features = _features(shared, discovery) if shared else [FeatureInfo(**one) for one in known.data] if known else []
     checkpoints.save("features", [asdict(one) for one in features])
     scored: list[Scored] = []
@@ -224,7 +222,10 @@ def _score(
             if part is None:
                 with watch.stage("scores"):
                     benches = benches or Benches(
-                        model, gather(model, task, splits, section, shared=shared, hooks=hooks, seed=plan.seed), settings
+                        model,
+                        gather(model, task, splits, section, shared=shared, hooks=hooks, seed=plan.seed, recalls=recalls),
+                        settings,
+                        recalls.task,
                     )
                     part = to_part(score_suite(benches, suite, also=plan.also, groups=plan.groups, among=plan.controls))
                 checkpoints.save(f"{contrast} {names[suite.id]}", *part)
@@ -279,11 +280,11 @@ def _sections(discovery: Discovery | None) -> list[SectionInfo]:
     return found
 
 
-def _suite(model: Model, suite: Suite, splits: Splits, scored: Sequence[Scored], there: Collection[str]) -> SuiteInfo:
+def _suite(model: Model, suite: Suite, splits: Splits, scored: Sequence[Scored], there: Collection[str], recall: Recall) -> SuiteInfo:
     """What a suite is, measured on the tokens of `fit`, and how much of each section it reaches, of those that have nodes."""
     own = [found for found in scored if found.suite == suite.id]
     prompts = splits.fit[:GATE_PROMPTS]
-    streams = model.read(suite.hooks, prompts)
+    streams = read_streams(model, suite.hooks, prompts, recall=recall)
     saes = [_sae(sae, streams[hook], prompts, bos=model.bos) for hook, sae in suite.saes.items()]
     l0 = next((dict(found.l0) for found in own if found.l0), {})
     return SuiteInfo(suite.id, saes, {found.contrast: found.reach for found in own if found.contrast in there}, l0)

@@ -126,6 +126,11 @@ class FeatureDictionary:
         """Its codes are its own."""
         return self.name
 
+    @property
+    def content(self) -> str | None:
+        """The activations decide it all, unless some features are left out."""
+        return self.name if self.kept is None else None
+
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
         """a_hat at every node, [prompt, d]."""
         if self.kept is None:

@@ -27,11 +27,15 @@ def prompts_digest(splits: Splits) -> str:
     return digest(*((p.ids, sorted(p.index.items()), sorted(p.prompt.labels.items()), p.answers, p.foils) for p in (*splits.fit, *sides)))
 
 
+def how_run(model: Model) -> tuple[object, ...]:
+    """All that activations depend on beside the prompts: the model and how it is run."""
+    return (model.name, model.revision, model.backend, model.dtype, model.device, model.bos, model.batch_size, model.partial is None)
+
+
 def what_decides(model: Model, task: Task, prompts: str, *, seed: int) -> tuple[object, ...]:
     """All that gate and discovery depend on: the model and how it is run, the task, the digest of its prompts, the seed."""
     rules = (task.attributes, task.irrelevant, task.contrasts, sorted(task.within.items()), task.ordinal, task.position_names, task.gate)
-    how = (model.name, model.revision, model.backend, model.dtype, model.device, model.bos, model.batch_size, model.partial is None)
-    return (*how, task.name, prompts, rules, _source(task.metric), seed)
+    return (*how_run(model), task.name, prompts, rules, _source(task.metric), seed)
 
 
 def suite_digest(suite: Suite) -> str:

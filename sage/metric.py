@@ -19,6 +19,7 @@ from sage.errors import unknown
 from sage.tokens import Tokenized
 
 Metric = Callable[[Tensor, "Sequence[Tokenized]"], Tensor]
+Loudest = Callable[[Int[Tensor, "some"]], Int[Tensor, "some"]]
 
 ANSWERS, FOILS = -1, -2
 
@@ -35,12 +36,18 @@ def probability_difference(logits: Float[Tensor, "prompt vocab"], prompts: Seque
     return answers.log_sum().exp() - foils.log_sum().exp()
 
 
-def choice(logits: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized]) -> Int[Tensor, "prompt"]:
-    """What the model says: the argmax token; for answer sets -1 where the answers' summed probability is larger, -2 where the foils' is."""
+def choice(logits: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized], *, loudest: Loudest | None = None) -> Int[Tensor, "prompt"]:
+    """What the model says: the argmax token; for answer sets -1 where the answers' summed probability is larger, -2 where the foils' is.
+
+    Of logits of a part of the vocabulary, `loudest` gives the argmax over all of it; it is asked about the prompts that need it alone.
+    """
     answers, foils = _sets(logits, prompts)
-    larger = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
-    sets = torch.tensor([len(prompt.answers) > 1 or len(prompt.foils) > 1 for prompt in prompts], device=logits.device, dtype=torch.bool)
-    return torch.where(sets, larger, logits.argmax(-1))
+    found = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
+    single = [row for row, prompt in enumerate(prompts) if len(prompt.answers) == 1 and len(prompt.foils) == 1]
+    if single:
+        rows = torch.tensor(single, device=logits.device)
+        found[rows] = logits.argmax(-1)[rows] if loudest is None else loudest(rows)
+    return found
 
 
 METRICS: dict[str, Metric] = {"logit_difference": logit_difference, "probability_difference": probability_difference}

@@ -79,7 +79,8 @@ class ProjectedSuite:
     """A suite's latents at the nodes that read its residual streams; made by `project`.
 
     `decoder` gives the residual directions of an SAE's latents: its own, or a control's in their place. `kept` says at a node which latents
-    may be used; a node that it lacks may use all. `encoded` holds the sparse codes of every residual stream while the stream lives.
+    may be used; a node that it lacks may use all. `content` is set of controls that suites have in common. `encoded` holds the sparse codes
+    of every residual stream while the stream lives.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ProjectedSuite:
     signed: bool = True
     decoder: Callable[[SAE], Tensor] = own_decoder
     kept: Mapping[Node, Tensor] = field(default_factory=dict[Node, Tensor])
+    content: str | None = None
     encoded: WeakTensorKeyDictionary = field(default_factory=WeakTensorKeyDictionary, repr=False)
 
     @property
@@ -134,7 +136,7 @@ class ProjectedSuite:
     def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> ProjectedSuite:
         """The same latents with, at each node named, only these to choose from and to reconstruct with; the bias stays."""
         narrowed = {node: mask & self.kept[node] if node in self.kept else mask for node, mask in latents.items()}
-        return replace(self, kept={**self.kept, **narrowed})
+        return replace(self, kept={**self.kept, **narrowed}, content=None)
 
     def explained(self, given: Activations) -> dict[Node, Float[Tensor, "latent"]]:
         """The share of each node's variance that every latent explains alone: 1 - E|y - mean - (alpha_i - E alpha_i) u_i|^2 / Var_n."""

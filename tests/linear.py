@@ -116,6 +116,10 @@ class Claimed:
     def coding(self) -> str:
         return self.name
 
+    @property
+    def content(self) -> str | None:
+        return None
+
     def codes(self, given: Activations) -> dict[Node, Tensor]:
         numbers = [prompt.ids[0] for prompt in given.prompts]
         return {node: self.by_prompt[node][numbers] * self.kept.get(node, torch.tensor(1.0)) for node in given.nodes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 
 from sage import cache as module
 from sage import evaluation
-from sage.cache import Cache, cache_entries, cache_folder, clear_cache, code_version, user_cache
+from sage.cache import Cache, cache_entries, cache_folder, cache_limit, clear_cache, code_version, user_cache
 from sage.catalog import load_task
 from sage.checkpoints import Checkpoints, Part, read_part, write_part
 from sage.discovery import Discovery
-from sage.errors import BadFile
+from sage.errors import BadFile, SageError, UnknownName
 from sage.identity import what_decides
 from sage.models.base import Model
 from sage.models.load import load_model
@@ -141,6 +142,37 @@ def test_it_lies_where_sage_cache_says_or_where_the_platform_keeps_caches(tmp_pa
     assert cache_folder() == Path.home() / "Library" / "Caches" / "sage"
 
 
+def test_the_least_recently_used_go_first_when_there_is_no_more_room(tmp_path: Path) -> None:
+    for number in range(3):
+        Cache(tmp_path).part("gate", f"task {number}", Counted(), depends=())
+        (path,) = tmp_path.glob(f"gate/task-{number}-*")
+        os.utime(path, (1000 + number, 1000 + number))
+    size = cache_entries(tmp_path)[0].bytes
+    cache = Cache(tmp_path, limit=3 * size)
+    assert cache.find("gate", "task 0", depends=()) is not None
+    cache.part("gate", "task 3", Counted(), depends=())
+    assert {entry.of for entry in cache_entries(tmp_path)} == {"task-0", "task-2", "task-3"}
+    Cache(tmp_path, limit=0).part("gate", "task 4", Counted(), depends=())
+    assert cache_entries(tmp_path) == []
+
+
+def test_its_size_is_what_sage_cache_gb_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_CACHE_GB", raising=False)
+    assert user_cache().limit == cache_limit() == 20 * 10**9
+    monkeypatch.setenv("SAGE_CACHE_GB", "1.5")
+    assert user_cache().limit == 1_500_000_000
+    for wrong in ("much", "-1", "inf", "nan"):
+        monkeypatch.setenv("SAGE_CACHE_GB", wrong)
+        with pytest.raises(SageError, match=f"SAGE_CACHE_GB is '{wrong}'. Set it to a number of gigabytes"):
+            cache_limit()
+
+
+def test_a_kind_that_nothing_is_of_is_named(tmp_path: Path) -> None:
+    Cache(tmp_path).part("gate", "ioi", Counted(), depends=())
+    with pytest.raises(UnknownName, match=r"No kind of entry is named 'gates'\. Did you mean 'gate'\?"):
+        clear_cache(tmp_path, kind="gates")
+
+
 def test_a_second_run_measures_no_gate_and_discovers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task, found = load_model("wired", device="cpu"), load_task("wired"), []
 
@@ -154,8 +186,8 @@ def test_a_second_run_measures_no_gate_and_discovers_nothing(tmp_path: Path, mon
     def run(seed: int) -> tuple[Gate, Discovery]:
         plan = evaluation.Plan(seed=seed)
         depends, nothing = what_decides(model, task, "these prompts", seed=seed), Checkpoints(None, "")
-        gate = evaluation._gate(model, task, splits, depends, Cache(tmp_path))
-        return gate, evaluation._discovery(model, task, splits, plan, nothing, depends, Cache(tmp_path), silent)
+        recall = evaluation._recalls(model, task, depends, Cache(tmp_path)).task
+        return evaluation._gate(model, task, splits, recall), evaluation._discovery(model, task, splits, plan, nothing, recall, silent)
 
     first, tokens = run(0), model.counter.tokens
     assert (run(0), model.counter.tokens, found) == (first, tokens, [0])

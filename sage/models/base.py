@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.errors import SageError, Unsupported
-from sage.metric import Metric, choice, reads_answers_and_foils_only, scored
+from sage.metric import Loudest, Metric, Scored, choice, reads_answers_and_foils_only, scored
 from sage.models.anatomy import Anatomy
 from sage.models.counter import Counter
 from sage.models.edits import Cells, Edits, places, point, repeats, scatters
@@ -33,7 +33,7 @@ from sage.tokens import FastTokenizer, Tokenized, tokenize
 NUMBERS_AT_ONCE = 2**20
 UNWRITABLE = ("pattern", "embed")
 
-Keep = Callable[[Cells, Tensor], None]
+Keep = Callable[[Cells, Tensor, Loudest | None], None]
 
 
 class Outcome(NamedTuple):
@@ -154,21 +154,24 @@ class Model:
     def write_many(
         self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized], metric: Metric, *, logits: bool = False
     ) -> list[Outcome]:
-        """One outcome per set of edits; rows of many sets run in one batch."""
+        """One outcome per set of edits; rows of many sets run in one batch. No logits are computed but those that are asked for
+        and those that metric and choice need."""
         if not edits:
             return []
         metrics = torch.zeros(len(edits), len(prompts))
         choices = torch.zeros(len(edits), len(prompts), dtype=torch.long)
         kept = torch.zeros(len(edits), len(prompts), self.anatomy.d_vocab) if logits else None
+        words = None if logits else self._scored(prompts, metric)
+        among = prompts if words is None else words.prompts
 
-        def keep(cells: Cells, found: Tensor) -> None:
-            chosen = [prompts[row] for row in cells.rows.tolist()]
+        def keep(cells: Cells, found: Tensor, loudest: Loudest | None) -> None:
+            chosen = [among[row] for row in cells.rows.tolist()]
             metrics[cells.numbers, cells.rows] = metric(found, chosen).float().cpu()
-            choices[cells.numbers, cells.rows] = choice(found, chosen).cpu()
+            choices[cells.numbers, cells.rows] = choice(found, chosen, loudest=loudest).cpu()
             if kept is not None:
                 kept[cells.numbers, cells.rows] = found.float().cpu()
 
-        same = self._run(edits, prompts, keep)
+        same = self._run(edits, prompts, keep, words=words)
         first = (same.numbers, same.rows)
         metrics, choices, kept = metrics[first], choices[first], None if kept is None else kept[first]
         return [Outcome(metrics[number], choices[number], None if kept is None else kept[number]) for number in range(len(edits))]
@@ -176,18 +179,23 @@ class Model:
     def measure(self, edits: Edits, prompts: Sequence[Tokenized], metric: Metric) -> Float[Tensor, "number prompt"]:
         """The metric alone, of every set of edits. Of a metric that reads answers and foils only no other logits are computed."""
         metrics = torch.zeros(len(edits), len(prompts))
-        words = scored(prompts) if self.partial is not None and reads_answers_and_foils_only(metric) else None
+        words = self._scored(prompts, metric)
+        among = prompts if words is None else words.prompts
 
-        def keep(cells: Cells, found: Tensor) -> None:
-            among = prompts if words is None else words.prompts
+        def keep(cells: Cells, found: Tensor, loudest: Loudest | None) -> None:
+            del loudest
             metrics[cells.numbers, cells.rows] = metric(found, [among[row] for row in cells.rows.tolist()]).float().cpu()
 
-        first = self._run(edits, prompts, keep, words=None if words is None else words.tokens.to(self.device))
+        first = self._run(edits, prompts, keep, words=words)
         return metrics[first.numbers, first.rows]
 
-    def _run(self, edits: Edits, prompts: Sequence[Tokenized], keep: Keep, *, words: Int[Tensor, "word"] | None = None) -> Cells:
-        """Run every set of edits on every prompt; `keep` is given the logits (of some words) of cells of these. Returns for every cell the
-        one whose logits are its own: sets that repeat the one before are not run again."""
+    def _scored(self, prompts: Sequence[Tokenized], metric: Metric) -> Scored | None:
+        """The words whose logits are all that a metric reads; None where it reads others, or the backend computes all of them anyway."""
+        return scored(prompts) if self.partial is not None and reads_answers_and_foils_only(metric) else None
+
+    def _run(self, edits: Edits, prompts: Sequence[Tokenized], keep: Keep, *, words: Scored | None) -> Cells:
+        """Run every set of edits on every prompt; `keep` is given the logits of cells of these: of all words, or of some and what tells the
+        loudest of all. Returns for every cell the one whose logits are its own: sets that repeat the one before are not run again."""
         self._check({node for chosen in edits for node in chosen}, prompts)
         _check_values(edits, len(prompts), self.anatomy)
         rows = torch.arange(len(prompts))
@@ -198,13 +206,14 @@ class Model:
             own = [{node: value[bucket] for node, value in chosen.items()} for chosen in edits]
             among, where = [prompts[row] for row in bucket], torch.tensor(bucket)
 
-            def keep_own(cells: Cells, logits: Tensor, where: Tensor = where) -> None:
-                keep(Cells(cells.numbers, where[cells.rows]), logits)
+            def keep_own(cells: Cells, logits: Tensor, loudest: Loudest | None, where: Tensor = where) -> None:
+                keep(Cells(cells.numbers, where[cells.rows]), logits, loudest)
 
             if self.partial is None:
                 self._run_fully(own, among, keep_own)
             else:
-                self._run_partly(self.partial, own, among, first[:, where], keep_own, words)
+                tokens = None if words is None else words.tokens.to(self.device)
+                self._run_partly(self.partial, own, among, first[:, where], keep_own, tokens)
         return Cells(first, rows.expand(len(edits), -1))
 
     def _run_fully(self, edits: Edits, prompts: Sequence[Tokenized], keep: Keep) -> None:
@@ -216,7 +225,7 @@ class Model:
             own = cells.take(part)
             ids = self._ids([prompts[row] for row in own.rows.tolist()])
             self._count(ids.numel())
-            keep(own, self.engine.forward(ids, write=scatters(edits, own, where, length=length))[0])
+            keep(own, self.engine.forward(ids, write=scatters(edits, own, where, length=length))[0], None)
 
         self._in_batches(len(cells), self._at_once(length), run)
 
@@ -237,7 +246,7 @@ class Model:
                     own = cells.take(some)
                     found = partial.run(clean, own.rows - rows[0], scatters(edits, own, where, length=length), words=words)
                     self.counter.count(found.token_layers, layers=self.anatomy.layers)
-                    keep(own, found.logits)
+                    keep(own, found.logits, found.loudest)
 
                 self._in_batches(len(batch.cells), self.batch_size or partial.at_once(length, batch.positions), answer)
 

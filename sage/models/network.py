@@ -1,13 +1,14 @@
 """Network: all the weights of a model, so that a forward pass can be done without the library that loaded it.
 
 What `Anatomy` says of norms and attention, and beside it embeddings, MLPs, the final norm and the unembedding. Weights are views of the
-loaded module's parameters; nothing is copied.
+loaded module's parameters; nothing is copied but what `loudest` rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sage.models.anatomy import Anatomy, Norm
+from sage.models.loudest import Sieve, loudest, pays, sieve
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,16 @@ class Network:
         logits = functional.linear(normalise(self.final_norm, x), self.W_U if words is None else self.W_U[words])
         cap = self.anatomy.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def loudest(self, x: Float[Tensor, "batch d_model"]) -> Int[Tensor, "batch"]:
+        """The word with the largest logit; a cap, which keeps their order, is left out."""
+        normed = normalise(self.final_norm, x)
+        return loudest(normed, self.W_U) if self._sieve is None else self._sieve.loudest(normed)
+
+    @cached_property
+    def _sieve(self) -> Sieve | None:
+        """Made for the first word asked for, where it pays."""
+        return sieve(self.W_U) if pays(self.W_U) else None
 
 
 def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:

@@ -7,15 +7,16 @@ only) are computed once and serve every suite that reaches the same nodes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sage.activations import Activations, Dictionary
 from sage.controls import shuffle_labels
 from sage.features import fit_features
 from sage.models.base import Model
 from sage.nodes import Node
+from sage.recall import NOTHING, Recall
 from sage.result import SUPERVISED
 from sage.scores import geometry, interpretability
 from sage.scores.approximation import Approximation, Baseline, baseline, score_approximations
@@ -27,14 +28,6 @@ from sage.scores.isolation import Bystanders, bystanders
 
 IDENTITY, MEAN_ONLY = "identity", "mean only"
 SHARED = (SUPERVISED, IDENTITY, MEAN_ONLY)
-
-
-class Side(NamedTuple):
-    """Pairs of one split, with the model's clean, mean-ablated and patched behaviour on them."""
-
-    runs: Runs
-    clean: Baseline
-    truth: Truth
 
 
 class Measured(NamedTuple):
@@ -62,6 +55,40 @@ class OnFit(NamedTuple):
     control: Control
 
 
+class Behaviour(NamedTuple):
+    """What the model does on the pairs of one split."""
+
+    clean: Baseline
+    truth: Truth
+
+
+class Known(NamedTuple):
+    """What has been found out at a bench and serves more than one suite: by split, and by a dictionary's `content`."""
+
+    behaviour: dict[str, Behaviour]
+    irrelevant_effect: dict[str, float]
+    on_fit: dict[str, OnFit]
+    measured: dict[str, Measured]
+    causal: dict[str, tuple[Causal, ...]]
+
+    def of_no_suite(self) -> Known:
+        """What depends on no suite at all."""
+        return Known(self.behaviour, self.irrelevant_effect, _shared(self.on_fit), _shared(self.measured), _shared(self.causal))
+
+    @property
+    def names(self) -> tuple[frozenset[str], ...]:
+        """Of what something is known."""
+        return tuple(frozenset(found) for found in self)
+
+
+class Side(NamedTuple):
+    """Pairs of one split, with the model's clean, mean-ablated and patched behaviour on them."""
+
+    runs: Runs
+    clean: Baseline
+    truth: Truth
+
+
 class Shuffled(NamedTuple):
     """`fit` and test with every prompt's labels taken from another, and what these labels make of values and features."""
 
@@ -71,26 +98,28 @@ class Shuffled(NamedTuple):
     features: Mapping[Node, Targets]
 
 
+def _shared(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {content: own for content, own in found.items() if content in SHARED}
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """One contrast on one node set. `known`, `known_on_fit` and `known_causal` fill up with what no suite changes."""
+    """One contrast on one node set; `known` fills up."""
 
     model: Model
     evidence: Evidence
     settings: Settings
-    known: dict[str, Measured] = field(default_factory=dict[str, Measured])
-    known_on_fit: dict[str, OnFit] = field(default_factory=dict[str, OnFit])
-    known_causal: dict[str, tuple[Causal, ...]] = field(default_factory=dict[str, tuple[Causal, ...]])
+    known: Known = field(default_factory=lambda: Known({}, {}, {}, {}, {}))
 
     @cached_property
     def fit(self) -> Side:
         """The pairs of `fit`, on which everything is decided."""
-        return self._side(self.evidence.tried)
+        return self._side("fit", self.evidence.tried)
 
     @cached_property
     def test(self) -> Side:
         """The pairs that are reported on."""
-        return self._side(self.evidence.test)
+        return self._side("test", self.evidence.test)
 
     @cached_property
     def watched(self) -> Bystanders:
@@ -107,13 +136,15 @@ class Bench:
         """The supervised features that T4 is about."""
         return targets(self.evidence.supervised, self.evidence.fit, attributes=self.evidence.named)
 
-    @cached_property
+    @property
     def irrelevant_effect(self) -> float:
         """E|m_clean - m_patched| where only an irrelevant attribute changes; 0 where the task has no such pairs."""
         if self.evidence.irrelevant is None:
             return 0.0
-        clean, patched = ground_truth(self.model, *self.evidence.irrelevant, metric=self.settings.metric)
-        return float((clean.metric - patched.metric).abs().mean())
+        if "fit" not in self.known.irrelevant_effect:
+            clean, patched = ground_truth(self.model, *self.evidence.irrelevant, metric=self.settings.metric)
+            self.known.irrelevant_effect["fit"] = float((clean.metric - patched.metric).abs().mean())
+        return self.known.irrelevant_effect["fit"]
 
     @cached_property
     def shuffled(self) -> Shuffled:
@@ -162,24 +193,44 @@ class Bench:
         """No edit, and the budgets that T2's area is over."""
         return (0, *(k for k in self.settings.ks if 1 <= k <= self.settings.k_max))
 
-    def _side(self, runs: Runs) -> Side:
+    def _side(self, split: str, runs: Runs) -> Side:
         metric = self.settings.metric
-        clean = baseline(self.model, runs.base, moments=self.evidence.moments, metric=metric)
-        return Side(runs, clean, ground_truth(self.model, *runs, metric=metric))
+        if split not in self.known.behaviour:
+            clean = baseline(self.model, runs.base, moments=self.evidence.moments, metric=metric)
+            self.known.behaviour[split] = Behaviour(clean, ground_truth(self.model, *runs, metric=metric))
+        return Side(runs, *self.known.behaviour[split])
 
 
 @dataclass(frozen=True, eq=False)
 class Benches:
-    """The benches of one contrast, one for each node set that is asked for."""
+    """The benches of one contrast, one for each node set that is asked for; what they know of no suite is recalled, and kept by `keep`."""
 
     model: Model
     evidence: Evidence
     settings: Settings
+    recall: Recall = NOTHING
     made: dict[tuple[Node, ...], Bench] = field(default_factory=dict[tuple[Node, ...], Bench])
+    kept: dict[tuple[Node, ...], tuple[frozenset[str], ...]] = field(default_factory=dict[tuple[Node, ...], tuple[frozenset[str], ...]])
 
     def at(self, nodes: Collection[Node]) -> Bench:
         """The bench of these nodes."""
         wanted = tuple(sorted(nodes))
         if wanted not in self.made:
-            self.made[wanted] = Bench(self.model, self.evidence.on(wanted), self.settings)
+            bench = Bench(self.model, self.evidence.on(wanted), self.settings)
+            known = self._recall(wanted).find("scores")
+            self.made[wanted] = bench if known is None else replace(bench, known=known)
+            self.kept[wanted] = self.made[wanted].known.of_no_suite().names
         return self.made[wanted]
+
+    def keep(self) -> None:
+        """Keep for other runs what no suite changes, wherever there is more of it than was recalled."""
+        for nodes, bench in self.made.items():
+            known = bench.known.of_no_suite()
+            if known.names != self.kept[nodes]:
+                self._recall(nodes).keep("scores", value=known)
+                self.kept[nodes] = known.names
+
+    def _recall(self, nodes: tuple[Node, ...]) -> Recall:
+        section, settings = self.evidence.section, self.settings
+        weights = [(str(node), section.statistic[node]) for node in nodes]
+        return self.recall.about(section.contrast, weights, settings[1:])

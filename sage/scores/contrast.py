@@ -20,7 +20,7 @@ from sage.nodes import Node
 from sage.result import SUPERVISED
 from sage.scores import geometry, interpretability
 from sage.scores.approximation import Baseline
-from sage.scores.bench import IDENTITY, SHARED, Bench, Causal, Measured, OnFit
+from sage.scores.bench import IDENTITY, Bench, Causal, Measured, OnFit
 from sage.scores.control import Control, Form, decide_form, normalised
 from sage.scores.evidence import Settings
 from sage.scores.geometry import Geometry, Targets
@@ -108,17 +108,19 @@ def t2(control: Control, supervised: Control, *, form: Form, settings: Settings)
 
 
 def _on_fit(bench: Bench, dictionaries: Mapping[str, Dictionary]) -> dict[str, OnFit]:
-    """T1 and T2 on pairs of `fit`; of dictionaries that no suite changes, once."""
-    new = {name: own for name, own in dictionaries.items() if name not in bench.known_on_fit}
+    """T1 and T2 on pairs of `fit`; of dictionaries of one content, once."""
+    known = bench.known.on_fit
+    new = {name: own for name, own in dictionaries.items() if own.content not in known}
     first, second = bench.approximate(new, side=bench.fit), bench.control(new, side=bench.fit, ks=bench.small_ks)
     found = {name: OnFit(first[name].score.value, second[name]) for name in new}
-    bench.known_on_fit.update({name: own for name, own in found.items() if name in SHARED})
-    return {name: found.get(name) or bench.known_on_fit[name] for name in dictionaries}
+    known |= {own.content: found[name] for name, own in new.items() if own.content}
+    return {name: found[name] if name in found else known[own.content or ""] for name, own in dictionaries.items()}
 
 
 def _measure(bench: Bench, dictionaries: Mapping[str, Dictionary], union: NodeSetScores | None) -> dict[str, Measured]:
-    """The four tests of every dictionary, on test: once for those that no suite changes, and T3 once for those with the same codes."""
-    new = {name: own for name, own in dictionaries.items() if name not in bench.known}
+    """The four tests of every dictionary, on test: once for those of one content, and T3 once for those with the same codes."""
+    measured = bench.known.measured
+    new = {name: own for name, own in dictionaries.items() if own.content not in measured}
     first = bench.approximate(new, side=bench.test)
     edited = {name: own for name, own in new.items() if name != IDENTITY}
     second = bench.control(edited, side=bench.test, ks=bench.settings.ks, watched=bench.watched)
@@ -130,8 +132,8 @@ def _measure(bench: Bench, dictionaries: Mapping[str, Dictionary], union: NodeSe
             by_coding[dictionary.coding] = _interpretability(bench, dictionary, known)
         third = by_coding[dictionary.coding]
         found[name] = Measured(first[name], second[name], third, _geometry(bench, dictionary, third, known))
-    bench.known.update({name: own for name, own in found.items() if name in SHARED})
-    return {name: found.get(name) or bench.known[name] for name in dictionaries}
+    measured |= {own.content: found[name] for name, own in new.items() if own.content}
+    return {name: found[name] if name in found else measured[own.content or ""] for name, own in dictionaries.items()}
 
 
 def _interpretability(bench: Bench, dictionary: Dictionary, union: Measured | None) -> Interpretability:
@@ -193,8 +195,8 @@ def _floor(component: str, measured: Mapping[str, Measured], decisions: Decision
 
 def _causal(bench: Bench, dictionary: Dictionary, measured: Measured) -> tuple[Causal, ...]:
     """T1 and T2 with the interpretable latents only, by level of F1; of the supervised dictionary, once."""
-    if dictionary.name in bench.known_causal or measured.interpretability is None:
-        return bench.known_causal.get(dictionary.name, ())
+    if dictionary.content in bench.known.causal or measured.interpretability is None:
+        return bench.known.causal.get(dictionary.content or "", ())
     kept = {level: interpretability.interpretable(measured.interpretability, level=level) for level in bench.settings.levels}
     values = bench.evidence.fit.values
     first_with = {level: next(other for other, masks in kept.items() if _equal(masks, kept[level])) for level in kept}
@@ -205,8 +207,8 @@ def _causal(bench: Bench, dictionary: Dictionary, measured: Measured) -> tuple[C
     first, second = bench.approximate(only, side=bench.test), bench.control(only, side=bench.test, ks=bench.small_ks)
     latents = {level: sum(int(mask.sum()) for mask in masks.values()) for level, masks in kept.items()}
     found = tuple(Causal(level, latents[level], first[str(same)], second[str(same)]) for level, same in first_with.items())
-    if dictionary.name in SHARED:
-        bench.known_causal[dictionary.name] = found
+    if dictionary.content:
+        bench.known.causal[dictionary.content] = found
     return found
 
 

@@ -9,11 +9,30 @@ from sage.activations import Activations, Moments, moments, read
 from sage.features import FeatureDictionary, fit_features
 from sage.models.base import Model
 from sage.nodes import Node, Section
+from sage.recall import NOTHING, Recall
 from sage.scores.evidence import Evidence, Runs
 from sage.scores.isolation import Decoder, fit_decoder
 from sage.splits import Splits
 from sage.task import Task
 from sage.tokens import TokenizedPair
+
+
+class Recalls(NamedTuple):
+    """What earlier runs kept of the model alone, whatever the task, and of the task on this model."""
+
+    model: Recall
+    task: Recall
+
+
+FORGETFUL = Recalls(NOTHING, NOTHING)
+
+
+class Fitted(NamedTuple):
+    """What is fitted on the split `fit`."""
+
+    supervised: FeatureDictionary
+    decoder: Decoder
+    moments: Moments
 
 
 class Shared(NamedTuple):
@@ -30,14 +49,26 @@ class Shared(NamedTuple):
 
 
 def gather_shared(
-    model: Model, task: Task, splits: Splits, sections: Iterable[Section], *, hooks: Collection[Node] | None = None, seed: int = 0
+    model: Model,
+    task: Task,
+    splits: Splits,
+    sections: Iterable[Section],
+    *,
+    hooks: Collection[Node] | None = None,
+    seed: int = 0,
+    recalls: Recalls = FORGETFUL,
 ) -> Shared:
     """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
     nodes = sorted({node for section in sections for node in section.nodes})
     pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
-    fit = read(model, nodes, splits.fit, hooks=hooks)
-    supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
-    return Shared(fit, _runs(model, nodes, pairs, []) if pairs else None, supervised, fit_decoder(supervised, fit, task), moments(fit))
+    fit = read(model, nodes, splits.fit, hooks=hooks, recall=recalls.model)
+
+    def fitted() -> Fitted:
+        supervised = fit_features(fit, attributes=task.attributes, within=task.within, seed=seed)
+        return Fitted(supervised, fit_decoder(supervised, fit, task), moments(fit))
+
+    known = recalls.task.once("features", [str(node) for node in nodes], make=fitted)
+    return Shared(fit, _runs(model, nodes, pairs, [], recalls) if pairs else None, *known)
 
 
 def gather(
@@ -49,17 +80,18 @@ def gather(
     shared: Shared | None = None,
     hooks: Collection[Node] | None = None,
     seed: int = 0,
+    recalls: Recalls = FORGETFUL,
 ) -> Evidence:
     """Everything that one contrast is scored on: what is shared, and the activations of its own pairs."""
     contrast, nodes = section.contrast, section.nodes
-    shared = shared or gather_shared(model, task, splits, [section], hooks=hooks, seed=seed)
+    shared = shared or gather_shared(model, task, splits, [section], hooks=hooks, seed=seed, recalls=recalls)
     return Evidence(
         section=section,
         named=task.named(contrast),
         fit=shared.fit.on(nodes),
-        tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks),
+        tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks, recalls),
         irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),
-        test=_runs(model, nodes, splits.test[contrast], hooks),
+        test=_runs(model, nodes, splits.test[contrast], hooks, recalls),
         supervised=shared.supervised,
         decoder=shared.decoder,
         moments=shared.moments,
@@ -67,6 +99,6 @@ def gather(
     )
 
 
-def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None) -> Runs:
-    base, target = ([pair.clean for pair in pairs], [pair.counterfactual for pair in pairs])
-    return Runs(read(model, nodes, base, hooks=hooks), read(model, nodes, target, hooks=hooks))
+def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None, recalls: Recalls) -> Runs:
+    sides = ([pair.clean for pair in pairs], [pair.counterfactual for pair in pairs])
+    return Runs(*(read(model, nodes, side, hooks=hooks, recall=recalls.model) for side in sides))

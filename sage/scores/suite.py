@@ -72,6 +72,7 @@ def score_suite(
     whole = score_nodes(bench, dictionaries, id=section.contrast, causal=(suite.id, SUPERVISED))
     several = here.section.groups if groups and len(here.section.groups) > 1 else {}
     parts = [score_nodes(benches.at(group), dictionaries, id=f"{section.contrast}/{name}", union=whole) for name, group in several.items()]
+    benches.keep()
     share = reach(suite, anatomy, section)
     rows = [Row(section.contrast, suite.id, suite.id, "reach", section.contrast, share, len(here.test.base))]
     for scores in (whole, *parts):

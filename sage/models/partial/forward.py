@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from sage.metric import Loudest
 from sage.models.edits import Scatter
 from sage.models.network import Network, normalise
 from sage.models.partial.clean import Clean, CleanRuns
@@ -37,10 +38,14 @@ def _keep_nothing(kind: str, value: Tensor) -> None:
 
 
 class Answer(NamedTuple):
-    """Logits at END, and how many layers were computed, counted once for every token they were computed at."""
+    """Logits at END, and how many layers were computed, counted once for every token they were computed at.
+
+    Of logits of some words, `loudest` gives the argmax over the vocabulary, of the cells it is asked about.
+    """
 
     logits: Float[Tensor, "cell word"]
     token_layers: int
+    loudest: Loudest | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +129,11 @@ class Partial:
             if found.last:
                 x = x[:, held.index(length - 1), None] if length - 1 in held else last[:, None]
                 last = _set(x, (length - 1,), edits, Point("resid_post", anatomy.layers - 1))[:, 0]
-            return Answer(self.network.unembed(last, words), work)
+            return Answer(self.network.unembed(last, words), work, None if words is None else lambda cells: self._loudest(last[cells]))
+
+    def _loudest(self, x: Float[Tensor, "cell d_model"]) -> Int[Tensor, "cell"]:
+        with torch.no_grad():
+            return self.network.loudest(x)
 
     def _empty_keys(self, x: Float[Tensor, "prompt position d_model"]) -> tuple[Tensor, Tensor]:
         """Room for one layer's keys and values, [prompt, kv_head, position, d_head] each."""

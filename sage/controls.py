@@ -196,9 +196,14 @@ def _axes_sae(sae: SAE, found: Axes, *, k: int, name: str) -> SAE:
 
 def _projected(judged: ProjectedSuite, name: str, saes: Mapping[Node, SAE], sparsity: Mapping[Node, int]) -> ProjectedSuite:
     """SAEs made for a suite of which they know nothing but widths, sparsity and what is done to an input."""
-    facts = [(str(hook), sparsity[hook], own.width, own.normalisation, own.centred, own.reads_bos) for hook, own in sorted(saes.items())]
     made = project(Suite(name, saes), judged.anatomy, judged.nodes, judged.moments, options=judged.options)
+    facts = [(str(hook), sparsity[hook], *_facts(sae)) for hook, sae in sorted(saes.items())]
     return replace(made, content=f"{name} {facts} {judged.options}")
+
+
+def _facts(sae: SAE) -> tuple[object, ...]:
+    """What an SAE is beside its weights."""
+    return (sae.width, sae.W_dec.dtype, sae.normalisation, sae.centred, sae.subtract_b_dec, sae.reads_bos)
 
 
 def _sae(judged: ProjectedSuite, hook: Node) -> SAE:

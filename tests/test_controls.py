@@ -13,7 +13,8 @@ from sage.controls import best, controls, identity, mean_only, neurons, principa
 from sage.nodes import Node, Section, parse_node
 from sage.projection import ProjectedSuite, project, seen_from
 from sage.saes.suite import assemble
-from tests.toy import NODES, D, activations, identity_sae, suite
+from sage.saes.topk import TopK
+from tests.toy import NODES, D, activations, identity_sae, relu_sae, suite
 
 PRE, Z, Q = Node("resid_pre", 1), parse_node("1.1.z@END"), parse_node("1.0.q@END")
 SECTION = Section("IO", {node: 1.0 + index for index, node in enumerate(NODES)})
@@ -192,6 +193,35 @@ def test_best_m_keeps_at_each_site_what_explains_most_weighted_by_the_statistic(
             for node in nodes:
                 kept = torch.from_numpy(expected)
                 assert torch.equal(chosen.codes(given)[node], own.codes(given)[node] * kept)
+
+
+def test_controls_that_know_nothing_of_a_suite_but_its_width_and_sparsity_are_the_same_for_all_such_suites() -> None:
+    given = activations("gpt2")
+    one, other = (topk_suite(given, k=3, seed=seed) for seed in (0, 1))
+    sparser, wider = topk_suite(given, k=2, seed=1), topk_suite(given, k=3, seed=1, width=11)
+    found, same, *different = (by_name(own, given) for own in (one, other, sparser, wider))
+    for name in ("untrained", "PCA", "neurons"):
+        assert found[name].content == same[name].content
+        assert found[name].content is not None
+        for node, values in found[name].reconstruct(given).items():
+            assert values.equal(same[name].reconstruct(given)[node])
+        assert found[name].content != different[0][name].content
+    assert found["untrained"].content != different[1]["untrained"].content
+    assert found["PCA"].content == different[1]["PCA"].content
+    for name in ("random", "permuted", "best-1"):
+        assert found[name].content is None
+    assert found["PCA"].only({Q: torch.ones(2 * D, dtype=torch.bool)}).content is None
+
+
+def topk_suite(given: Activations, *, k: int, seed: int, width: int = 9) -> ProjectedSuite:
+    saes = [relu_sae(hook, width=width, seed=seed) for hook in suite(given).saes]
+    always_on, plain = torch.full((width,), 50.0), torch.ones(width)
+    made = [replace(sae, architecture=TopK(sae.architecture.W_enc, always_on, plain, k)) for sae in saes]
+    return project(assemble("topk", made), given.anatomy, given.nodes, moments(given))
+
+
+def by_name(own: ProjectedSuite, given: Activations) -> dict[str, ProjectedSuite]:
+    return {control.name: control for control in controls(own, given, section=SECTION).dictionaries if isinstance(control, ProjectedSuite)}
 
 
 def test_shuffled_labels_are_the_same_labels_on_other_prompts() -> None:

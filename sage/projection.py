@@ -231,7 +231,10 @@ class ProjectedSuite:
         )
 
     def _encoded(self, given: Activations, node: Node) -> _Encoded:
-        """The sparse codes of the residual stream that a node reads, at the tokens that some node of the dictionary reads."""
+        """The sparse codes of the residual stream that a node reads, at the tokens that some node of the dictionary reads.
+
+        Prompts that begin alike hold the same there, and are encoded once.
+        """
         hook, sae = self.anatomy.source(node), self._sae(node)
         stream = given.streams[hook]
         if stream in self.encoded:
@@ -244,9 +247,10 @@ class ProjectedSuite:
                 needed |= place <= last if reader.kind == "z" else place == last
         if sae.passes_first(bos=given.bos):
             needed[:, 0] = False
+        different, place = stream[needed].unique(dim=0, return_inverse=True)
         token = torch.full(stream.shape[:2], -1, device=stream.device)
-        token[needed] = torch.arange(int(needed.sum()), device=stream.device)
-        found = _Encoded(sparse_codes(sae, stream[needed]), token)
+        token[needed] = place
+        found = _Encoded(sparse_codes(sae, different), token)
         if sum(len(other.codes.latent) for other in self.encoded.values()) + len(found.codes.latent) <= _ENTRIES_KEPT:
             self.encoded[stream] = found
         return found

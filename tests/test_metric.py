@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sage.errors import UnknownName
-from sage.metric import choice, find_metric, logit_difference, probability_difference
+from sage.metric import choice, find_metric, logit_difference, probability_difference, scored
 from sage.prompt import Prompt
 from sage.tokens import Tokenized
 
@@ -40,6 +40,22 @@ def test_the_choice_is_the_argmax_and_between_sets_the_one_with_more_probability
     logits = torch.tensor([[2.0, 1.5, 1.5, 0.0], [2.0, 1.0, 1.0, 0.0], [2.0, 1.5, 1.5, 0.0], [0.0, 1.0, 2.0, 9.0]])
     prompts = [read((1, 2), (0,)), read((1, 2), (0,)), read((1,), (2,)), read((1,), (2,))]
     assert choice(logits, prompts).tolist() == [-1, -2, 0, 3]  # 2 e^1.5 > e^2, 2 e < e^2
+
+
+def test_the_choice_from_some_words_asks_for_the_argmax_of_prompts_without_sets_alone() -> None:
+    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets, whose words are all they read."""
+    asked: list[list[int]] = []
+
+    def loudest(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(rows.tolist())
+        return LOGITS.argmax(-1)[rows]
+
+    words = scored(PROMPTS[1:4])
+    assert choice(LOGITS[1:4][:, words.tokens], words.prompts, loudest=loudest).equal(choice(LOGITS, PROMPTS)[1:4])
+    assert asked == []
+    words = scored(PROMPTS)
+    assert choice(LOGITS[:, words.tokens], words.prompts, loudest=loudest).equal(choice(LOGITS, PROMPTS))
+    assert asked == [[0, 4]]
 
 
 def test_gradients_flow_through_the_metrics() -> None:

@@ -3,18 +3,18 @@
 All logits are computed from rounded numbers. Only the words that the error of these does not rule out are computed in float32, and the
 largest of them wins; where too many are left, all are. The error is bounded, not guessed (Higham 2002, sections 2.1 and 3.1).
 
-Let w be the weights of a word, m their mean over words, r = w - m rounded, x what is unembedded, y = x rounded, d their width. Half a unit
-in the last place is u = 2^-8 of a number in bfloat16 and v = 2^-24 in float32; g = n v / (1 - n v), n = d + 8, bounds the error of a
-float32 sum of d products, in any order, relative to the sum of their magnitudes, with eight roundings to spare for w - m and for what is
-computed here. Every logit less x m puts the words in the same order, and by Cauchy and Schwarz
+Let w be the weights of a word, m their mean over words, r = w - m rounded, x what is unembedded, y = x rounded, d their width. Rounding
+to bfloat16 changes a number by no more than u = 2^-8 of it, to float32 by v = 2^-24 (underflow aside). A float32 sum of d products, in any
+order, is off by no more than g = n v / (1 - n v) of the sum of their magnitudes; n = d + 8 leaves eight roundings for w - m and for what
+is computed here. Taking x m from every logit leaves the words in their order, and by Cauchy and Schwarz
 
     |(w - m) x - r y| <= |(w - m - r) / k| |k x| + |r / k| |k (x - y)|
     |sum(r y) - r y|  <= g |r / k| |k y|    products of two bfloat16 are exact in float32
     |sum(w x) - w x|  <= g |w| |x|          the logit in float32, whichever way it is summed
 
-for any scale k > 0 of every dimension. With the spread of w over words for k, a large number in x costs nothing where words are alike.
-Let e be the three together, with the largest norms of all words. The rounded logit s is off by no more than e + u |s|. A word may be the
-loudest only if s + u |s| + e >= t - u |t| - e, where t is the largest rounded logit.
+for any scale k > 0 of every dimension. With the spread of w over words for k, a large number in x costs little where words are alike.
+Let e be the three together, with the largest norms of all words. A rounded logit s is off by no more than e + u |s|, so that a word may be
+the loudest only if s + u |s| + e >= t - u |t| - e, where t is the largest of them.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from sage.models.base import Model
 from sage.models.counter import Counter
 from sage.models.edits import Cells, places, repeats, scatters
 from sage.models.load import load_model
+from sage.models.network import Network
 from sage.models.partial import Partial
 from sage.models.partial.batches import batches
 from sage.models.partial.clean import CleanRuns
@@ -27,6 +28,8 @@ from tests.tiny import random_prompts
 
 PROMPTS = random_prompts(6)
 ONE_LENGTH = random_prompts(4, seed=1, lengths=(7,))
+# Every other prompt has several answers and foils.
+MIXED = [replace(p, answers=(*p.answers, 3), foils=(2, *p.foils)) if number % 2 else p for number, p in enumerate(PROMPTS)]
 POSITIONS = ("A", "B", "END", "*")
 
 
@@ -126,6 +129,67 @@ def test_a_measurement_is_the_metric_of_the_outcome(model: Model, metric: Metric
         found = own.measure(edits, several, metric)
         expected = torch.stack([outcome.metric for outcome in own.write_many(edits, several, metric)])
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sieved", [False, True])
+@pytest.mark.parametrize("metric", [logit_difference, probability_difference])
+def test_an_outcome_without_logits_is_that_of_a_whole_forward_pass(
+    model: Model, metric: Metric, sieved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metric to 1e-5, and the choice: a word as loud as the loudest to 1e-6, or the same of two sets; rounding first, and not."""
+    monkeypatch.setattr("sage.models.network.pays", lambda _: sieved)
+    partial = Partial(replace(_fresh(model).network))
+    edits, whole = _some_edits(model), replace(model, partial=None)
+    found = replace(model, partial=partial).write_many(edits, MIXED, metric)
+    assert ("_sieve" in vars(partial.network)) == (metric is logit_difference)
+    for one, other in zip(found, whole.write_many(edits, MIXED, metric, logits=True), strict=True):
+        assert one.logits is None
+        assert other.logits is not None
+        assert torch.allclose(one.metric, other.metric, atol=1e-5)
+        assert one.choice[1::2].equal(other.choice[1::2])
+        assert set(one.choice[1::2].tolist()) <= {-1, -2}
+        said = other.logits[::2].gather(1, one.choice[::2, None])[:, 0]
+        assert (said >= other.logits[::2].amax(-1) - 1e-6).all()
+
+
+def test_only_the_logits_an_outcome_needs_are_computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of six prompts choose between sets and are given no argmax; the words are those of answers and foils, as long as these are all
+    that is read."""
+    computed: list[tuple[str, int, int]] = []
+    unembed, loudest = Network.unembed, Network.loudest
+
+    def watched_unembed(self: Network, x: Tensor, words: Tensor | None = None) -> Tensor:
+        found = unembed(self, x, words)
+        computed.append(("words", *found.shape))
+        return found
+
+    def watched_loudest(self: Network, x: Tensor) -> Tensor:
+        computed.append(("loudest", len(x), model.anatomy.d_vocab))
+        return loudest(self, x)
+
+    monkeypatch.setattr(Network, "unembed", watched_unembed)
+    monkeypatch.setattr(Network, "loudest", watched_loudest)
+    edits, vocabulary = [{}, {parse_node("1.1.z@END"): torch.zeros(len(MIXED), model.anatomy.d_head)}], model.anatomy.d_vocab
+
+    def cells(kind: str, width: int) -> int:
+        return sum(count for own, count, size in computed if (own, size) == (kind, width))
+
+    def few(prompts: list[Tokenized]) -> int:
+        return len({token for prompt in prompts for token in (*prompt.answers, *prompt.foils)})
+
+    model.write_many(edits, MIXED, logit_difference)
+    assert (cells("words", few(MIXED)), cells("loudest", vocabulary), cells("words", vocabulary)) == (12, 6, 0)
+    computed.clear()
+    sets = [{node: value[1::2] for node, value in own.items()} for own in edits]
+    model.write_many(sets, MIXED[1::2], logit_difference)
+    assert (cells("words", few(MIXED[1::2])), cells("loudest", vocabulary), cells("words", vocabulary)) == (6, 0, 0)
+    for metric, logits in ((probability_difference, False), (logit_difference, True)):
+        computed.clear()
+        model.write_many(edits, MIXED, metric, logits=logits)
+        assert (cells("loudest", vocabulary), cells("words", vocabulary)) == (0, 12)
+    computed.clear()
+    model.measure(edits, MIXED, logit_difference)
+    assert (cells("words", few(MIXED)), cells("loudest", vocabulary)) == (12, 0)
 
 
 def test_sets_that_repeat_the_one_before_are_run_once(model: Model) -> None:

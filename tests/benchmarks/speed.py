@@ -18,22 +18,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sage.catalog import load_task
 from sage.evaluation import prepare
-from sage.metric import find_metric, logit_difference
+from sage.metric import logit_difference
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
-from sage.scores.bench import Benches
-from sage.scores.control import largest_k
-from sage.scores.evidence import Settings
 from sage.scores.gathering import gather
-from sage.scores.suite import score_suite
 from sage.splits import Splits
 from sage.task import Task
 from sage.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite, save_full_size
-from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed, total, watch
-
-SETS = 8
+from tests.benchmarks.task import SETS, whole_task
+from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed, watch
 
 
 def main() -> None:
@@ -55,8 +50,8 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
     prompts = [pair.clean for pair in splits.test["IO"]][: arguments.compared]
     own, other = watch(model), fully(model)
     section = circuit_section("IO", model.anatomy)
-    own.write({}, prompts, logit_difference)
-    print(f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs done: {own.counter.token_layers} token-layers")
+    own.write(own.read(section.nodes, prompts), prompts, logit_difference)
+    print(f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs and the unedited union: {own.counter.token_layers} token-layers")
     print("    group      nodes  difference   token-layers (by operations) : whole     processor s, the metric alone     clock s")
     ratios: list[tuple[float, ...]] = []
     for name, nodes in {"union": section.nodes, **section.groups}.items():
@@ -88,41 +83,6 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
     )
 
 
-def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
-    """(b, c, d) A contrast with all its controls: what is shared, the first SAE and the next, against whole forward passes."""
-    own = watch(model)
-    section = circuit_section(arguments.contrast, model.anatomy)
-    with timed(own) as cost:
-        own.write({}, splits.fit[:500], logit_difference)
-        hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
-        evidence = gather(own, task, splits, section, hooks=hooks)
-    shared = cost()
-    benches = Benches(own, evidence, Settings(find_metric(task.metric), largest_k(model.anatomy.d_model)))
-    spent: list[Cost] = []
-    for number in range(2):
-        suite = random_suite(f"random {number}", hooks, model.anatomy, seed=number)
-        suite = type(suite)(suite.id, {hook: sae.to(model.device) for hook, sae in suite.saes.items()})
-        with timed(own) as cost:
-            score_suite(benches, suite)
-        spent.append(cost())
-        print(f"    suite {number}: {_told(spent[-1])}", flush=True)
-    test = [pair.clean for pair in splits.test[arguments.contrast]]
-    each = _whole_cost(model, test[:8])
-    edits, read, everything = total(own.written), total(own.read_cost), shared.plus(total(spent))
-    would = sum(own.whole)
-    once = model.anatomy.layers * sum(len(prompt.ids) for prompt in test)
-    print(f"(b) shared by all suites: {_told(shared)}")
-    print(f"    reading: {_told(read)}")
-    print(
-        f"    next suite / (what all share + first suite): {spent[1].processor / (shared.processor + spent[0].processor):.2f} (processor)"
-    )
-    print(f"    edits: {_told(edits)}; by whole passes {would} token-layers = {would / edits.token_layers:.1f}x more")
-    print(f"    and {each * would:.0f} s = {each * would / edits.processor:.1f}x more (a token-layer's price measured on 8 prompts)")
-    uncached = everything.processor - edits.processor + each * would
-    print(f"    everything: {_told(everything)}; with whole passes {uncached:.0f} s = {uncached / everything.processor:.1f}x more")
-    print(f"(c) {own.counter.token_layers / once:.1f} forward passes over the test prompts, reading {read.token_layers / once:.1f} of them")
-
-
 def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
     """(e) The price of one dictionary's edit and run as prompts, latents and hooks grow."""
     from sage.projection import project, reached
@@ -148,14 +108,10 @@ def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
         with timed(own) as cost:
             edits = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
         chosen = cost()
-        own.write({}, base.prompts, logit_difference)
+        own.write(base.values, base.prompts, logit_difference)
         with timed(own) as cost:
             own.write_many([edit.values for edit in edits.values()], base.prompts, logit_difference)
         print(f"    {prompts:8} {latents:8} {hooks:6}   {chosen.processor:12.2f}              {cost().processor:12.2f}", flush=True)
-
-
-def _told(cost: Cost) -> str:
-    return f"{cost.processor:.1f} s of the processor, {cost.seconds:.1f} s, {cost.token_layers} token-layers"
 
 
 PARTS = {"a": groups, "b": whole_task, "e": growth}
@@ -185,15 +141,6 @@ def _token_layers(operations: int, model: Model, cells: int) -> float:
     return (operations - 2 * cells * model.anatomy.d_model * model.anatomy.d_vocab) / each
 
 
-def _whole_cost(model: Model, prompts: Sequence[Tokenized]) -> float:
-    """Processor seconds of a token-layer in whole forward passes, the unembedding at END spread over them."""
-    other = fully(model)
-    other.write({}, prompts, logit_difference)
-    with timed(other) as cost:
-        other.write_many([{}] * SETS, prompts, logit_difference)
-    return cost().processor / cost().token_layers
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", choices=("gpt2-small", "pythia-70m"))
@@ -204,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hooks", type=int, default=1, help="how many residual streams a suite has SAEs at")
     parser.add_argument("--last", action="store_true", help="the last of these streams, where edits change little, and not the first")
     parser.add_argument("--contrast", default="IO")
+    parser.add_argument("--literal", action="store_true", help="in part b also every dictionary by itself, by whole passes, nothing shared")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parts", default="abe", help="a: groups, b: a contrast with its controls, with c and d, e: growth")
     return parser.parse_args()

@@ -61,7 +61,7 @@ def split(
     per_value = FIT_PER_VALUE if fit is None else 1
     largest = max(len(task.values(attribute)) for attribute in task.attributes)
     quotas = {TEST: test, DISCOVER: discover, FIT: max(FIT_PROMPTS, FIT_PER_VALUE * largest) if fit is None else fit}
-    ledger = _ledger(task, encode, quotas, per_value, seed)
+    ledger = _ledger(task, encode, quotas, max(tried, FIT_PAIRS), per_value, seed)
     pairs = {
         place: {name: ledger.pairs(place, name, quota) for name in task.contrast_names} for place, quota in _pair_quotas(quotas, tried)
     }
@@ -117,12 +117,12 @@ def _rank(task: Task, attribute: str, label: Label) -> int:
     return label if isinstance(label, int) else task.values(attribute).index(label)
 
 
-def _ledger(task: Task, encode: Encode, quotas: Mapping[str, int], per_value: int, seed: int) -> Ledger:
+def _ledger(task: Task, encode: Encode, quotas: Mapping[str, int], tried: int, per_value: int, seed: int) -> Ledger:
     """The prompts of each split: drawn where the task has several times as many as may be needed, divided where not."""
     if min(quotas.values()) < 1:
         raise BadTask(f"Every split needs prompts; {', '.join(f'{name} {quota}' for name, quota in quotas.items())} were asked for.")
     moves = 1 + len(task.contrast_names) + len(task.null_names)
-    needed = (quotas[TEST] + quotas[DISCOVER] + FIT_PAIRS) * moves + quotas[FIT]
+    needed = (quotas[TEST] + quotas[DISCOVER] + tried) * moves + quotas[FIT]
     ledger = Ledger(task, encode, seed)
     if task.equal_length or task.size < _PLENTY * needed or not ledger.draw(quotas, per_value=per_value):
         ledger.divide()

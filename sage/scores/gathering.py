@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def gather_shared(
 ) -> Shared:
     """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
     nodes = sorted({node for section in sections for node in section.nodes})
-    pairs = [pair for pairs in splits.fit_null.values() for pair in pairs]
+    pairs = _irrelevant(splits)
     fit = read(model, nodes, splits.fit, hooks=hooks, recall=recalls.model)
 
     def fitted() -> Fitted:
@@ -97,6 +98,13 @@ def gather(
         moments=shared.moments,
         within=task.within,
     )
+
+
+def _irrelevant(splits: Splits) -> list[TokenizedPair]:
+    """Pairs of `fit` in which only an irrelevant attribute changes: as many as a contrast is decided on, equally many per attribute."""
+    most = max(map(len, splits.fit_pairs.values()), default=0)
+    share = math.ceil(most / max(1, len(splits.fit_null)))
+    return [pair for pairs in splits.fit_null.values() for pair in pairs[:share]]
 
 
 def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None, recalls: Recalls) -> Runs:

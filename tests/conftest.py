@@ -1,8 +1,11 @@
-"""Shared by all tests: no network, one thread for each worker, and the data that stands beside the checkout."""
+"""Shared by all tests: no network, a cache of their own, one thread for each worker, and the data that stands beside the checkout."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +20,9 @@ os.environ.update(
 )
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+else:
+    os.environ["SAGE_CACHE"] = tempfile.mkdtemp(prefix="sage-cache-")
+    atexit.register(shutil.rmtree, os.environ["SAGE_CACHE"], ignore_errors=True)
 
 hypothesis.settings.register_profile("sage", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sage")

@@ -98,10 +98,6 @@ class Shuffled(NamedTuple):
     features: Mapping[Node, Targets]
 
 
-def _shared(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {content: own for content, own in found.items() if content in SHARED}
-
-
 @dataclass(frozen=True, eq=False)
 class Bench:
     """One contrast on one node set; `known` fills up."""
@@ -234,3 +230,7 @@ class Benches:
         section, settings = self.evidence.section, self.settings
         weights = [(str(node), section.statistic[node]) for node in nodes]
         return self.recall.about(section.contrast, weights, settings[1:])
+
+
+def _shared(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {content: own for content, own in found.items() if content in SHARED}

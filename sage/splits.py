@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from random import Random
 
 from sage.errors import BadTask
@@ -89,6 +90,11 @@ def shuffled(prompts: Sequence[Tokenized], *, seed: int) -> list[Tokenized]:
     labels = [prompt.prompt.labels for prompt in prompts]
     Random(f"shuffled labels {seed}").shuffle(labels)
     return [replace(prompt, prompt=replace(prompt.prompt, labels=dealt)) for prompt, dealt in zip(prompts, labels, strict=True)]
+
+
+def in_turn(pairs: Mapping[str, Sequence[TokenizedPair]], *, most: int) -> tuple[TokenizedPair, ...]:
+    """At most `most` pairs, one of each kind in turn, so that any first n hold equally many of each while there are any left."""
+    return tuple(pair for pair in chain.from_iterable(zip_longest(*pairs.values())) if pair is not None)[:most]
 
 
 def directions(pairs: Iterable[TokenizedPair], contrast: str, task: Task) -> list[Hashable]:

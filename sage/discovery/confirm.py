@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from sage.discovery.statistic import null_level, passes, statistic
 from sage.metric import Metric
 from sage.models.base import Model
 from sage.nodes import Node
+from sage.splits import in_turn
 from sage.tokens import TokenizedPair
 
 
@@ -74,9 +74,8 @@ class Confirmed(NamedTuple):
 
 
 def irrelevant(null: Mapping[str, Sequence[TokenizedPair]], metric: Metric, *, most: int) -> Irrelevant:
-    """At most `most` irrelevant pairs, one of each attribute in turn, so that any first n hold equally many of each."""
-    in_turn = chain.from_iterable(zip_longest(*null.values()))
-    return Irrelevant(tuple(pair for pair in in_turn if pair is not None)[:most], metric, {})
+    """At most `most` irrelevant pairs, one of each attribute in turn."""
+    return Irrelevant(in_turn(null, most=most), metric, {})
 
 
 def confirm(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from sage.nodes import Node, Section
 from sage.recall import NOTHING, Recall
 from sage.scores.evidence import Evidence, Runs
 from sage.scores.isolation import Decoder, fit_decoder
-from sage.splits import Splits
+from sage.splits import Splits, in_turn
 from sage.task import Task
 from sage.tokens import TokenizedPair
 
@@ -39,7 +38,8 @@ class Fitted(NamedTuple):
 class Shared(NamedTuple):
     """What does not depend on the contrast, at the nodes of all sections.
 
-    The split `fit`, the features and moments fitted on it, and pairs of it in which only an irrelevant attribute changes.
+    The split `fit`, the features and moments fitted on it, and pairs of it in which only an irrelevant attribute changes: as many as a
+    contrast is decided on, equally many of each attribute.
     """
 
     fit: Activations
@@ -61,7 +61,7 @@ def gather_shared(
 ) -> Shared:
     """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the streams that suites have SAEs at."""
     nodes = sorted({node for section in sections for node in section.nodes})
-    pairs = _irrelevant(splits)
+    pairs = in_turn(splits.fit_null, most=max(map(len, splits.fit_pairs.values()), default=0))
     fit = read(model, nodes, splits.fit, hooks=hooks, recall=recalls.model)
 
     def fitted() -> Fitted:
@@ -98,13 +98,6 @@ def gather(
         moments=shared.moments,
         within=task.within,
     )
-
-
-def _irrelevant(splits: Splits) -> list[TokenizedPair]:
-    """Pairs of `fit` in which only an irrelevant attribute changes: as many as a contrast is decided on, equally many per attribute."""
-    most = max(map(len, splits.fit_pairs.values()), default=0)
-    share = math.ceil(most / max(1, len(splits.fit_null)))
-    return [pair for pairs in splits.fit_null.values() for pair in pairs[:share]]
 
 
 def _runs(model: Model, nodes: Sequence[Node], pairs: Sequence[TokenizedPair], hooks: Collection[Node] | None, recalls: Recalls) -> Runs:

@@ -37,7 +37,7 @@ def main() -> None:
     print(f"{arguments.size}, {arguments.device}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}, {arguments.prompts} prompts")
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(str(save_full_size(Path(folder), arguments.size)), device=arguments.device)
-        task, splits = prepare(model, load_task("ioi"), test=arguments.prompts, fit=arguments.fit)
+        task, splits = prepare(model, load_task("ioi"), test=arguments.prompts, fit=arguments.fit, tried=arguments.tried)
         print(f"peak after loading {peak_gigabytes(arguments.device):.2f} GB")
         for part in arguments.parts:
             PARTS[part](model, task, splits, arguments)
@@ -147,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prompts", type=int, default=500, help="test pairs of a contrast")
     parser.add_argument("--fit", type=int, default=None, help="prompts that everything is decided on; by default as many as a run takes")
+    parser.add_argument("--tried", type=int, default=200, help="pairs of a contrast that everything is decided on")
     parser.add_argument("--compared", type=int, default=16, help="prompts on which whole forward passes are run")
     parser.add_argument("--hooks", type=int, default=1, help="how many residual streams a suite has SAEs at")
     parser.add_argument("--last", action="store_true", help="the last of these streams, where edits change little, and not the first")

@@ -37,10 +37,19 @@ class Controls(NamedTuple):
     l0: dict[str, float]
 
 
-def controls(judged: ProjectedSuite, fit: Activations, *, section: Section, seed: int = 0, among: Collection[str] = CONTROLS) -> Controls:
+def controls(
+    judged: ProjectedSuite,
+    fit: Activations,
+    *,
+    section: Section,
+    seed: int = 0,
+    among: Collection[str] = CONTROLS,
+    known: dict[str, float] | None = None,
+) -> Controls:
     """The controls of a projected suite, or some `among` them; whatever a control chooses or fits it does on `fit`.
 
-    `seed` draws random directions and permutations from a stream of their own, which no training uses.
+    `seed` draws random directions and permutations from a stream of their own, which no training uses. `known` holds the L0 of controls
+    that suites have in common, by their `content`, and fills up.
     """
     sparsity = {hook: max(1, round(l0)) for hook, l0 in judged.l0(fit).items()}
     make: dict[str, Callable[[], ProjectedSuite]] = {
@@ -55,7 +64,7 @@ def controls(judged: ProjectedSuite, fit: Activations, *, section: Section, seed
     made = [make[name]() for name in make if name in among]
     if sizes := [m for m in BEST if f"best-{m}" in among]:
         made += best(judged, fit, section=section, sizes=sizes)
-    l0 = {control.name: sum(found.values()) / len(found) for control in made for found in [control.l0(fit)]}
+    l0 = {control.name: _mean_l0(control, fit, {} if known is None else known) for control in made}
     return Controls((identity(judged.anatomy), mean_only(judged.anatomy, judged.moments), *made), l0)
 
 
@@ -179,6 +188,16 @@ class WithoutLatents:
     def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> WithoutLatents:  # noqa: ARG002
         """Itself."""
         return self
+
+
+def _mean_l0(control: ProjectedSuite, fit: Activations, known: dict[str, float]) -> float:
+    if control.content in known:
+        return known[control.content]
+    found = control.l0(fit)
+    mean = sum(found.values()) / len(found)
+    if control.content:
+        known[control.content] = mean
+    return mean
 
 
 def _basis(judged: ProjectedSuite, name: str, axes: Mapping[Node, Axes], sparsity: Mapping[Node, int]) -> ProjectedSuite:

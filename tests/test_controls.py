@@ -210,6 +210,11 @@ def test_controls_that_know_nothing_of_a_suite_but_its_width_and_sparsity_are_th
     assert found["PCA"].content == different[1]["PCA"].content
     for name in ("random", "permuted", "best-1"):
         assert found[name].content is None
+    l0: dict[str, float] = {}
+    first = controls(one, given, section=SECTION, known=l0).l0
+    assert l0 == {found[name].content: first[name] for name in ("untrained", "PCA", "neurons")}
+    l0[found["PCA"].content] = -1.0
+    assert controls(other, given, section=SECTION, known=l0).l0["PCA"] == -1
     assert found["PCA"].only({Q: torch.ones(2 * D, dtype=torch.bool)}).content is None
 
 

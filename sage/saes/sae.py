@@ -20,7 +20,7 @@ from sage.nodes import RESIDUAL_KINDS, Node
 NormalisationKind = Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]
 
 _LAYER_NORM_EPS = 1e-5
-_CODES_AT_ONCE = 2**24
+_CODES_AT_ONCE = 2**23
 
 
 class SageWarning(UserWarning):

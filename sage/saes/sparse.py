@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sage.saes.sae import SAE
 
-_CODES_AT_ONCE = 2**24
+# More do not stay in a CPU's caches between the product and the choice among its results.
+_CODES_AT_ONCE = 2**23
 
 
 class Entries(NamedTuple):

@@ -70,10 +70,11 @@ class Known(NamedTuple):
     on_fit: dict[str, OnFit]
     measured: dict[str, Measured]
     causal: dict[str, tuple[Causal, ...]]
+    l0: dict[str, float]
 
     def of_no_suite(self) -> Known:
         """What depends on no suite at all."""
-        return Known(self.behaviour, self.irrelevant_effect, _shared(self.on_fit), _shared(self.measured), _shared(self.causal))
+        return Known(self.behaviour, self.irrelevant_effect, _shared(self.on_fit), _shared(self.measured), _shared(self.causal), {})
 
     @property
     def names(self) -> tuple[frozenset[str], ...]:
@@ -105,7 +106,7 @@ class Bench:
     model: Model
     evidence: Evidence
     settings: Settings
-    known: Known = field(default_factory=lambda: Known({}, {}, {}, {}, {}))
+    known: Known = field(default_factory=lambda: Known({}, {}, {}, {}, {}, {}))
 
     @cached_property
     def fit(self) -> Side:

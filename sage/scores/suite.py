@@ -65,7 +65,7 @@ def score_suite(
     bench = benches.at(nodes)
     here = bench.evidence
     judged = project(suite, anatomy, nodes, here.moments)
-    made = controls(judged, here.fit, section=here.section, seed=seed, among=among)
+    made = controls(judged, here.fit, section=here.section, seed=seed, among=among, known=bench.known.l0)
     options = {_option_name(suite, option): option for option in also}
     others = [replace(judged, name=name, options=option) for name, option in options.items()]
     dictionaries: dict[str, Dictionary] = {found.name: found for found in (judged, here.supervised, *made.dictionaries, *others)}

@@ -27,7 +27,7 @@ from sage.splits import Splits
 from sage.task import Task
 from sage.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite, save_full_size
-from tests.benchmarks.task import SETS, whole_task
+from tests.benchmarks.task import SETS, one_suite, whole_task
 from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed, watch
 
 
@@ -114,7 +114,7 @@ def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
         print(f"    {prompts:8} {latents:8} {hooks:6}   {chosen.processor:12.2f}              {cost().processor:12.2f}", flush=True)
 
 
-PARTS = {"a": groups, "b": whole_task, "e": growth}
+PARTS = {"a": groups, "b": whole_task, "d": one_suite, "e": growth}
 
 
 def _random_edits(model: Model, nodes: Sequence[Node], prompts: Sequence[Tokenized]) -> list[dict[Node, torch.Tensor]]:
@@ -154,7 +154,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contrast", default="IO")
     parser.add_argument("--literal", action="store_true", help="in part b also every dictionary by itself, by whole passes, nothing shared")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--parts", default="abe", help="a: groups, b: a contrast with its controls, with c and d, e: growth")
+    parser.add_argument(
+        "--parts", default="abe", help="a: groups, b: a contrast with its controls, and c, d: one suite's memory, e: growth"
+    )
     return parser.parse_args()
 
 

@@ -43,7 +43,7 @@ SETS = 8
 
 
 def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
-    """(b, c, d) A contrast with all its controls: what is shared, the first SAE and the next, against whole forward passes."""
+    """(b, c) A contrast with all its controls: what is shared, the first SAE and the next, against whole forward passes."""
     contrast = arguments.contrast
     section = circuit_section(contrast, model.anatomy)
     hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
@@ -84,6 +84,18 @@ def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Nam
     _against_whole_passes(own, [pair.clean for pair in splits.test[contrast]], total([shared, first, second]))
     if arguments.literal:
         _against_nothing_shared(model, task, splits, section, suites[0], settings, base)
+
+
+def one_suite(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
+    """(d) The memory that one suite takes, from the first read to the last score: nothing else is held."""
+    section = circuit_section(arguments.contrast, model.anatomy)
+    hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
+    suite = _on(random_suite("random", hooks, model.anatomy), model.device)
+    settings = Settings(find_metric(task.metric), largest_k(model.anatomy.d_model))
+    own = watch(model)
+    with timed(own) as cost:
+        score_suite(Benches(own, gather(own, task, splits, section, hooks=hooks), settings), suite)
+    print(f"(d) {', '.join(map(str, hooks))}, {len(splits.test[arguments.contrast])} test pairs, {len(splits.fit)} of fit: {told(cost())}")
 
 
 def told(cost: Cost) -> str:

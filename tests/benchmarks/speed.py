@@ -154,9 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contrast", default="IO")
     parser.add_argument("--literal", action="store_true", help="in part b also every dictionary by itself, by whole passes, nothing shared")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--parts", default="abe", help="a: groups, b, c: a contrast with its controls, d: one suite's memory, e: growth"
-    )
+    parser.add_argument("--parts", default="abe", help="a: groups, b, c: a contrast with its controls, d: one suite's memory, e: growth")
     return parser.parse_args()
 
 

@@ -94,7 +94,7 @@ def _checksum(data: str, arrays: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256(data.encode())
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+        found.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return found.hexdigest()
 
 

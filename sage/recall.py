@@ -41,11 +41,10 @@ class Recall:
 
     def once(self, kind: str, *depends: object, make: Callable[[], Value]) -> Value:
         """The value kept, or made now and kept."""
-        found = self.find(kind, *depends)
-        if found is None:
-            found = make()
-            self.keep(kind, *depends, value=found)
-        return found
+        if self.cache is None:
+            return make()
+        part = self.cache.part(kind, self.of, lambda: pack(make()), depends=(*self.depends, *depends))
+        return unpack(part, device=self.device)
 
 
 NOTHING = Recall()

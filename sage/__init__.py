@@ -1,6 +1,7 @@
 """SAGE evaluates sparse autoencoders against ground truth.
 
-These are the public names. Each is imported from its module at first use, so that `import sage` costs nothing.
+These are the public names. Each is imported from its module at first use, so that `import sage`
+costs nothing.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sage.activations import read
-    from sage.catalog import load_circuit, load_task
+    from sage.circuits.catalog import load_circuit
+    from sage.dictionaries.activations import read
+    from sage.dictionaries.projected import project
+    from sage.dictionaries.supervised import fit_features
     from sage.discovery import discover
     from sage.errors import SageError
     from sage.evaluation import Plan, evaluate, prepare
-    from sage.features import fit_features
     from sage.models.load import load_model
     from sage.nodes import Node
-    from sage.projection import project
     from sage.result import Result
     from sage.saes.releases import load_suite, load_suites
-    from sage.task import Contrast, Prompt, Task
+    from sage.task.catalog import load_task
+    from sage.task.task import Contrast, Prompt, Task
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,24 +47,24 @@ __all__ = [
 ]
 
 _HOME = {
-    "Contrast": "sage.task",
+    "Contrast": "sage.task.task",
     "Node": "sage.nodes",
     "Plan": "sage.evaluation",
-    "Prompt": "sage.task",
+    "Prompt": "sage.task.task",
     "Result": "sage.result",
     "SageError": "sage.errors",
-    "Task": "sage.task",
+    "Task": "sage.task.task",
     "discover": "sage.discovery",
     "evaluate": "sage.evaluation",
-    "fit_features": "sage.features",
-    "load_circuit": "sage.catalog",
+    "fit_features": "sage.dictionaries.supervised",
+    "load_circuit": "sage.circuits.catalog",
     "load_model": "sage.models.load",
     "load_suite": "sage.saes.releases",
     "load_suites": "sage.saes.releases",
-    "load_task": "sage.catalog",
+    "load_task": "sage.task.catalog",
     "prepare": "sage.evaluation",
-    "project": "sage.projection",
-    "read": "sage.activations",
+    "project": "sage.dictionaries.projected",
+    "read": "sage.dictionaries.activations",
 }
 
 

@@ -1,7 +1,8 @@
 """The demo: the main job on the models and SAEs that ship with sage, and its report.
 
-Every task on every model, its suites between their controls and the supervised features; all of it is computed, nothing is shipped
-finished. Cells are independent and run side by side, one process per core.
+Every task on every model, its suites between their controls and the supervised features; all of it
+is computed, nothing is shipped finished. Cells are independent and run side by side, one process
+per core.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from sage.saes.sae import SageWarning
 from sage.threads import one_thread
 
 # The most work first, so that the last cells to end are small.
-TASKS = ("ioi", "induction", "greater_than", "subject_verb_agreement", "successor", "country_capital", "gendered_pronoun")
+TASKS = (
+    "ioi",
+    "induction",
+    "greater_than",
+    "subject_verb_agreement",
+    "successor",
+    "country_capital",
+    "gendered_pronoun",
+)
 MODELS = ("tiny-gemma2", "tiny-gpt2", "tiny-neox")
 SUITES = ("topk4", "topk16", "relu")
 # A process holds the libraries and a model: nearly a gigabyte.
@@ -49,16 +58,24 @@ class Demo(NamedTuple):
     report: Report
 
 
-def demo(out: Path, *, thorough: bool = False, workers: int | None = None, progress: Progress = silent) -> Demo:
+def demo(
+    out: Path, *, thorough: bool = False, workers: int | None = None, progress: Progress = silent
+) -> Demo:
     """Score embedded suites on every task and model, into one folder each, and write the report.
 
-    By default three suites of each model, the controls that may be floors, and PCA; `thorough` takes every suite, control and budget, and
-    more prompts.
+    By default three suites of each model, the controls that may be floors, and PCA; `thorough`
+    takes every suite, control and budget, and more prompts.
     """
-    work, plan, count = list(cells(thorough=thorough)), THOROUGH if thorough else QUICK, workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    work, plan, count = (
+        list(cells(thorough=thorough)),
+        THOROUGH if thorough else QUICK,
+        workers or min(MOST_WORKERS, os.cpu_count() or 1),
+    )
     folders: dict[Cell, Path] = {}
     progress("cells", 0, len(work))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=one_thread
+    ) as pool:
         running = {pool.submit(run_cell, cell, out=out, plan=plan): cell for cell in work}
         for done, future in enumerate(as_completed(running), 1):
             folders[running[future]] = future.result()
@@ -75,22 +92,25 @@ def cells(*, thorough: bool = False) -> Iterator[Cell]:
     for task in TASKS:
         for model in MODELS:
             every = tuple(suite.id for suite in plan(model))
-            yield Cell(task, model, every if thorough else tuple(f"{model}/{name}" for name in SUITES))
+            yield Cell(
+                task, model, every if thorough else tuple(f"{model}/{name}" for name in SUITES)
+            )
 
 
 def run_cell(cell: Cell, *, out: Path, plan: Plan) -> Path:
     """Score one cell on one core; returns its folder."""
     import torch
 
-    from sage.catalog import load_task
     from sage.evaluation import evaluate
     from sage.models.load import load_model
     from sage.saes.releases import load_suites
+    from sage.task.catalog import load_task
 
     torch.set_num_threads(1)
     model, folder = load_model(cell.model, device="cpu"), out / f"{cell.task}--{cell.model}"
     with warnings.catch_warnings():
-        # Their stated L0 is that on the mixed corpus; on the prompts of one task it may well differ.
+        # Their stated L0 is that on the mixed corpus; on the prompts of one task it may well
+        # differ.
         warnings.simplefilter("ignore", SageWarning)
         evaluate(model, load_task(cell.task), load_suites(cell.suites), plan=plan, folder=folder)
     return folder
@@ -98,12 +118,18 @@ def run_cell(cell: Cell, *, out: Path, plan: Plan) -> Path:
 
 def gates(found: Demo) -> list[dict[str, object]]:
     """How often each model prefers the right answer, one row a task."""
-    accuracy = {(result.task.name, result.model.name): result.gate.accuracy for result in found.results}
-    return [{"task": task, **{model: accuracy[task, model] for model in reversed(MODELS)}} for task in TASKS]
+    accuracy = {
+        (result.task.name, result.model.name): result.gate.accuracy for result in found.results
+    }
+    return [
+        {"task": task, **{model: accuracy[task, model] for model in reversed(MODELS)}}
+        for task in TASKS
+    ]
 
 
 def suites(found: Demo) -> list[dict[str, object]]:
-    """How every suite stands over the tasks, one row a suite; `PCA` is what PCA controls on the same nodes at the same sparsity."""
+    """How every suite stands over the tasks, one row a suite; `PCA` is what PCA controls on the
+    same nodes at the same sparsity."""
     return [
         {
             "suite": one.name,
@@ -123,4 +149,12 @@ def spent(found: Demo) -> list[dict[str, object]]:
     """Seconds and forward-pass equivalents of each stage, over all cells, one row a stage."""
     stages = total_stages(result.run for result in found.results)
     whole = sum(one.seconds for one in stages)
-    return [{"stage": one.stage, "seconds": one.seconds, "share": one.seconds / whole, "forward passes": one.forwards} for one in stages]
+    return [
+        {
+            "stage": one.stage,
+            "seconds": one.seconds,
+            "share": one.seconds / whole,
+            "forward passes": one.forwards,
+        }
+        for one in stages
+    ]

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 
 class SageError(Exception):
-    """Printed by the command line without a traceback; everything else that is raised is a defect of sage."""
+    """Printed by the command line without a traceback; everything else that is raised is a defect
+    of sage."""
 
 
 class UnknownName(SageError):
@@ -27,7 +28,8 @@ class Unsupported(SageError):
 
 
 def unknown(what: str, given: str, possible: Iterable[str], *, remedy: str = "") -> UnknownName:
-    """The error for a name that nothing bears: `No task is named 'ioo'. Did you mean 'ioi'? There are: ...`"""
+    """The error for a name that nothing bears: `No task is named 'ioo'. Did you mean 'ioi'? There
+    are: ...`"""
     names = sorted(set(possible))
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     parts = [f"No {what} is named '{given}'."]

@@ -1,152 +1,115 @@
-"""Prompts as a datasets.Dataset, and as .parquet or .jsonl files, with their labels and positions.
+"""Export of results: all rows as CSV, or one record per suite in the shape of SAEBench's result
+files.
 
-One row per prompt. Columns: text, family, variant, answers, foils, stratum; `slot.IO`, `label.order` and `span.S1` (first character and
-the one after the last) for every name; for prompts as a model reads them also ids, answer_ids, foil_ids and `position.S1`.
+The JSON follows the layout of SAEBench's evaluation outputs (Karvonen et al. 2025, arXiv
+2503.09532): `eval_type_id`, `eval_config`, `eval_result_metrics`, `eval_result_details` and the
+SAE's own fields, so that tools which read those read ours.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from sage.errors import BadFile
-from sage.prompt import Prompt
-from sage.tokens import Tokenized
+from sage.errors import SageError
+from sage.result import Result, SuiteInfo, load, write_atomically, write_json
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-FORMATS = (".parquet", ".jsonl")
-
-_TEXT, _TEXTS, _NUMBER, _NUMBERS = "a text", "a list of texts", "a whole number", "a list of whole numbers"
-_SPAN, _LABEL = "two whole numbers", "a text or a whole number"
-_COLUMNS = {"text": _TEXT, "family": _TEXT, "variant": _TEXT, "answers": _TEXTS, "foils": _TEXTS, "stratum": _TEXT}
-_TOKEN_COLUMNS = {"ids": _NUMBERS, "answer_ids": _NUMBERS, "foil_ids": _NUMBERS}
-_GROUPS = {"slot": _TEXT, "label": _LABEL, "span": _SPAN, "position": _NUMBER}
+COMPONENTS = ("T1", "T2", "T3", "T4")
 
 
-def to_dataset(prompts: Iterable[Prompt | Tokenized]) -> Dataset:
-    """The prompts as a Dataset, one row each; `from_dataset` gives them back equal."""
-    from datasets import Dataset
-
-    rows = [_row(prompt) for prompt in prompts]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
-
-
-def from_dataset(dataset: Dataset) -> list[Prompt] | list[Tokenized]:
-    """The prompts of a Dataset that `to_dataset` made, or that has its columns; BadFile names a column that is missing or wrong."""
-    return _prompts([cast("dict[str, Any]", row) for row in dataset], "The dataset")
+def export(results: Sequence[Path], out: Path) -> Path:
+    """Write results, given as files or folders, to a .csv or a .json; SageError for another ending."""
+    loaded = [load(path) for path in results]
+    if out.suffix == ".csv":
+        return write_csv(loaded, out)
+    if out.suffix == ".json":
+        return write_json(out, [record for result in loaded for record in saebench_records(result)])
+    raise SageError(f"{out} should end in .csv (every row) or .json (in the shape of SAEBench).")
 
 
-def save(prompts: Iterable[Prompt | Tokenized], path: str | Path) -> Path:
-    """Write the prompts as .parquet or .jsonl; returns the path."""
-    path = _known(Path(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        to_dataset(prompts).to_parquet(str(path))
-    else:
-        path.write_text("".join(json.dumps(_row(prompt), ensure_ascii=False) + "\n" for prompt in prompts), encoding="utf-8")
-    return path
+def write_csv(results: Sequence[Result], out: Path) -> Path:
+    """Every row of every result, with task and model in front."""
+    import pandas as pd
 
-
-def load(path: str | Path) -> list[Prompt] | list[Tokenized]:
-    """The prompts in a .parquet or .jsonl file; BadFile says what is wrong with it."""
-    path = _known(Path(path))
-    if not path.is_file():
-        raise BadFile(f"There is no file {path}.")
-    return _prompts(_parquet(path) if path.suffix == ".parquet" else _jsonl(path), str(path))
-
-
-def _known(path: Path) -> Path:
-    if path.suffix not in FORMATS:
-        raise BadFile(f"{path} does not end in {' or '.join(FORMATS)}, the formats of prompts.")
-    return path
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as arrow
-    from pyarrow import parquet
-
-    try:
-        return parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError) as error:
-        raise BadFile(f"{path} is not a readable parquet file: {error}.") from error
-
-
-def _jsonl(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8: {error}.") from error
-    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{where} is not JSON: {error}.") from error
-    if not isinstance(row, dict):
-        raise BadFile(f"{where} is no object; write one JSON object per prompt.")
-    return cast("dict[str, Any]", row)
-
-
-def _row(prompt: Prompt | Tokenized) -> dict[str, Any]:
-    if isinstance(prompt, Prompt):
-        row: dict[str, Any] = {name: getattr(prompt, name) for name in _COLUMNS}
-        groups: dict[str, Mapping[str, Any]] = {"slot": prompt.slots, "label": prompt.labels, "span": prompt.spans}
-    else:
-        row = {**_row(prompt.prompt), "ids": prompt.ids, "answer_ids": prompt.answers, "foil_ids": prompt.foils}
-        groups = {"position": prompt.index}
-    row |= {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
-
-
-def _prompts(rows: Sequence[dict[str, Any]], where: str) -> list[Prompt] | list[Tokenized]:
-    if not rows:
-        raise BadFile(f"{where} has no prompts.")
-    read = all("ids" in row for row in rows)
-    for number, row in enumerate(rows, 1):
-        _check(row, {**_COLUMNS, **(_TOKEN_COLUMNS if read else {})}, f"{where}, prompt {number}")
-    return [_tokenized(row) for row in rows] if read else [_prompt(row) for row in rows]
-
-
-def _check(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> None:
-    if missing := [name for name in columns if row.get(name) is None]:
-        raise BadFile(f"{where} has no '{missing[0]}'. Prompts have {', '.join(columns)}, and columns slot.X, label.X, span.X.")
-    for name, value in row.items():
-        kind = columns.get(name) or _GROUPS.get(name.partition(".")[0])
-        if value is not None and kind is not None and not _fits(value, kind):
-            raise BadFile(f"{where}: {name} is {value!r}; it must be {kind}.")
-
-
-def _fits(value: object, kind: str) -> bool:
-    if kind in (_TEXTS, _NUMBERS, _SPAN):
-        entries = cast("list[object]", value) if isinstance(value, list) else [None]
-        of = _TEXT if kind == _TEXTS else _NUMBER
-        return all(_fits(entry, of) for entry in entries) and (kind != _SPAN or len(entries) == 2)
-    return type(value) in {_TEXT: (str,), _NUMBER: (int,), _LABEL: (str, int)}[kind]
-
-
-def _prompt(row: Mapping[str, Any]) -> Prompt:
-    return Prompt(
-        **{name: row[name] for name in ("text", "family", "variant", "stratum")},
-        slots=_group(row, "slot"),
-        labels=_group(row, "label"),
-        spans={name: (start, end) for name, (start, end) in _group(row, "span").items()},
-        answers=tuple(row["answers"]),
-        foils=tuple(row["foils"]),
+    return write_atomically(
+        out, pd.concat([result.table() for result in results]).to_csv(index=False).encode()
     )
 
 
-def _tokenized(row: Mapping[str, Any]) -> Tokenized:
-    return Tokenized(_prompt(row), tuple(row["ids"]), _group(row, "position"), tuple(row["answer_ids"]), tuple(row["foil_ids"]))
+def saebench_records(result: Result) -> list[dict[str, Any]]:
+    """One record per suite: its scores as metrics, each contrast's components as details."""
+    return [_record(result, suite) for suite in result.suites]
 
 
-def _group(row: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The columns `group.name` as name -> value; a name that a prompt does not have is empty in a table."""
-    found = {name.partition(".")[2]: value for name, value in row.items() if name.startswith(f"{group}.")}
-    return {name: value for name, value in found.items() if value is not None}
+def _record(result: Result, suite: SuiteInfo) -> dict[str, Any]:
+    def number(metric: str) -> dict[str, Any]:
+        row = result.value(metric, suite=suite.id, dictionary=suite.id)
+        return (
+            {}
+            if row is None
+            else {
+                "value": row.value,
+                "stderr": row.stderr,
+                "low": row.low,
+                "high": row.high,
+                "status": row.status,
+            }
+        )
+
+    config = {
+        "task": result.task.name,
+        "model": result.model.name,
+        "seed": result.run.seed,
+        "prompts": result.run.prompts,
+    }
+    return {
+        "eval_type_id": "sage",
+        "eval_config": {**config, "dtype": result.model.dtype, "batch_size": result.run.batch_size},
+        "eval_id": f"{result.task.sha256[:16]}-{result.model.revision[:16]}-{suite.id}",
+        "datetime_epoch_millis": _milliseconds(result.run.started),
+        "eval_result_metrics": {
+            "sage": {
+                name: number(name)
+                for name in ("control", "sage", *(f"{part} normalised" for part in COMPONENTS))
+            }
+        },
+        "eval_result_details": _details(result, suite),
+        "sae_bench_commit_hash": None,
+        "sae_lens_id": suite.saes[0].id if len(suite.saes) == 1 else None,
+        "sae_lens_release_id": suite.id,
+        "sae_lens_version": None,
+        "sae_cfg_dict": {
+            sae.hook: {
+                "architecture": sae.architecture,
+                "d_sae": sae.width,
+                "l0": sae.l0,
+                "fvu": sae.fvu,
+            }
+            for sae in suite.saes
+        },
+        "eval_result_unstructured": {"reach": suite.reach, "gate": result.gate.__dict__},
+    }
+
+
+def _details(result: Result, suite: SuiteInfo) -> list[dict[str, Any]]:
+    contrasts = dict.fromkeys(section.contrast for section in result.sections)
+    found = {
+        (row.section, row.metric): row.value
+        for row in result.rows
+        if row.suite == suite.id and row.dictionary == suite.id and row.k is None
+    }
+    return [
+        {
+            "contrast": contrast,
+            "reach": suite.reach.get(contrast),
+            **{part: found.get((contrast, f"{part} normalised")) for part in COMPONENTS},
+        }
+        for contrast in contrasts
+    ]
+
+
+def _milliseconds(started: str) -> int:
+    from datetime import datetime
+
+    return int(datetime.fromisoformat(started).timestamp() * 1000)

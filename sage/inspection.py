@@ -1,19 +1,21 @@
-"""What `sage tasks` shows: what a task is, and what a model's tokenizer and the model itself make of it."""
+"""What `sage tasks` shows: what a task is, and what a model's tokenizer and the model itself make
+of it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from sage.catalog import load_task
 from sage.errors import BadTask
 from sage.evaluation import GATE_PROMPTS, measure_gate
 from sage.models.base import Model
-from sage.task import Task
-from sage.token_audit import TokenAudit, audit
+from sage.task.catalog import load_task
+from sage.task.task import Task
+from sage.task.token_audit import TokenAudit, audit
 
 
 class Inspection(NamedTuple):
-    """Rows for tables: one for the task as a whole, and one per named position, dropped value and contrast."""
+    """Rows for tables: one for the task as a whole, and one per named position, dropped value and
+    contrast."""
 
     summary: dict[str, object]
     positions: list[dict[str, object]]
@@ -25,7 +27,11 @@ def inspect(model: Model, name: str) -> Inspection:
     """A task on a model: the token audit, where the named positions fall, and the gate."""
     task = load_task(name)
     found = audit(task, model.tokenizer, bos=model.bos)
-    gate = measure_gate(model, found.task, [model.tokenize(prompt) for prompt in found.task.sample(GATE_PROMPTS, seed=0)])
+    gate = measure_gate(
+        model,
+        found.task,
+        [model.tokenize(prompt) for prompt in found.task.sample(GATE_PROMPTS, seed=0)],
+    )
     values = {slot: f"{len(found.kept[slot])}/{len(listed)}" for slot, listed in task.slots.items()}
     summary: dict[str, object] = {
         "task": name,
@@ -45,16 +51,30 @@ def summarise(model: Model, name: str) -> dict[str, object]:
     try:
         return inspect(model, name).summary
     except BadTask as error:
-        nothing = dict.fromkeys(("accuracy", "mean metric", "n", "usable values", "prompts refused"))
-        return {"task": name, "gate": "not on this tokenizer", **nothing, "example": str(error).split(". ", 1)[0]}
+        nothing = dict.fromkeys(
+            ("accuracy", "mean metric", "n", "usable values", "prompts refused")
+        )
+        return {
+            "task": name,
+            "gate": "not on this tokenizer",
+            **nothing,
+            "example": str(error).split(". ", 1)[0],
+        }
 
 
 def _positions(found: TokenAudit) -> list[dict[str, object]]:
-    return [{"position": name, "index": found.example.index[name], "token": repr(token)} for name, token in found.positions.items()]
+    return [
+        {"position": name, "index": found.example.index[name], "token": repr(token)}
+        for name, token in found.positions.items()
+    ]
 
 
 def _dropped(found: TokenAudit) -> list[dict[str, object]]:
-    whys = [(f"{slot} {value}", why) for slot, values in found.dropped.items() for value, why in values.items()]
+    whys = [
+        (f"{slot} {value}", why)
+        for slot, values in found.dropped.items()
+        for value, why in values.items()
+    ]
     whys += [(f"template {family}", why) for family, why in found.families.items()]
     whys += [(f"{count} of {found.tried} prompts", why) for why, count in found.refused.items()]
     return [{"what": what, "why": why} for what, why in whys]

@@ -1,9 +1,11 @@
-"""Nodes: one activation vector at a named position, written `9.6.z@END`, `5.mlp_out@END`, `8.resid_pre@S2`.
+"""Nodes: one activation vector at a named position, written `9.6.z@END`, `5.mlp_out@END`,
+`8.resid_pre@S2`.
 
-The kinds are those of the method: the residual stream (resid_pre, resid_mid, resid_post), per head q, k (both before
-rotary), v and z, the sublayer outputs attn_out and mlp_out, and mlp_in, the output of the norm before the MLP. Two more can
-be read and differentiated but are never in a section: `pattern`, a head's attention weights, and `embed`, what enters the
-first block. With grouped queries q, z and pattern count query heads, k and v key-value heads.
+The kinds are those of the method: the residual stream (resid_pre, resid_mid, resid_post), per head
+q, k (both before rotary), v and z, the sublayer outputs attn_out and mlp_out, and mlp_in, the
+output of the norm before the MLP. Two more can be read and differentiated but are never in a
+section: `pattern`, a head's attention weights, and `embed`, what enters the first block. With
+grouped queries q, z and pattern count query heads, k and v key-value heads.
 """
 
 from __future__ import annotations
@@ -21,7 +23,20 @@ RESIDUAL_KINDS = ("resid_pre", "resid_mid", "resid_post")
 KINDS = (*HEAD_KINDS, *LAYER_KINDS, "embed")
 EVERYWHERE = "*"
 
-_ORDER = ("embed", "resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
+_ORDER = (
+    "embed",
+    "resid_pre",
+    "q",
+    "k",
+    "v",
+    "pattern",
+    "z",
+    "attn_out",
+    "resid_mid",
+    "mlp_in",
+    "mlp_out",
+    "resid_post",
+)
 _HEAD = re.compile(rf"(\d+)\.(\d+)\.({'|'.join(HEAD_KINDS)})(?:@(.+))?")
 _LAYER = re.compile(rf"(\d+)\.({'|'.join(LAYER_KINDS)})(?:@(.+))?")
 _EMBED = re.compile(r"embed(?:@(.+))?")
@@ -30,10 +45,12 @@ _EMBED = re.compile(r"embed(?:@(.+))?")
 @total_ordering
 @dataclass(frozen=True)
 class Node:
-    """One activation vector: a kind, a layer, a head where the kind has heads, and the name of a position.
+    """One activation vector: a kind, a layer, a head where the kind has heads, and the name of a
+    position.
 
-    `layer` is -1 for `embed`; `head` is None for kinds without heads; `position` is a name of the task (END, S2, S1+1) or
-    `*` for all positions. Nodes sort in the order in which a forward pass computes them.
+    `layer` is -1 for `embed`; `head` is None for kinds without heads; `position` is a name of the
+    task (END, S2, S1+1) or `*` for all positions. Nodes sort in the order in which a forward pass
+    computes them.
     """
 
     kind: str
@@ -45,7 +62,11 @@ class Node:
         if self.kind not in KINDS:
             raise SageError(f"No kind of node is named '{self.kind}'. Kinds: {', '.join(KINDS)}.")
         if (self.kind in HEAD_KINDS) != (self.head is not None):
-            has = "needs a head, as in '3.1.z@END'" if self.kind in HEAD_KINDS else "has no heads, as in '3.mlp_in@END'"
+            has = (
+                "needs a head, as in '3.1.z@END'"
+                if self.kind in HEAD_KINDS
+                else "has no heads, as in '3.mlp_in@END'"
+            )
             raise SageError(f"A node of kind '{self.kind}' {has}.")
 
     def __str__(self) -> str:
@@ -58,7 +79,12 @@ class Node:
 
     @property
     def _key(self) -> tuple[int, int, int, str]:
-        return (self.layer, _ORDER.index(self.kind), -1 if self.head is None else self.head, self.position)
+        return (
+            self.layer,
+            _ORDER.index(self.kind),
+            -1 if self.head is None else self.head,
+            self.position,
+        )
 
     def at(self, position: str) -> Node:
         """The same activation at another named position."""
@@ -83,9 +109,11 @@ def parse_node(text: str) -> Node:
 
 @dataclass(frozen=True)
 class Section:
-    """The nodes where a contrast lives, each with its statistic; its groups are the (kind, position) classes.
+    """The nodes where a contrast lives, each with its statistic; its groups are the (kind,
+    position) classes.
 
-    `statistic[node]` is the mean over directions of |E[dm | direction]| of the method, in units of the task's metric.
+    `statistic[node]` is the mean over directions of |E[dm | direction]| of the method, in units of
+    the task's metric.
     """
 
     contrast: str
@@ -106,4 +134,6 @@ class Section:
     def restrict(self, nodes: Iterable[Node]) -> Section:
         """The same section on those of its nodes."""
         kept = set(nodes)
-        return Section(self.contrast, {node: value for node, value in self.statistic.items() if node in kept})
+        return Section(
+            self.contrast, {node: value for node, value in self.statistic.items() if node in kept}
+        )

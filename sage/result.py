@@ -1,7 +1,9 @@
-"""Results: what one run on one task and one model found, as rows with their provenance, and its two files.
+"""Results: what one run on one task and one model found, as rows with their provenance, and its two
+files.
 
-`result.json` holds everything a report shows, `result.safetensors` the matrices and per-prompt outcomes. Both are written
-atomically, validated on load, and read back equal; reports never recompute.
+`result.json` holds everything a report shows, `result.safetensors` the matrices and per-prompt
+outcomes. Both are written atomically, validated on load, and read back equal; reports never
+recompute.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model; `revision` is the sha256 of its weight files, `d_model` the width of its residual stream."""
+    """Which model; `revision` is the sha256 of its weight files, `d_model` the width of its
+    residual stream."""
 
     name: str
     revision: str
@@ -57,7 +60,8 @@ class StageInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How it was run; `forwards` counts clean-forward-pass equivalents over the test prompts, `stages` where seconds and forwards went."""
+    """How it was run; `forwards` counts clean-forward-pass equivalents over the test prompts,
+    `stages` where seconds and forwards went."""
 
     sage: str
     seed: int
@@ -71,7 +75,8 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether the model does the task at all: how often it prefers the answer, and by how much in the mean."""
+    """Whether the model does the task at all: how often it prefers the answer, and by how much in
+    the mean."""
 
     accuracy: float
     mean_logit_difference: float
@@ -104,7 +109,8 @@ class SAEInfo:
 
 @dataclass(frozen=True)
 class SuiteInfo:
-    """A judged suite and, per contrast, the share of the section's summed statistic at nodes it reaches."""
+    """A judged suite and, per contrast, the share of the section's summed statistic at nodes it
+    reaches."""
 
     id: str
     saes: list[SAEInfo]
@@ -113,7 +119,7 @@ class SuiteInfo:
 
 
 @dataclass(frozen=True)
-class Found:
+class NodeRow:
     """One candidate node of a contrast's discovery; numbers are in units of the task's metric."""
 
     contrast: str
@@ -129,8 +135,9 @@ class Found:
 class FeatureInfo:
     """What the supervised features of one attribute are at one node of a contrast's section.
 
-    `share` is the part of the node's variance on `fit` that they carry beyond fitted noise, `unexplained` what all features together leave
-    in cross-validation; `fit` says whether attributes are added up at the node or coupled in pairs.
+    `share` is the part of the node's variance on `fit` that they carry beyond fitted noise,
+    `unexplained` what all features together leave in cross-validation; `fit` says whether
+    attributes are added up at the node or coupled in pairs.
     """
 
     contrast: str
@@ -144,10 +151,11 @@ class FeatureInfo:
 
 @dataclass(frozen=True)
 class Row:
-    """One number of one dictionary on one section, with its floor and ceiling, its uncertainty and its status.
+    """One number of one dictionary on one section, with its floor and ceiling, its uncertainty and
+    its status.
 
-    `suite` names whose node set it was computed on. `at` tells rows of one metric apart (a threshold, a fit, a value). A value of None
-    is undefined and `status` says why.
+    `suite` names whose node set it was computed on. `at` tells rows of one metric apart (a
+    threshold, a fit, a value). A value of None is undefined and `status` says why.
     """
 
     section: str
@@ -181,7 +189,7 @@ class Result:
     gate: Gate
     sections: list[SectionInfo]
     suites: list[SuiteInfo]
-    discovery: list[Found]
+    discovery: list[NodeRow]
     rows: list[Row]
     features: list[FeatureInfo] = field(default_factory=list[FeatureInfo])
     notes: list[str] = field(default_factory=list[str])
@@ -197,21 +205,32 @@ class Result:
         return frame
 
     def overview(self) -> list[dict[str, object]]:
-        """One row per suite for a table: control and sage with their intervals, the components, reach and sparsity."""
+        """One row per suite for a table: control and sage with their intervals, the components,
+        reach and sparsity."""
         return [self._overview(suite) for suite in self.suites] or [self._nothing()]
 
     def controls(self) -> list[dict[str, object]]:
         """One row per suite and dictionary for a table: normalised components, control and sage."""
         metrics = ("control", "sage", *(f"{part} normalised" for part in COMPONENTS))
         found: list[dict[str, object]] = []
-        for suite, name in dict.fromkeys((row.suite, row.dictionary) for row in self.rows if row.section == ALL):
-            values = {metric: _value_of(self.value(metric, suite=suite, dictionary=name)) for metric in metrics}
+        for suite, name in dict.fromkeys(
+            (row.suite, row.dictionary) for row in self.rows if row.section == ALL
+        ):
+            values = {
+                metric: _value_of(self.value(metric, suite=suite, dictionary=name))
+                for metric in metrics
+            }
             found.append({"suite": suite, "dictionary": name, **values})
         return found
 
     def value(self, metric: str, *, suite: str, dictionary: str) -> Row | None:
         """A summary row over all contrasts, if there is one."""
-        found = (row for row in self.rows if (row.section, row.metric, row.suite, row.dictionary) == (ALL, metric, suite, dictionary))
+        found = (
+            row
+            for row in self.rows
+            if (row.section, row.metric, row.suite, row.dictionary)
+            == (ALL, metric, suite, dictionary)
+        )
         return next(found, None)
 
     def _overview(self, suite: SuiteInfo) -> dict[str, object]:
@@ -221,7 +240,11 @@ class Result:
 
         def interval(metric: str) -> str | None:
             row = self.value(metric, suite=suite.id, dictionary=suite.id)
-            return None if row is None or row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}"
+            return (
+                None
+                if row is None or row.low is None or row.high is None
+                else f"{row.low:.2f} to {row.high:.2f}"
+            )
 
         scores = {name: number(f"{name} normalised") for name in COMPONENTS}
         l0 = sum(sae.l0 for sae in suite.saes) / len(suite.saes)
@@ -249,7 +272,8 @@ def _value_of(row: Row | None) -> float | None:
 
 
 def save(result: Result, folder: Path, *, arrays: Mapping[str, np.ndarray] | None = None) -> Path:
-    """Write result.json (and result.safetensors) into the folder, each whole or not at all; returns the path of the JSON."""
+    """Write result.json (and result.safetensors) into the folder, each whole or not at all; returns
+    the path of the JSON."""
     from safetensors.numpy import save as pack
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -259,7 +283,8 @@ def save(result: Result, folder: Path, *, arrays: Mapping[str, np.ndarray] | Non
 
 
 def load(path: Path) -> Result:
-    """Read and validate a result; `path` is the JSON or its folder. Raises BadFile naming the field at fault."""
+    """Read and validate a result; `path` is the JSON or its folder. Raises BadFile naming the field
+    at fault."""
     from pydantic import TypeAdapter, ValidationError
 
     file = path / "result.json" if path.is_dir() else path
@@ -269,12 +294,16 @@ def load(path: Path) -> Result:
     try:
         schema = TypeAdapter(dict[str, object]).validate_json(data).get("schema")
         if schema != SCHEMA:
-            raise BadFile(f"{file} has schema {schema}; this version reads schema {SCHEMA}. Score again, or use the version that wrote it.")
+            raise BadFile(
+                f"{file} has schema {schema}; this version reads schema {SCHEMA}. Score again, or use the version that wrote it."
+            )
         return TypeAdapter(Result).validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise BadFile(f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it anew.") from error
+        raise BadFile(
+            f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it anew."
+        ) from error
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -301,13 +330,17 @@ def total_stages(runs: Iterable[RunInfo]) -> list[StageInfo]:
     found: dict[str, StageInfo] = {}
     for one in (stage for run in runs for stage in run.stages):
         before = found.get(one.stage, StageInfo(one.stage, 0.0, 0.0))
-        found[one.stage] = StageInfo(one.stage, before.seconds + one.seconds, before.forwards + one.forwards)
+        found[one.stage] = StageInfo(
+            one.stage, before.seconds + one.seconds, before.forwards + one.forwards
+        )
     return list(found.values())
 
 
 def write_json(path: Path, data: object) -> Path:
     """Write JSON data, whole or not at all."""
-    return write_atomically(path, (json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    return write_atomically(
+        path, (json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
@@ -327,7 +360,11 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 def _text(result: Result) -> str:
     """JSON with one line for each row, node, suite and section."""
-    return "{\n" + ",\n".join(f' "{name}": {_block(value)}' for name, value in asdict(result).items()) + "\n}\n"
+    return (
+        "{\n"
+        + ",\n".join(f' "{name}": {_block(value)}' for name, value in asdict(result).items())
+        + "\n}\n"
+    )
 
 
 def _block(value: object) -> str:

@@ -1,8 +1,9 @@
 """Estimates: a number with its standard error, its 95 % interval and its n.
 
-Intervals are percentile bootstraps over prompts (Efron and Tibshirani 1993, chapter 13). Resamples depend on nothing but the seed
-and the prompts, so that dictionaries scored on the same prompts are compared in pairs, and scores made of several
-numbers (a value between its floor and its ceiling) carry one joint interval.
+Intervals are percentile bootstraps over prompts (Efron and Tibshirani 1993, chapter 13). Resamples
+depend on nothing but the seed and the prompts, so that dictionaries scored on the same prompts are
+compared in pairs, and scores made of several numbers (a value between its floor and its ceiling)
+carry one joint interval.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampled:
-    """A number and its bootstrap draws; draw d of two numbers from the same prompts and seed rests on the same resample."""
+    """A number and its bootstrap draws; draw d of two numbers from the same prompts and seed rests
+    on the same resample."""
 
     value: float
     draws: Float[np.ndarray, "draw"]
     n: int
 
     def estimate(self) -> Estimate:
-        """Standard deviation and 2.5 and 97.5 % quantiles of the defined draws; NaN where more than half are undefined."""
+        """Standard deviation and 2.5 and 97.5 % quantiles of the defined draws; NaN where more than
+        half are undefined."""
         import numpy as np
 
         defined = self.draws[np.isfinite(self.draws)]
@@ -68,13 +71,22 @@ def average(numbers: Sequence[Sampled], weights: Sequence[float] | None = None) 
     """The mean of several numbers, weighted where weights are given."""
     shares = [1.0] * len(numbers) if weights is None else weights
     total = sum(shares)
-    return combine(lambda *values: sum(share / total * value for share, value in zip(shares, values, strict=True)), *numbers)
+    return combine(
+        lambda *values: sum(
+            share / total * value for share, value in zip(shares, values, strict=True)
+        ),
+        *numbers,
+    )
 
 
-def resamples(n: int, *, seed: int, draws: int = DRAWS, clusters: Sequence[Hashable] | None = None) -> Float[np.ndarray, "draw n"]:
-    """How often each prompt is in each bootstrap sample; prompts of one cluster (copies of one prompt) enter together.
+def resamples(
+    n: int, *, seed: int, draws: int = DRAWS, clusters: Sequence[Hashable] | None = None
+) -> Float[np.ndarray, "draw n"]:
+    """How often each prompt is in each bootstrap sample; prompts of one cluster (copies of one
+    prompt) enter together.
 
-    Clusters are taken in the order of their names, so that a prompt's share in a sample does not depend on its place.
+    Clusters are taken in the order of their names, so that a prompt's share in a sample does not
+    depend on its place.
     """
     places = _places(n, clusters)
     return _counts(1 + max(places), seed, draws)[:, places]
@@ -88,20 +100,26 @@ def bootstrap(
     draws: int = DRAWS,
     clusters: Sequence[Hashable] | None = None,
 ) -> Sampled:
-    """A function of means over prompts: `columns` has one number per prompt and column, `statistic` maps rows of column means to values."""
+    """A function of means over prompts: `columns` has one number per prompt and column, `statistic`
+    maps rows of column means to values."""
     import numpy as np
 
     places = np.array(_places(len(columns), clusters))
     order = np.argsort(places, kind="stable")
     first = np.flatnonzero(np.diff(places[order], prepend=-1))
-    sums, sizes = np.add.reduceat(columns[order], first, axis=0), np.diff(first, append=len(columns))
+    sums, sizes = (
+        np.add.reduceat(columns[order], first, axis=0),
+        np.diff(first, append=len(columns)),
+    )
     counts = _counts(len(first), seed, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(sums.sum(0, keepdims=True) / len(columns))[0])
         return Sampled(value, statistic(counts @ sums / (counts @ sizes)[:, None]), len(columns))
 
 
-def mean(values: Float[np.ndarray, "n"], *, seed: int = 0, clusters: Sequence[Hashable] | None = None) -> Sampled:
+def mean(
+    values: Float[np.ndarray, "n"], *, seed: int = 0, clusters: Sequence[Hashable] | None = None
+) -> Sampled:
     """The mean over prompts."""
     return bootstrap(values[:, None], lambda means: means[:, 0], seed=seed, clusters=clusters)
 
@@ -120,6 +138,8 @@ def _counts(clusters: int, seed: int, draws: int) -> Float[np.ndarray, "draw clu
     import numpy as np
 
     generator = np.random.default_rng([seed, clusters])
-    counts = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
+    counts = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(
+        float
+    )
     counts.setflags(write=False)
     return counts

@@ -25,10 +25,13 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
-        """Everything inside belongs to the stage; of stages inside each other, to the outer one too."""
+        """Everything inside belongs to the stage; of stages inside each other, to the outer one
+        too."""
         start, before = time.perf_counter(), self.tokens()
         try:
             yield
         finally:
             seconds, tokens = self.laps.get(name, Lap(0.0, 0.0))
-            self.laps[name] = Lap(seconds + time.perf_counter() - start, tokens + self.tokens() - before)
+            self.laps[name] = Lap(
+                seconds + time.perf_counter() - start, tokens + self.tokens() - before
+            )

@@ -23,7 +23,9 @@ def show(rows: Sequence[Mapping[str, object]], *, title: str, as_json: bool = Fa
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            name.replace("_", " "), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)

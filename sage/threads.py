@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 
-_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def one_thread() -> None:
-    """Numerical libraries read these when they are loaded; several processes with a pool of threads each would wait for one another."""
+    """Numerical libraries read these when they are loaded; several processes with a pool of threads
+    each would wait for one another."""
     os.environ.update(dict.fromkeys(_VARIABLES, "1"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sage import Prompt, Task
 
-# The foil is the capital of the next country in the list: countries whose capital is one token in common tokenizers stand together.
+# The foil is the capital of the next country in the list: countries whose capital is one token in
+# common tokenizers stand together.
 CAPITALS: dict[str, dict[str, str]] = {
     "Europe": dict(
         zip(
@@ -27,7 +28,13 @@ CAPITALS: dict[str, dict[str, str]] = {
         )
     ),
     "Africa": {"Egypt": "Cairo", "Libya": "Tripoli", "Tunisia": "Tunis"},
-    "America": {"Chile": "Santiago", "Canada": "Ottawa", "Jamaica": "Kingston", "Cuba": "Havana", "Peru": "Lima"},
+    "America": {
+        "Chile": "Santiago",
+        "Canada": "Ottawa",
+        "Jamaica": "Kingston",
+        "Cuba": "Havana",
+        "Peru": "Lima",
+    },
 }
 CONTINENT = {country: continent for continent, capitals in CAPITALS.items() for country in capitals}
 NOUNS = "letter book list map story lesson poem song report paper magazine film drawing table speech exam game picture".split()
@@ -48,9 +55,13 @@ task = Task(
     templates={
         "capital": {"plain": "The {noun} said that the capital of {country} is the city of"},
         "called": {"plain": "In the {noun} the capital of {country} was called"},
-        "visit": {"plain": "Anyone who goes to {country} to write a {noun} should see its capital,"},
+        "visit": {
+            "plain": "Anyone who goes to {country} to write a {noun} should see its capital,"
+        },
         "lived": {"plain": "They lived in the capital of {country} as this {noun} says, in"},
-        "government": {"plain": "From the {noun} we learned that the government of {country} sits in"},
+        "government": {
+            "plain": "From the {noun} we learned that the government of {country} sits in"
+        },
         "question": {"plain": "Question in the {noun}: what is the capital of {country}? Answer:"},
         "capitals": {"plain": "Of all capitals in this {noun} the one of {country} is"},
         "write": {"plain": "To write to the government of {country}, send your {noun} to"},

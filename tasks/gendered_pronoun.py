@@ -16,7 +16,9 @@ NAMES = {
 }
 PRONOUNS = {name: pronoun for pronoun, names in NAMES.items() for name in names}
 OTHER = {"he": "she", "she": "he"}
-ADJECTIVES = "good great nice kind funny happy clever quiet proud brave calm strong tired busy".split()
+ADJECTIVES = (
+    "good great nice kind funny happy clever quiet proud brave calm strong tired busy".split()
+)
 PLACES = "park school store station library museum office hospital market beach garden restaurant".split()
 
 task = Task(

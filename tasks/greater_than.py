@@ -1,7 +1,9 @@
-"""Greater-than: what began in a year ends in a later one of its century (nouns and sentences are our own).
+"""Greater-than: what began in a year ends in a later one of its century (nouns and sentences are
+our own).
 
-Years split as [" CC", "YY"] for some centuries only (all years from 1702 for GPT-2 and Pythia), so prompts are kept or dropped as a whole.
-The metric is the summed probability of the years above YY minus that of the years up to it, from 01: 1700 is one token in GPT-2.
+Years split as [" CC", "YY"] for some centuries only (all years from 1702 for GPT-2 and Pythia), so
+prompts are kept or dropped as a whole. The metric is the summed probability of the years above YY
+minus that of the years up to it, from 01: 1700 is one token in GPT-2.
 """
 
 from __future__ import annotations

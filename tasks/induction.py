@@ -1,4 +1,5 @@
-"""Induction: a token that came before is followed by what followed it then, in nonsense and in sentences (word lists are our own)."""
+"""Induction: a token that came before is followed by what followed it then, in nonsense and in
+sentences (word lists are our own)."""
 
 from __future__ import annotations
 
@@ -30,14 +31,24 @@ TEXTS = {
 
 def distances(far: str) -> dict[str, str]:
     """The pair to be repeated comes first (far), or second (near)."""
-    return {"far": far, "near": far.replace(FIRST, "{}").replace(SECOND, FIRST).replace("{}", SECOND)}
+    return {
+        "far": far,
+        "near": far.replace(FIRST, "{}").replace(SECOND, FIRST).replace("{}", SECOND),
+    }
 
 
 task = Task(
     name="induction",
     source="Elhage et al. 2021, https://transformer-circuits.pub/2021/framework; Olsson et al. 2022, https://arxiv.org/abs/2209.11895",
     templates={family: distances(text) for family, text in TEXTS.items()},
-    slots={"cue": CUES, "target": TARGETS, "other_cue": CUES, "other": TARGETS, "place": PLACES, "day": DAYS},
+    slots={
+        "cue": CUES,
+        "target": TARGETS,
+        "other_cue": CUES,
+        "other": TARGETS,
+        "place": PLACES,
+        "day": DAYS,
+    },
     distinct=("cue", "target", "other_cue", "other"),
     answer="target",
     foil="other",

@@ -1,4 +1,5 @@
-"""Indirect object identification: two people, one of whom gives something to the other (word lists and sentences are our own)."""
+"""Indirect object identification: two people, one of whom gives something to the other (word lists
+and sentences are our own)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ SENTENCES = {
 def orders(sentence: str) -> dict[str, str]:
     """The sentence with the indirect object first, and with the subject first."""
     both = {"ABB": ("{IO}", "{S}"), "BAB": ("{S}", "{IO}")}
-    return {order: sentence.replace("{first}", first).replace("{second}", second) for order, (first, second) in both.items()}
+    return {
+        order: sentence.replace("{first}", first).replace("{second}", second)
+        for order, (first, second) in both.items()
+    }
 
 
 task = Task(

@@ -1,7 +1,9 @@
-"""Subject-verb agreement with another noun in the way, or not (word lists and sentences are our own).
+"""Subject-verb agreement with another noun in the way, or not (word lists and sentences are our
+own).
 
-The answers are the verbs that agree with the subject, the foils their other forms: the metric is the mean over verb pairs of the logit
-difference. For probability differences, as published figures have them, set `metric="probability_difference"`.
+The answers are the verbs that agree with the subject, the foils their other forms: the metric is
+the mean over verb pairs of the logit difference. For probability differences, as published figures
+have them, set `metric="probability_difference"`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ SUBJECTS = """
 """.split()
 ATTRACTORS = "dog cat horse bird cow lion bear snake rabbit monkey goat pig chicken dragon elephant duck".split()
 PREPOSITIONS = "near behind beside before around past above below opposite".split()
-VERBS = {"singular": "is was has does goes wants needs seems".split(), "plural": "are were have do go want need seem".split()}
+VERBS = {
+    "singular": "is was has does goes wants needs seems".split(),
+    "plural": "are were have do go want need seem".split(),
+}
 
 PLURALS = {noun: f"{noun}s" for noun in (*SUBJECTS, *ATTRACTORS)}
 OTHER_NUMBER = PLURALS | {plural: noun for noun, plural in PLURALS.items()}

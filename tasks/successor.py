@@ -1,4 +1,5 @@
-"""Successor: the next item of an ordered list, for months, weekdays, number words and numerals (sentences are our own)."""
+"""Successor: the next item of an ordered list, for months, weekdays, number words and numerals
+(sentences are our own)."""
 
 from __future__ import annotations
 
@@ -6,13 +7,20 @@ from itertools import pairwise
 
 from sage import Prompt, Task
 
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 NUMBER_WORDS = """
     one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty
 """.split()
 NUMERALS = [str(number) for number in range(1, 31)]
-LISTS = {"month": [*MONTHS, MONTHS[0]], "weekday": [*WEEKDAYS, WEEKDAYS[0]], "number word": NUMBER_WORDS, "numeral": NUMERALS}
+LISTS = {
+    "month": [*MONTHS, MONTHS[0]],
+    "weekday": [*WEEKDAYS, WEEKDAYS[0]],
+    "number word": NUMBER_WORDS,
+    "numeral": NUMERALS,
+}
 KIND = {item: kind for kind, items in LISTS.items() for item in items[:-1]}
 NEXT = {item: following for items in LISTS.values() for item, following in pairwise(items)}
 NOUNS = """

@@ -1,4 +1,5 @@
-"""Shared by all tests: no network, a cache of their own, one thread for each worker, and the data that stands beside the checkout."""
+"""Shared by all tests: no network, a cache of their own, one thread for each worker, and the data
+that stands beside the checkout."""
 
 from __future__ import annotations
 
@@ -33,5 +34,7 @@ def shared_data() -> Path:
     """Real tokenizers and published prompt pairs, where they lie beside the checkout."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("no ../shared/data beside the checkout (real tokenizers, published prompt pairs)")
+        pytest.skip(
+            "no ../shared/data beside the checkout (real tokenizers, published prompt pairs)"
+        )
     return folder

@@ -1,7 +1,9 @@
-"""A world worked by hand: prompts with given labels, one token each, and a model that is linear in two nodes.
+"""A world worked by hand: prompts with given labels, one token each, and a model that is linear in
+two nodes.
 
-The model looks every token up in a table of activations, and its logits are a sum of linear readouts of them. So any activations can be
-given to any prompt, and what an edit does to the metric follows from a dot product.
+The model looks every token up in a table of activations, and its logits are a sum of linear
+readouts of them. So any activations can be given to any prompt, and what an edit does to the metric
+follows from a dot product.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sage.activations import Activations, Edited
-from sage.greedy import Candidates, greedy
+from sage.dictionaries.activations import Activations, Edited
+from sage.dictionaries.greedy import Candidates, greedy
 from sage.models.anatomy import Anatomy, Layer, Norm
 from sage.models.base import Model, Point
 from sage.nodes import Node, parse_node
-from sage.task import Label, Prompt
-from sage.tokens import Tokenized
+from sage.task.task import Label, Prompt
+from sage.task.tokens import Tokenized
 from words import word_tokenizer
 
 D, D_HEAD = 8, 4
@@ -34,12 +36,15 @@ def anatomy() -> Anatomy:
     nothing = torch.zeros(1, D_HEAD)
     norm = Norm("rms", torch.ones(D), torch.zeros(D), 1e-5)
     W_O = torch.randn(1, D, D_HEAD, generator=generator)
-    block = Layer(norm, norm, heads[0], nothing, heads[1], nothing, heads[2], nothing, W_O, torch.zeros(D))
+    block = Layer(
+        norm, norm, heads[0], nothing, heads[1], nothing, heads[2], nothing, W_O, torch.zeros(D)
+    )
     return Anatomy("toy", [block], 1, 1, D, D_HEAD, D, 2, parallel=False, attention_scale=1.0)
 
 
 def prompts(labels: Sequence[Mapping[str, Label]], *, flips: str = "") -> tuple[Tokenized, ...]:
-    """One prompt for each set of labels; its only token is its number. Where the attribute `flips` is 1 answer and foil change places."""
+    """One prompt for each set of labels; its only token is its number. Where the attribute `flips`
+    is 1 answer and foil change places."""
     made: list[Tokenized] = []
     for number, own in enumerate(labels):
         answer, foil = (FOIL, ANSWER) if own.get(flips) == 1 else (ANSWER, FOIL)
@@ -48,7 +53,9 @@ def prompts(labels: Sequence[Mapping[str, Label]], *, flips: str = "") -> tuple[
     return tuple(made)
 
 
-def activations(labels: Sequence[Mapping[str, Label]], *, flips: str = "", **values: Tensor) -> Activations:
+def activations(
+    labels: Sequence[Mapping[str, Label]], *, flips: str = "", **values: Tensor
+) -> Activations:
     """Prompts with these labels and activations at `mlp` or `z`."""
     nodes = {{"mlp": MLP, "z": Z}[name]: value.float() for name, value in values.items()}
     return Activations(anatomy(), prompts(labels, flips=flips), nodes, {}, {})
@@ -79,7 +86,9 @@ class LinearEngine:
     ) -> tuple[Tensor | None, dict[Point, Tensor]]:
         values = {point: table[ids] for point, table in self.table.items()}
         values |= {point: change(values[point]) for point, change in (write or {}).items()}
-        out = sum(values[point][:, -1].flatten(1) @ readout for point, readout in self.readout.items())
+        out = sum(
+            values[point][:, -1].flatten(1) @ readout for point, readout in self.readout.items()
+        )
         assert isinstance(out, Tensor)
         return out if logits else None, {point: values[point] for point in read}
 
@@ -88,7 +97,8 @@ class LinearEngine:
 
 
 def model(given: Activations, *, batch_size: int | None = None, **metric: Sequence[float]) -> Model:
-    """The model that has these activations on these prompts; the logit difference is the dot product with `mlp`, plus that with `z`."""
+    """The model that has these activations on these prompts; the logit difference is the dot
+    product with `mlp`, plus that with `z`."""
     table: dict[Point, Tensor] = {}
     readout: dict[Point, Tensor] = {}
     for node in given.nodes:
@@ -97,12 +107,23 @@ def model(given: Activations, *, batch_size: int | None = None, **metric: Sequen
         table[point] = value[:, None] if node.head is not None else value
         direction = torch.tensor(metric.get("z" if node == Z else "mlp", [0.0] * value.shape[-1]))
         readout[point] = torch.stack([direction, torch.zeros_like(direction)], -1)
-    return Model("toy", "0", given.anatomy, word_tokenizer(["yes no"]), False, LinearEngine(table, readout), "cpu", "float32", batch_size)
+    return Model(
+        "toy",
+        "0",
+        given.anatomy,
+        word_tokenizer(["yes no"]),
+        False,
+        LinearEngine(table, readout),
+        "cpu",
+        "float32",
+        batch_size,
+    )
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A dictionary with given codes, by the number of the prompt, and given directions; nothing is left over but a mean."""
+    """A dictionary with given codes, by the number of the prompt, and given directions; nothing is
+    left over but a mean."""
 
     means: Mapping[Node, Tensor]
     by_prompt: Mapping[Node, Tensor]
@@ -122,25 +143,44 @@ class Claimed:
 
     def codes(self, given: Activations) -> dict[Node, Tensor]:
         numbers = [prompt.ids[0] for prompt in given.prompts]
-        return {node: self.by_prompt[node][numbers] * self.kept.get(node, torch.tensor(1.0)) for node in given.nodes}
+        return {
+            node: self.by_prompt[node][numbers] * self.kept.get(node, torch.tensor(1.0))
+            for node in given.nodes
+        }
 
     def directions(self, node: Node) -> Tensor:
         return self.vectors[node]
 
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
-        return {node: self.means[node] + codes @ self.vectors[node] for node, codes in self.codes(given).items()}
+        return {
+            node: self.means[node] + codes @ self.vectors[node]
+            for node, codes in self.codes(given).items()
+        }
 
-    def edit(self, base: Activations, target: Activations, *, ks: Sequence[int]) -> dict[int, Edited]:
+    def edit(
+        self, base: Activations, target: Activations, *, ks: Sequence[int]
+    ) -> dict[int, Edited]:
         alpha, beta = self.codes(base), self.codes(target)
-        sites = [Candidates({node: alpha[node]}, {node: beta[node]}, {node: self.vectors[node]}) for node in base.nodes]
+        sites = [
+            Candidates({node: alpha[node]}, {node: beta[node]}, {node: self.vectors[node]})
+            for node in base.nodes
+        ]
         return greedy(sites, base.values, target.values, self.variance, ks=ks)
 
     def only(self, latents: Mapping[Node, Tensor]) -> Claimed:
         return replace(self, kept={node: mask.float() for node, mask in latents.items()})
 
 
-def claimed(given: Activations, codes: Mapping[Node, Tensor], vectors: Mapping[Node, Tensor], **fields: Any) -> Claimed:
-    """The dictionary with these codes on these prompts; its mean is what makes mean reconstructions right."""
-    variance = {node: float(value.var(0, correction=0).sum()) for node, value in given.values.items()}
-    means = {node: value.mean(0) - codes[node].mean(0) @ vectors[node] for node, value in given.values.items()}
+def claimed(
+    given: Activations, codes: Mapping[Node, Tensor], vectors: Mapping[Node, Tensor], **fields: Any
+) -> Claimed:
+    """The dictionary with these codes on these prompts; its mean is what makes mean reconstructions
+    right."""
+    variance = {
+        node: float(value.var(0, correction=0).sum()) for node, value in given.values.items()
+    }
+    means = {
+        node: value.mean(0) - codes[node].mean(0) @ vectors[node]
+        for node, value in given.values.items()
+    }
     return Claimed(means, codes, vectors, variance, **fields)

@@ -11,7 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from sage.cli import cli, main
-from sage.result import Gate, ModelInfo, Result, Row, RunInfo, SAEInfo, SuiteInfo, TaskInfo, load, save
+from sage.result import (
+    Gate,
+    ModelInfo,
+    Result,
+    Row,
+    RunInfo,
+    SAEInfo,
+    SuiteInfo,
+    TaskInfo,
+    load,
+    save,
+)
 
 
 def test_tasks_lists_every_task_with_its_source() -> None:
@@ -21,7 +32,9 @@ def test_tasks_lists_every_task_with_its_source() -> None:
 
 
 def test_models_and_releases_are_listed_without_a_network() -> None:
-    assert {"gpt2-small", "pythia-70m-deduped", "gemma-2-2b", "wired"} <= {row["name"] for row in _json("models")}
+    assert {"gpt2-small", "pythia-70m-deduped", "gemma-2-2b", "wired"} <= {
+        row["name"] for row in _json("models")
+    }
     releases = _json("saes", "--model", "gpt2-small")
     assert "gpt2-small-res-jb" in {row["release"] for row in releases}
 
@@ -37,15 +50,21 @@ def test_a_model_gives_every_task_its_token_audit_and_gate() -> None:
 def test_a_new_task_works_as_it_stands(tmp_path: Path, shared_data: Path) -> None:
     from transformers import AutoTokenizer
 
-    from sage.catalog import load_task
-    from sage.token_audit import audit
+    from sage.task.catalog import load_task
+    from sage.task.token_audit import audit
 
     assert "sage discover" in _run("new-task", "my_task", "--folder", str(tmp_path))
     task = load_task(str(tmp_path / "my_task.py"))
     for name in ("gpt2", "pythia"):
-        found = audit(task, AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name), bos=False)
-        assert {slot: len(values) for slot, values in found.kept.items()} == {slot: len(values) for slot, values in task.slots.items()}
-    assert _row(_run("tasks", str(tmp_path / "my_task.py"), "--json"))["task"] == str(tmp_path / "my_task.py")
+        found = audit(
+            task, AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name), bos=False
+        )
+        assert {slot: len(values) for slot, values in found.kept.items()} == {
+            slot: len(values) for slot, values in task.slots.items()
+        }
+    assert _row(_run("tasks", str(tmp_path / "my_task.py"), "--json"))["task"] == str(
+        tmp_path / "my_task.py"
+    )
 
 
 def test_a_new_task_never_overwrites(tmp_path: Path) -> None:
@@ -57,7 +76,9 @@ def test_a_new_task_never_overwrites(tmp_path: Path) -> None:
 
 def test_discover_prints_sections_and_writes_them_with_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    printed = _run("discover", "wired", "--model", "wired", "-a", "quality", "--pairs", "24", "--out", str(out))
+    printed = _run(
+        "discover", "wired", "--model", "wired", "-a", "quality", "--pairs", "24", "--out", str(out)
+    )
     assert "quality" in printed
     assert json.loads(out.read_text())["findings"]["quality"]["n"] == 24
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -70,9 +91,28 @@ def test_discover_prints_sections_and_writes_them_with_a_picture(tmp_path: Path)
         (("tasks", "ioi", "--model", "gpt2-smal"), "Did you mean 'gpt2-small'"),
         (("discover", "wired", "--model", "wired", "-a", "qualty"), "Did you mean 'quality'"),
         (("check", "iio"), "Did you mean 'ioi'"),
-        (("train-sae", "--model", "wired", "--hook", "0.resid_pre", "--out", "never"), "--task NAME"),
-        (("train-sae", "--model", "wired", "--hook", "0.0.q", "--task", "wired", "--out", "never"), "residual stream"),
-        (("score", "wired", "--model", "wired", "--sae", "gpt2-small-res-j", "--out", "never"), "Did you mean 'gpt2-small-res-jb'"),
+        (
+            ("train-sae", "--model", "wired", "--hook", "0.resid_pre", "--out", "never"),
+            "--task NAME",
+        ),
+        (
+            (
+                "train-sae",
+                "--model",
+                "wired",
+                "--hook",
+                "0.0.q",
+                "--task",
+                "wired",
+                "--out",
+                "never",
+            ),
+            "residual stream",
+        ),
+        (
+            ("score", "wired", "--model", "wired", "--sae", "gpt2-small-res-j", "--out", "never"),
+            "Did you mean 'gpt2-small-res-jb'",
+        ),
     ],
 )
 def test_wrong_names_are_refused_with_the_right_ones(command: tuple[str, ...], says: str) -> None:
@@ -81,15 +121,26 @@ def test_wrong_names_are_refused_with_the_right_ones(command: tuple[str, ...], s
 
 
 def test_errors_exit_1_and_wrong_usage_2_without_a_traceback() -> None:
-    for arguments, code in ((["tasks", "ioo"], 1), (["tasks", "--no-such-option"], 2), (["nonsense"], 2)):
-        done = subprocess.run([sys.executable, "-m", "sage", *arguments], capture_output=True, text=True, check=False)
+    for arguments, code in (
+        (["tasks", "ioo"], 1),
+        (["tasks", "--no-such-option"], 2),
+        (["nonsense"], 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "sage", *arguments], capture_output=True, text=True, check=False
+        )
         assert done.returncode == code
         assert done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:
-    done = subprocess.run([sys.executable, "-m", "sage", "--debug", "tasks", "ioo"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "sage", "--debug", "tasks", "ioo"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -98,18 +149,69 @@ def test_train_sae_writes_one_that_loads(tmp_path: Path) -> None:
     from sage.saes.formats import load_file
 
     out = tmp_path / "sae"
-    arguments = ("--hook", "2.resid_pre", "--architecture", "topk", "--k", "4", "--width", "32", "--steps", "12", "--batch", "64")
-    _run("train-sae", "--model", "wired", *arguments, "--task", "wired", "--prompts", "60", "--snapshot", "0", "--out", str(out))
+    arguments = (
+        "--hook",
+        "2.resid_pre",
+        "--architecture",
+        "topk",
+        "--k",
+        "4",
+        "--width",
+        "32",
+        "--steps",
+        "12",
+        "--batch",
+        "64",
+    )
+    _run(
+        "train-sae",
+        "--model",
+        "wired",
+        *arguments,
+        "--task",
+        "wired",
+        "--prompts",
+        "60",
+        "--snapshot",
+        "0",
+        "--out",
+        str(out),
+    )
     sae = load_file(out)
-    assert (sae.width, str(sae.hook), sae.reads_bos, sae.stated.l0) == (32, "2.resid_pre@*", False, 4.0)
+    assert (sae.width, str(sae.hook), sae.reads_bos, sae.stated.l0) == (
+        32,
+        "2.resid_pre@*",
+        False,
+        4.0,
+    )
     assert (out / "snapshots" / "step_000000" / "cfg.json").is_file()
 
 
 def test_a_text_file_is_something_to_train_on(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("My dog is red, your cat is blue; so dog is\n" * 40)
-    arguments = ("--hook", "0.resid_pre", "--architecture", "relu", "--width", "16", "--steps", "4", "--batch", "32")
-    _run("train-sae", "--model", "wired", *arguments, "--text", str(text), "--out", str(tmp_path / "sae"))
+    arguments = (
+        "--hook",
+        "0.resid_pre",
+        "--architecture",
+        "relu",
+        "--width",
+        "16",
+        "--steps",
+        "4",
+        "--batch",
+        "32",
+    )
+    _run(
+        "train-sae",
+        "--model",
+        "wired",
+        *arguments,
+        "--text",
+        str(text),
+        "--out",
+        str(tmp_path / "sae"),
+    )
     assert (tmp_path / "sae" / "sae_weights.safetensors").is_file()
 
 
@@ -124,10 +226,14 @@ def test_export_writes_every_row_as_csv_and_a_record_per_suite(tmp_path: Path) -
     (record,) = json.loads((tmp_path / "records.json").read_text())
     assert record["eval_type_id"] == "sage"
     assert record["eval_result_metrics"]["sage"]["control"]["value"] == 0.5
-    assert "end in .csv" in _refused("export", str(tmp_path / "result"), "--out", str(tmp_path / "rows.xml"))
+    assert "end in .csv" in _refused(
+        "export", str(tmp_path / "result"), "--out", str(tmp_path / "rows.xml")
+    )
 
 
-def test_main_prints_errors_of_sage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_prints_errors_of_sage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["sage", "tasks", "ioo"])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -164,7 +270,9 @@ def _result():
         run=RunInfo("0.1.0", 0, {"test": 3}, "2026-01-01T00:00:00+00:00", 1.0, 2.0),
         gate=Gate(1.0, 2.0, 3, 0.75, passed=True),
         sections=[],
-        suites=[SuiteInfo("a", [SAEInfo("a/0", "topk", "0.resid_pre@*", 8, 2.0, 0.5)], {"IO": 1.0})],
+        suites=[
+            SuiteInfo("a", [SAEInfo("a/0", "topk", "0.resid_pre@*", 8, 2.0, 0.5)], {"IO": 1.0})
+        ],
         discovery=[],
         rows=[
             Row("*", "a", "a", "control", "*", 0.5, 3, 0.1, 0.3, 0.7),

@@ -1,4 +1,5 @@
-"""The whole path on the wired model, whose circuit and features are known: what must come out of the scores comes out."""
+"""The whole path on the wired model, whose circuit and features are known: what must come out of
+the scores comes out."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sage.catalog import load_task
 from sage.errors import SageError
 from sage.evaluation import Evaluation, Plan, evaluate, measure_gate, prepare
 from sage.models.base import Model
@@ -22,11 +22,12 @@ from sage.result import Result, Row, load, load_arrays, save
 from sage.saes.formats import load_file
 from sage.saes.planted import planted_suite, save_planted
 from sage.saes.suite import Suite, assemble
+from sage.task.catalog import load_task
 
 COMPONENTS = ("T1 normalised", "T2 normalised", "T3 normalised", "T4 normalised")
 _SCRIPT = """
 from pathlib import Path
-from sage.catalog import load_task
+from sage.task.catalog import load_task
 from sage.evaluation import Plan, evaluate
 from sage.models.load import load_model
 from sage.saes.planted import planted_suite
@@ -50,7 +51,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory, wired: Model) -> Suite:
 
 @pytest.fixture(scope="module")
 def scored(wired: Model, planted: Suite, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return evaluate(wired, load_task("wired"), [planted], plan=PLAN, folder=tmp_path_factory.mktemp("scored"))
+    return evaluate(
+        wired, load_task("wired"), [planted], plan=PLAN, folder=tmp_path_factory.mktemp("scored")
+    )
 
 
 def test_the_planted_dictionary_scores_one_everywhere(scored: Evaluation) -> None:
@@ -64,10 +67,14 @@ def test_the_planted_dictionary_scores_one_everywhere(scored: Evaluation) -> Non
 
 def test_the_supervised_ceiling_scores_one_everywhere(scored: Evaluation) -> None:
     found = _summary(scored.result, "supervised")
-    assert [found[component].value for component in COMPONENTS] == pytest.approx([1, 1, 1, 1], abs=0.01)
+    assert [found[component].value for component in COMPONENTS] == pytest.approx(
+        [1, 1, 1, 1], abs=0.01
+    )
 
 
-def test_random_directions_leave_interpretability_alone_and_take_control_and_geometry_away(scored: Evaluation) -> None:
+def test_random_directions_leave_interpretability_alone_and_take_control_and_geometry_away(
+    scored: Evaluation,
+) -> None:
     found = _summary(scored.result, "random")
     assert found["control"].value == pytest.approx(0, abs=0.02)
     assert found["T4 normalised"].value == pytest.approx(0, abs=0.15)
@@ -81,19 +88,28 @@ def test_a_permuted_decoder_leaves_what_only_the_encoder_decides(scored: Evaluat
         assert value < 0.5 * _raw(scored.result, "planted", "sufficiency")[contrast]
 
 
-def test_the_mean_alone_is_neither_sufficient_nor_necessary_and_controls_nothing(scored: Evaluation) -> None:
+def test_the_mean_alone_is_neither_sufficient_nor_necessary_and_controls_nothing(
+    scored: Evaluation,
+) -> None:
     for metric in ("sufficiency", "necessity"):
-        assert all(value == pytest.approx(0, abs=1e-5) for value in _raw(scored.result, "mean only", metric).values())
+        assert all(
+            value == pytest.approx(0, abs=1e-5)
+            for value in _raw(scored.result, "mean only", metric).values()
+        )
     assert _summary(scored.result, "mean only")["control"].value == 0
 
 
 def test_identity_is_sufficient_and_necessary(scored: Evaluation) -> None:
     for metric in ("sufficiency", "necessity"):
-        assert all(value == pytest.approx(1, abs=1e-6) for value in _raw(scored.result, "identity", metric).values())
+        assert all(
+            value == pytest.approx(1, abs=1e-6)
+            for value in _raw(scored.result, "identity", metric).values()
+        )
 
 
 def test_shuffled_labels_score_nothing_after_correction(scored: Evaluation) -> None:
-    """A share of the labels stays right by chance, which the correction takes away up to the noise of 60 prompts."""
+    """A share of the labels stays right by chance, which the correction takes away up to the noise
+    of 60 prompts."""
     for value in _raw(scored.result, "shuffled labels", "T3").values():
         assert value < 0.25
 
@@ -102,8 +118,17 @@ def test_every_number_has_its_n_and_every_undefined_one_its_reason(scored: Evalu
     for row in scored.result.rows:
         assert (row.value is None) == row.status.startswith("undefined: "), row
         assert row.n > 0 or row.section == "*" or row.status != "ok" or row.value is not None
-    scores = [row for row in scored.result.rows if row.metric in ("control", "sage", *COMPONENTS) and row.value is not None]
-    assert all(row.low is not None and row.high is not None and row.low - 1e-9 <= row.value <= row.high + 1e-9 for row in scores)
+    scores = [
+        row
+        for row in scored.result.rows
+        if row.metric in ("control", "sage", *COMPONENTS) and row.value is not None
+    ]
+    assert all(
+        row.low is not None
+        and row.high is not None
+        and row.low - 1e-9 <= row.value <= row.high + 1e-9
+        for row in scores
+    )
 
 
 def test_a_result_is_read_back_equal_with_its_arrays(tmp_path: Path, scored: Evaluation) -> None:
@@ -114,13 +139,19 @@ def test_a_result_is_read_back_equal_with_its_arrays(tmp_path: Path, scored: Eva
     assert all(np.array_equal(arrays[name], scored.arrays[name]) for name in arrays)
 
 
-def test_a_run_that_is_killed_and_repeated_ends_with_the_same_numbers(scored: Evaluation, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_and_repeated_ends_with_the_same_numbers(
+    scored: Evaluation, tmp_path: Path
+) -> None:
     out, script = tmp_path / "out", tmp_path / "score.py"
     script.write_text(_SCRIPT.format(plan=PLAN, out=str(out)))
     command = [sys.executable, str(script)]
     unfinished = out / ".unfinished"
     with subprocess.Popen(command) as running:
-        _wait(lambda: len(list(unfinished.rglob("[!.]*.safetensors"))) >= 2 or running.poll() is not None)
+        _wait(
+            lambda: (
+                len(list(unfinished.rglob("[!.]*.safetensors"))) >= 2 or running.poll() is not None
+            )
+        )
         running.send_signal(signal.SIGKILL)
     assert running.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in unfinished.rglob("[!.]*.safetensors")}
@@ -157,17 +188,29 @@ def test_an_sae_of_another_width_is_refused_before_anything_runs(wired: Model) -
 
 
 def _summary(result: Result, dictionary: str) -> dict[str, Any]:
-    return {row.metric: row for row in result.rows if row.section == "*" and row.dictionary == dictionary}
+    return {
+        row.metric: row
+        for row in result.rows
+        if row.section == "*" and row.dictionary == dictionary
+    }
 
 
 def _unions(result: Result, dictionary: str) -> list[Row]:
     sections = {section.contrast for section in result.sections}
-    return [row for row in result.rows if row.section in sections and row.dictionary == dictionary and row.metric in COMPONENTS]
+    return [
+        row
+        for row in result.rows
+        if row.section in sections and row.dictionary == dictionary and row.metric in COMPONENTS
+    ]
 
 
 def _raw(result: Result, dictionary: str, metric: str) -> dict[str, float]:
     sections = {section.contrast for section in result.sections}
-    rows = [row for row in result.rows if row.section in sections and row.dictionary == dictionary and row.metric == metric]
+    rows = [
+        row
+        for row in result.rows
+        if row.section in sections and row.dictionary == dictionary and row.metric == metric
+    ]
     return {row.contrast: row.value for row in rows if row.value is not None}
 
 
@@ -177,7 +220,9 @@ def _wait(done: Any, seconds: float = 200) -> None:
         time.sleep(0.05)
 
 
-def test_suites_whose_rows_could_not_be_told_apart_are_refused(wired: Model, planted: Suite) -> None:
+def test_suites_whose_rows_could_not_be_told_apart_are_refused(
+    wired: Model, planted: Suite
+) -> None:
     for suites, said in (
         ([replace(planted, id="PCA")], "a control has that name"),
         ([planted, planted], "Two suites are called 'planted'"),

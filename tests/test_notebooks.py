@@ -35,12 +35,19 @@ assert all(status.startswith("undefined") for status in rows.status[rows.value.i
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_a_notebook_runs_and_what_it_tells_holds(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_and_what_it_tells_holds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = _read(name)
     notebook.cells.append(nbformat.v4.new_code_cell(CLAIMS[name]))
-    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=200,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
 
 
 def test_every_notebook_is_run_here() -> None:
@@ -48,11 +55,17 @@ def test_every_notebook_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_a_notebook_is_committed_as_it_ran_from_the_top_with_outputs_that_are_small(name: str) -> None:
+def test_a_notebook_is_committed_as_it_ran_from_the_top_with_outputs_that_are_small(
+    name: str,
+) -> None:
     cells = [cell for cell in _read(name).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
-    assert {output.get("name", output.output_type) for output in outputs} <= {"stdout", "execute_result", "display_data"}
+    assert {output.get("name", output.output_type) for output in outputs} <= {
+        "stdout",
+        "execute_result",
+        "display_data",
+    }
     assert re.findall(r"(?<![\w<.:/-])/(?:tmp|home|root|work|Users|var)\b\S*", str(outputs)) == []
     assert (FOLDER / f"{name}.ipynb").stat().st_size < 100_000
 

@@ -10,10 +10,11 @@ from typing import Any
 import click
 import pytest
 
-from sage.catalog import load_circuit, load_task
+from sage.circuits.catalog import load_circuit
 from sage.cli import cli
 from sage.models.load import known_models
 from sage.saes.releases import plan
+from sage.task.catalog import load_task
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,13 +22,22 @@ PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = re.findall(r"^    sage ([^#\n]*[^#\s])", TEXT, re.MULTILINE)
 
 
-def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, file, use = PYTHON
     (tmp_path / "who_got_it.py").write_text(file, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(use, names)
-    assert getattr(names["task"], "position_names", None) == ("IO", "S1", "place", "S2", "object", "END")
+    assert getattr(names["task"], "position_names", None) == (
+        "IO",
+        "S1",
+        "place",
+        "S2",
+        "object",
+        "END",
+    )
     assert len(file.splitlines()) <= 25
 
 
@@ -50,7 +60,14 @@ def test_a_command_of_the_readme_is_one_that_sage_takes(line: str) -> None:
 
 
 def test_the_readme_shows_how_to_score_and_how_to_report() -> None:
-    assert {line.split()[0] for line in COMMANDS} >= {"score", "report", "tasks", "saes", "discover", "export"}
+    assert {line.split()[0] for line in COMMANDS} >= {
+        "score",
+        "report",
+        "tasks",
+        "saes",
+        "discover",
+        "export",
+    }
 
 
 def test_commands_named_in_a_sentence_exist() -> None:
@@ -61,7 +78,9 @@ def test_commands_named_in_a_sentence_exist() -> None:
 
 
 def test_make_targets_of_the_readme_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert set(re.findall(r"^    make (\w+)", TEXT, re.MULTILINE)) == {"demo", "test"}
     assert set(re.findall(r"\bmake (\w+)`", TEXT)) <= targets
     assert {"demo", "test"} <= targets
@@ -77,11 +96,14 @@ def test_the_file_tree_of_the_readme_names_what_exists() -> None:
     tree = TEXT.partition("## Where things are")[2].partition("##")[0]
     rows = re.findall(r"^    ( *)(\S+)", tree, re.MULTILINE)
     assert len(rows) > 10
-    assert [name for indent, name in rows if not (ROOT / ("sage" if indent else "") / name).exists()] == []
+    assert [
+        name for indent, name in rows if not (ROOT / ("sage" if indent else "") / name).exists()
+    ] == []
 
 
 def _options(command: click.Command, words: list[str]) -> dict[str, Any]:
-    """What a command line gives to each parameter, without converting it: an unknown option raises, a file need not exist."""
+    """What a command line gives to each parameter, without converting it: an unknown option raises,
+    a file need not exist."""
     context = click.Context(command, info_name=command.name)
     values, left, _ = command.make_parser(context).parse_args(list(words))
     assert left == []

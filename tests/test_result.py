@@ -13,9 +13,9 @@ import pytest
 
 from sage.errors import BadFile
 from sage.result import (
-    Found,
     Gate,
     ModelInfo,
+    NodeRow,
     Result,
     Row,
     RunInfo,
@@ -34,18 +34,65 @@ from sage.result import (
 RESULT = Result(
     task=TaskInfo("ioi", "Wang et al. 2022, “IOI”", "ab12"),
     model=ModelInfo("tiny", "cd34", "nnsight 0.8", "float32", 64),
-    run=RunInfo("0.1.0", 3, {"discover": 200, "fit": 2000, "test": 500}, "2025-01-01T00:00:00+00:00", 12.5, 3.0, None),
+    run=RunInfo(
+        "0.1.0",
+        3,
+        {"discover": 200, "fit": 2000, "test": 500},
+        "2025-01-01T00:00:00+00:00",
+        12.5,
+        3.0,
+        None,
+    ),
     gate=Gate(0.97, 3.25, 500, 0.75, True),
-    sections=[SectionInfo("IO", "IO", ["3.1.z@END", "2.mlp_in@S2"], 1.5), SectionInfo("IO/z@END", "IO", ["3.1.z@END"], 1.0)],
-    suites=[SuiteInfo("suite", [SAEInfo("sae", "topk", "3.resid_pre", 512, 15.9, 0.12)], {"IO": 0.75}, {"PCA": 16.0})],
-    discovery=[Found("IO", "3.1.z@END", 0.1 + 0.2, -1e-17, 0.4, None, True)],
+    sections=[
+        SectionInfo("IO", "IO", ["3.1.z@END", "2.mlp_in@S2"], 1.5),
+        SectionInfo("IO/z@END", "IO", ["3.1.z@END"], 1.0),
+    ],
+    suites=[
+        SuiteInfo(
+            "suite",
+            [SAEInfo("sae", "topk", "3.resid_pre", 512, 15.9, 0.12)],
+            {"IO": 0.75},
+            {"PCA": 16.0},
+        )
+    ],
+    discovery=[NodeRow("IO", "3.1.z@END", 0.1 + 0.2, -1e-17, 0.4, None, True)],
     rows=[
-        Row("IO", "suite", "suite", "accuracy", "IO", 1 / 3, 500, 0.01, 0.3, 0.35, 0.0, 1.0, None, 4, 12, 3.5),
-        Row("IO", "suite", "supervised", "T2", "IO", None, 500, status="undefined: the patch changes nothing"),
+        Row(
+            "IO",
+            "suite",
+            "suite",
+            "accuracy",
+            "IO",
+            1 / 3,
+            500,
+            0.01,
+            0.3,
+            0.35,
+            0.0,
+            1.0,
+            None,
+            4,
+            12,
+            3.5,
+        ),
+        Row(
+            "IO",
+            "suite",
+            "supervised",
+            "T2",
+            "IO",
+            None,
+            500,
+            status="undefined: the patch changes nothing",
+        ),
     ],
     notes=["a note"],
 )
-ARRAYS = {"IO|suite|suite|success": np.arange(6, dtype=np.float32).reshape(2, 3), "names": np.frombuffer(b'["a"]', dtype=np.uint8)}
+ARRAYS = {
+    "IO|suite|suite|success": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "names": np.frombuffer(b'["a"]', dtype=np.uint8),
+}
 
 
 def test_a_result_is_read_back_equal(tmp_path: Path) -> None:
@@ -54,13 +101,18 @@ def test_a_result_is_read_back_equal(tmp_path: Path) -> None:
     assert load(path) == load(path.parent) == RESULT
     found = load_arrays(path)
     assert found.keys() == ARRAYS.keys()
-    assert all(np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in ARRAYS.items())
+    assert all(
+        np.array_equal(found[name], array) and found[name].dtype == array.dtype
+        for name, array in ARRAYS.items()
+    )
 
 
 def test_the_same_result_gives_the_same_bytes_one_line_a_row(tmp_path: Path) -> None:
     first = save(RESULT, tmp_path / "a").read_bytes()
     assert save(RESULT, tmp_path / "b").read_bytes() == first
-    lines = [line for line in first.decode().splitlines() if '"accuracy"' in line and "metric" in line]
+    lines = [
+        line for line in first.decode().splitlines() if '"accuracy"' in line and "metric" in line
+    ]
     assert len(lines) == 1
     assert json.loads(lines[0].rstrip(","))["value"] == 1 / 3
     assert "“IOI”" in first.decode()
@@ -68,7 +120,9 @@ def test_the_same_result_gives_the_same_bytes_one_line_a_row(tmp_path: Path) -> 
 
 def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (save(RESULT, tmp_path), tmp_path / "plain")]
+    modes = [
+        stat.S_IMODE(path.stat().st_mode) for path in (save(RESULT, tmp_path), tmp_path / "plain")
+    ]
     assert modes[0] == modes[1]
 
 
@@ -134,7 +188,9 @@ def test_numbers_that_json_cannot_hold_are_refused_and_leave_the_old_file(tmp_pa
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     path = write_atomically(tmp_path / "file", b"old")
 
     def fail(*_: object) -> None:
@@ -148,7 +204,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the very step that puts the new file in place the old one is there, whole, and so it is for a run killed at any time."""
+    """Until the very step that puts the new file in place the old one is there, whole, and so it is
+    for a run killed at any time."""
     path = write_atomically(tmp_path / "file", b"old")
     seen: list[bytes] = []
     flush, put = os.fsync, os.replace
@@ -174,6 +231,12 @@ def test_the_table_has_a_column_for_every_field_and_says_which_task_and_model() 
 
 def test_stages_add_up_over_runs_in_the_order_they_are_met() -> None:
     first = replace(RESULT.run, stages=[StageInfo("gate", 1.0, 2.0), StageInfo("scores", 5.0, 7.0)])
-    second = replace(RESULT.run, stages=[StageInfo("scores", 0.5, 1.0), StageInfo("features", 3.0, 0.0)])
-    expected = [StageInfo("gate", 1.0, 2.0), StageInfo("scores", 5.5, 8.0), StageInfo("features", 3.0, 0.0)]
+    second = replace(
+        RESULT.run, stages=[StageInfo("scores", 0.5, 1.0), StageInfo("features", 3.0, 0.0)]
+    )
+    expected = [
+        StageInfo("gate", 1.0, 2.0),
+        StageInfo("scores", 5.5, 8.0),
+        StageInfo("features", 3.0, 0.0),
+    ]
     assert total_stages([first, second]) == expected

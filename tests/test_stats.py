@@ -13,14 +13,20 @@ def test_a_mean_has_the_textbook_standard_error() -> None:
     found = mean(values).estimate()
     assert found.value == pytest.approx(values.mean(), abs=1e-12)
     assert found.stderr == pytest.approx(values.std() / 20, rel=0.06)
-    assert found.low == pytest.approx(found.value - 1.96 * values.std() / 20, abs=0.15 * found.stderr)
+    assert found.low == pytest.approx(
+        found.value - 1.96 * values.std() / 20, abs=0.15 * found.stderr
+    )
     assert found.n == 400
 
 
 def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
-    """Means of 100 coins that fall heads in 30 %: 300 samples, so the share covered is .95 with a standard error of .013."""
+    """Means of 100 coins that fall heads in 30 %: 300 samples, so the share covered is .95 with a
+    standard error of .013."""
     generator = np.random.default_rng(1)
-    intervals = [mean((generator.random(100) < 0.3).astype(float), seed=seed).estimate() for seed in range(300)]
+    intervals = [
+        mean((generator.random(100) < 0.3).astype(float), seed=seed).estimate()
+        for seed in range(300)
+    ]
     covered = np.mean([found.low <= 0.3 <= found.high for found in intervals])
     assert 0.91 < covered < 0.985
 
@@ -38,25 +44,32 @@ def test_the_interval_of_a_ratio_covers_the_truth() -> None:
 
 
 def test_draws_of_two_numbers_on_the_same_prompts_are_paired() -> None:
-    """One dictionary is better by exactly .1 on every prompt: so is it in every draw, and the difference has no error."""
+    """One dictionary is better by exactly .1 on every prompt: so is it in every draw, and the
+    difference has no error."""
     generator = np.random.default_rng(3)
     values = generator.normal(size=50)
     names = [f"p{number}" for number in range(50)]
     one, other = mean(values, seed=7, clusters=names), mean(values + 0.1, seed=7, clusters=names)
     np.testing.assert_allclose(other.draws - one.draws, 0.1, atol=1e-12)
-    assert combine(lambda high, low: high - low, other, one).estimate().stderr == pytest.approx(0, abs=1e-12)
+    assert combine(lambda high, low: high - low, other, one).estimate().stderr == pytest.approx(
+        0, abs=1e-12
+    )
     assert one.estimate().stderr > 0.05
 
 
 def test_a_combination_is_the_function_of_values_and_of_draws() -> None:
     raw, floor, ceiling = (
-        Sampled(value, np.array(draws), n) for value, draws, n in ((0.5, [0.4, 0.6], 9), (0.1, [0.0, 0.2], 7), (0.9, [0.8, 1.0], 8))
+        Sampled(value, np.array(draws), n)
+        for value, draws, n in ((0.5, [0.4, 0.6], 9), (0.1, [0.0, 0.2], 7), (0.9, [0.8, 1.0], 8))
     )
     found = combine(lambda value, low, high: (value - low) / (high - low), raw, floor, ceiling)
     assert found.value == pytest.approx(0.5)
     np.testing.assert_allclose(found.draws, [0.5, 0.5])
     assert found.n == 7
-    np.testing.assert_allclose(average([raw, floor, ceiling], [1.0, 2.0, 1.0]).draws, [(0.4 + 0 + 0.8) / 4, (0.6 + 0.4 + 1.0) / 4])
+    np.testing.assert_allclose(
+        average([raw, floor, ceiling], [1.0, 2.0, 1.0]).draws,
+        [(0.4 + 0 + 0.8) / 4, (0.6 + 0.4 + 1.0) / 4],
+    )
     assert average([raw, floor, ceiling]).value == pytest.approx(0.5)
 
 
@@ -77,10 +90,15 @@ def test_unequal_clusters_are_weighed_by_their_prompts() -> None:
     values = np.array([1.0, 2, 4, 8, 16, 32])
     weights = resamples(6, seed=5, clusters=names)
     found = mean(values, seed=5, clusters=names)
-    expected = [sum(weight * value for weight, value in zip(row, values, strict=True)) / sum(row) for row in weights]
+    expected = [
+        sum(weight * value for weight, value in zip(row, values, strict=True)) / sum(row)
+        for row in weights
+    ]
     np.testing.assert_allclose(found.draws, expected)
     assert found.value == pytest.approx(63 / 6)
-    assert {tuple(row[[0, 1, 3]]) for row in weights} <= {(x, y, 3 - x - y) for x in range(4) for y in range(4)}
+    assert {tuple(row[[0, 1, 3]]) for row in weights} <= {
+        (x, y, 3 - x - y) for x in range(4) for y in range(4)
+    }
 
 
 def test_every_resample_has_as_many_prompts_as_there_are() -> None:
@@ -95,13 +113,18 @@ def test_the_order_of_named_prompts_does_not_matter() -> None:
     values = np.random.default_rng(6).normal(size=30)
     names = [f"p{number}" for number in range(30)]
     order = np.random.default_rng(7).permutation(30)
-    one, other = mean(values, clusters=names), mean(values[order], clusters=[names[place] for place in order])
+    one, other = (
+        mean(values, clusters=names),
+        mean(values[order], clusters=[names[place] for place in order]),
+    )
     assert one.value == other.value
     assert np.array_equal(one.draws, other.draws)
 
 
 def test_a_number_undefined_in_most_draws_has_no_interval() -> None:
-    ratio = bootstrap(np.array([[0.0, 0.0]] * 9 + [[1.0, 1.0]]), lambda means: means[:, 0] / means[:, 1])
+    ratio = bootstrap(
+        np.array([[0.0, 0.0]] * 9 + [[1.0, 1.0]]), lambda means: means[:, 0] / means[:, 1]
+    )
     assert ratio.value == 1
     assert np.isfinite(ratio.estimate().low)
     rare = Sampled(1.0, np.array([1.0, np.nan, np.nan]), 3).estimate()

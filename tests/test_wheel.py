@@ -27,23 +27,49 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the wheel's content; its dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    _run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(folder), str(wheel), cwd=folder)
+    _run(
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(folder),
+        str(wheel),
+        cwd=folder,
+    )
     return folder
 
 
 def _run(*arguments: str, cwd: Path, **environment: str) -> str:
     """What Python prints, run with these arguments; its error output is shown where it fails."""
-    found = subprocess.run([sys.executable, *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout
 
 
-def test_the_wheel_holds_every_module_task_and_circuit_and_nothing_else_of_the_checkout(wheel: Path) -> None:
+def test_the_wheel_holds_every_module_task_and_circuit_and_nothing_else_of_the_checkout(
+    wheel: Path,
+) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sage").rglob("*.py")}
     tasks = {f"sage/_catalog/tasks/{path.name}" for path in (ROOT / "tasks").glob("*.py")}
-    circuits = {f"sage/_catalog/circuits/{path.name}" for path in (ROOT / "circuits").glob("*.toml")}
-    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sage").rglob("*") if path.suffix in SHIPPED}
+    circuits = {
+        f"sage/_catalog/circuits/{path.name}" for path in (ROOT / "circuits").glob("*.toml")
+    }
+    shipped = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "sage").rglob("*")
+        if path.suffix in SHIPPED
+    }
     assert modules | tasks | circuits | shipped <= names
     assert {Path(name).suffix for name in shipped} == SHIPPED
     assert tasks
@@ -51,7 +77,9 @@ def test_the_wheel_holds_every_module_task_and_circuit_and_nothing_else_of_the_c
     assert {name.split("/")[0] for name in names} == {"sage"}
 
 
-def test_the_installed_command_lists_the_tasks_from_any_folder(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_command_lists_the_tasks_from_any_folder(
+    installed: Path, tmp_path: Path
+) -> None:
     listed = _run(str(installed / "bin" / "sage"), "tasks", cwd=tmp_path, PYTHONPATH=str(installed))
     for name in ("ioi", "induction", "subject_verb_agreement"):
         assert name in listed

@@ -1,8 +1,9 @@
 """Small models with random weights in the real Hugging Face format, one for each family sage knows.
 
-Every norm weight is away from 1 and every bias away from 0, so that a forgotten one shows. The tokenizer is word-level with
-leading-space tokens. NeoX rotates half of each head and runs its blocks in parallel; Gemma-2 has grouped heads, both soft
-caps well inside the range of its logits, heads * d_head != d_model, and a sliding window of three tokens in every other layer.
+Every norm weight is away from 1 and every bias away from 0, so that a forgotten one shows. The
+tokenizer is word-level with leading-space tokens. NeoX rotates half of each head and runs its
+blocks in parallel; Gemma-2 has grouped heads, both soft caps well inside the range of its logits,
+heads * d_head != d_model, and a sliding window of three tokens in every other layer.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 
 import torch
 
-from sage.prompt import Prompt
-from sage.tokens import Tokenized
+from sage.task.prompt import Prompt
+from sage.task.tokens import Tokenized
 
 FAMILIES = ("gpt2", "neox", "gemma2")
 PIECE = r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+"
@@ -52,16 +53,25 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def save_random_model(folder: Path, family: str, seed: int = 0, *, texts: Iterable[str] = (), **config: Any) -> Path:
-    """A random model of the family (gpt2, neox or gemma2) with its tokenizer, saved in `folder`; returns the folder.
+def save_random_model(
+    folder: Path, family: str, seed: int = 0, *, texts: Iterable[str] = (), **config: Any
+) -> Path:
+    """A random model of the family (gpt2, neox or gemma2) with its tokenizer, saved in `folder`;
+    returns the folder.
 
-    The vocabulary holds WORDS and every piece of `texts`, each with and without a leading space. `config` overrides fields of
-    the family's Hugging Face configuration; a field the configuration does not know (`sage_bos`) is written to config.json.
+    The vocabulary holds WORDS and every piece of `texts`, each with and without a leading space.
+    `config` overrides fields of the family's Hugging Face configuration; a field the configuration
+    does not know (`sage_bos`) is written to config.json.
     """
     import transformers
 
     vocabulary = save_tokenizer(folder, texts)
-    shared = {"vocab_size": len(vocabulary), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    shared = {
+        "vocab_size": len(vocabulary),
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": None,
+    }
     fields = {**_SIZES[family], **shared, **config}
     kinds = {
         "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
@@ -76,7 +86,8 @@ def save_random_model(folder: Path, family: str, seed: int = 0, *, texts: Iterab
 
 
 def save_tokenizer(folder: Path, texts: Iterable[str] = ()) -> dict[str, int]:
-    """Write tokenizer.json and its companions for WORDS and the pieces of `texts`; returns the vocabulary."""
+    """Write tokenizer.json and its companions for WORDS and the pieces of `texts`; returns the
+    vocabulary."""
     import re
 
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -90,14 +101,19 @@ def save_tokenizer(folder: Path, texts: Iterable[str] = ()) -> dict[str, int]:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<bos>", unk_token="<unk>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<bos>", unk_token="<unk>"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     fast.save_pretrained(folder)
     return vocabulary
 
 
-def random_prompts(count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8, 6), vocabulary: int = 100) -> list[Tokenized]:
-    """Prompts of random ids with the positions A (index 1), B (index 3) and END, one answer and one foil each, no two alike.
+def random_prompts(
+    count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8, 6), vocabulary: int = 100
+) -> list[Tokenized]:
+    """Prompts of random ids with the positions A (index 1), B (index 3) and END, one answer and one
+    foil each, no two alike.
 
     `lengths` are taken in turn. The text is a label, not a decoding of the ids.
     """
@@ -107,8 +123,12 @@ def random_prompts(count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8,
         length = lengths[number % len(lengths)]
         ids = torch.randint(2, vocabulary, (length,), generator=generator).tolist()
         answer, foil = torch.randperm(vocabulary - 2, generator=generator)[:2].add(2).tolist()
-        prompt = Prompt(f"random {seed}.{number}", "random", "random", {}, {}, {}, (str(answer),), (str(foil),))
-        made.append(Tokenized(prompt, tuple(ids), {"A": 1, "B": 3, "END": length - 1}, (answer,), (foil,)))
+        prompt = Prompt(
+            f"random {seed}.{number}", "random", "random", {}, {}, {}, (str(answer),), (str(foil),)
+        )
+        made.append(
+            Tokenized(prompt, tuple(ids), {"A": 1, "B": 3, "END": length - 1}, (answer,), (foil,))
+        )
     return made
 
 

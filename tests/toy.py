@@ -1,4 +1,5 @@
-"""Activations without a model: random streams, attention rows and weights shaped like each family; every node by its formula."""
+"""Activations without a model: random streams, attention rows and weights shaped like each family;
+every node by its formula."""
 
 from __future__ import annotations
 
@@ -8,18 +9,31 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sage.activations import Activations
+from sage.dictionaries.activations import Activations
 from sage.models.anatomy import Anatomy, Layer, Norm
 from sage.nodes import Node, parse_node
-from sage.saes.relu import ReLU
+from sage.saes.architectures.relu import ReLU
 from sage.saes.sae import SAE
 from sage.saes.suite import Suite, assemble
-from sage.task import Prompt
-from sage.tokens import Tokenized
+from sage.task.task import Prompt
+from sage.task.tokens import Tokenized
 
 D, D_HEAD, HEADS = 12, 5, 4
 NODES = tuple(
-    map(parse_node, ("1.0.q@END", "1.0.k@A", "1.1.v@A", "1.1.z@END", "1.2.z@END", "1.2.z@A", "1.mlp_in@END", "0.3.z@END", "0.mlp_in@A"))
+    map(
+        parse_node,
+        (
+            "1.0.q@END",
+            "1.0.k@A",
+            "1.1.v@A",
+            "1.1.z@END",
+            "1.2.z@END",
+            "1.2.z@A",
+            "1.mlp_in@END",
+            "0.3.z@END",
+            "0.mlp_in@A",
+        ),
+    )
 )
 
 
@@ -45,7 +59,8 @@ def draw(seed: int) -> torch.Generator:
 
 
 def anatomy(family: str, *, seed: int = 0, layers: int = 2) -> Anatomy:
-    """Random weights; every norm weight away from 1, every bias away from 0 where the family has one."""
+    """Random weights; every norm weight away from 1, every bias away from 0 where the family has
+    one."""
     shape, generator = FAMILIES[family], draw(seed)
 
     def some(*size: int) -> Tensor:
@@ -87,15 +102,25 @@ def anatomy(family: str, *, seed: int = 0, layers: int = 2) -> Anatomy:
 
 
 def activations(
-    family: str, nodes: Sequence[Node] = NODES, *, prompts: int = 7, seed: int = 0, bos: bool = True, extra: int = 0
+    family: str,
+    nodes: Sequence[Node] = NODES,
+    *,
+    prompts: int = 7,
+    seed: int = 0,
+    bos: bool = True,
+    extra: int = 0,
 ) -> Activations:
-    """Clean activations of prompts of 5 to 8 tokens, A at token 2 (1 in every other prompt), END the last; the first token is large.
+    """Clean activations of prompts of 5 to 8 tokens, A at token 2 (1 in every other prompt), END
+    the last; the first token is large.
 
     `extra` tokens make them longer.
     """
     model, generator = anatomy(family), draw(seed + 100)
     lengths = [5 + extra + number % 4 for number in range(prompts)]
-    place = {"A": [2 - number % 2 for number in range(prompts)], "END": [length - 1 for length in lengths]}
+    place = {
+        "A": [2 - number % 2 for number in range(prompts)],
+        "END": [length - 1 for length in lengths],
+    }
     streams: dict[Node, Tensor] = {}
     for hook in sorted({model.source(node) for node in nodes}):
         stream = torch.randn(prompts, max(lengths), D, generator=generator) + 0.5
@@ -103,16 +128,29 @@ def activations(
         for row, length in enumerate(lengths):
             stream[row, length:] = 0
         streams[hook] = stream
-    patterns = {node: _rows(place[node.position], max(lengths), generator) for node in nodes if node.kind == "z"}
-    values = {node: value(model, node, streams[model.source(node)], patterns.get(node), place[node.position]) for node in nodes}
+    patterns = {
+        node: _rows(place[node.position], max(lengths), generator)
+        for node in nodes
+        if node.kind == "z"
+    }
+    values = {
+        node: value(
+            model, node, streams[model.source(node)], patterns.get(node), place[node.position]
+        )
+        for node in nodes
+    }
     tokenized = tuple(
-        Tokenized(_prompt(seed, row), (0,) * length, {"A": place["A"][row], "END": length - 1}, (1,), (2,))
+        Tokenized(
+            _prompt(seed, row), (0,) * length, {"A": place["A"][row], "END": length - 1}, (1,), (2,)
+        )
         for row, length in enumerate(lengths)
     )
     return Activations(model, tokenized, values, streams, patterns, bos)
 
 
-def value(model: Anatomy, node: Node, stream: Tensor, pattern: Tensor | None, place: list[int]) -> Tensor:
+def value(
+    model: Anatomy, node: Node, stream: Tensor, pattern: Tensor | None, place: list[int]
+) -> Tensor:
     """What a node holds, by the model's own formulas."""
     block = model.blocks[node.layer]
     rows = torch.arange(len(stream))
@@ -124,14 +162,19 @@ def value(model: Anatomy, node: Node, stream: Tensor, pattern: Tensor | None, pl
         kv = node.head // (model.heads // model.kv_heads)
         assert pattern is not None
         return torch.einsum("ps,psd->pd", pattern, read @ block.W_V[kv].T + block.b_V[kv])
-    W, b = {"q": (block.W_Q, block.b_Q), "k": (block.W_K, block.b_K), "v": (block.W_V, block.b_V)}[node.kind]
+    W, b = {"q": (block.W_Q, block.b_Q), "k": (block.W_K, block.b_K), "v": (block.W_V, block.b_V)}[
+        node.kind
+    ]
     return read[rows, place] @ W[node.head].T + b[node.head]
 
 
 def relu_sae(hook: Node, *, width: int = 9, d: int = D, seed: int = 0, **changes: object) -> SAE:
     """A random ReLU SAE: about half of its latents are active on a token."""
     generator = draw(seed + 17 * hook.layer)
-    encoder = ReLU(torch.randn(d, width, generator=generator) / d**0.5, 0.3 * torch.randn(width, generator=generator))
+    encoder = ReLU(
+        torch.randn(d, width, generator=generator) / d**0.5,
+        0.3 * torch.randn(width, generator=generator),
+    )
     decoder = torch.randn(width, d, generator=generator) / d**0.5
     made = SAE(f"sae {hook}", encoder, decoder, torch.randn(d, generator=generator), hook)
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -140,7 +183,13 @@ def relu_sae(hook: Node, *, width: int = 9, d: int = D, seed: int = 0, **changes
 def identity_sae(hook: Node, *, d: int = D, **changes: object) -> SAE:
     """x_hat = x: one latent for each sign of each dimension."""
     both = torch.cat([torch.eye(d), -torch.eye(d)])
-    made = SAE(f"identity {hook}", ReLU(both.T.contiguous(), torch.zeros(2 * d)), both, torch.zeros(d), hook)
+    made = SAE(
+        f"identity {hook}",
+        ReLU(both.T.contiguous(), torch.zeros(2 * d)),
+        both,
+        torch.zeros(d),
+        hook,
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,5 @@
-"""A word-level tokenizer for tests: every piece that a pattern finds is one token, with its leading space."""
+"""A word-level tokenizer for tests: every piece that a pattern finds is one token, with its leading
+space."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ if TYPE_CHECKING:
 WORDS = r" ?\w+| ?[^\w\s]"
 
 
-def word_tokenizer(texts: Iterable[str], *, pattern: str = WORDS, bos: bool = True) -> PreTrainedTokenizerFast:
-    """The tokenizer whose vocabulary is the pieces of these texts; 0 is BOS, 1 stands for unknown words."""
+def word_tokenizer(
+    texts: Iterable[str], *, pattern: str = WORDS, bos: bool = True
+) -> PreTrainedTokenizerFast:
+    """The tokenizer whose vocabulary is the pieces of these texts; 0 is BOS, 1 stands for unknown
+    words."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -21,4 +25,6 @@ def word_tokenizer(texts: Iterable[str], *, pattern: str = WORDS, bos: bool = Tr
     vocabulary = {piece: place for place, piece in enumerate(["<bos>", "<unk>", *pieces])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **({"bos_token": "<bos>"} if bos else {}))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", **({"bos_token": "<bos>"} if bos else {})
+    )

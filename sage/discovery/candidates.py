@@ -1,7 +1,8 @@
 """The nodes a contrast can live at: q k v z and mlp_in at every named position its pairs can reach.
 
-A causal model computes the same at a position in both prompts of a pair when their tokens are the same up to it: patching there
-changes nothing, so a position before the first differing token of all pairs has no candidates (method, section 2).
+A causal model computes the same at a position in both prompts of a pair when their tokens are the
+same up to it: patching there changes nothing, so a position before the first differing token of all
+pairs has no candidates (method, section 2).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from sage.errors import Unsupported, unknown
 from sage.models.anatomy import Anatomy
 from sage.nodes import HEAD_KINDS, Node
-from sage.task import Task
-from sage.tokens import TokenizedPair, first_difference
+from sage.task.task import Task
+from sage.task.tokens import TokenizedPair, first_difference
 
 SECTION_KINDS = ("q", "k", "v", "z", "mlp_in")
 SHOWN_KINDS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -20,11 +21,18 @@ SHOWN_KINDS = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 def reachable(pairs: Sequence[TokenizedPair], task: Task) -> tuple[str, ...]:
     """The task's positions that every pair has and at least one pair can differ at."""
-    return tuple(name for name in task.position_names if _shared(name, pairs) and any(_reaches(pair, name) for pair in pairs))
+    return tuple(
+        name
+        for name in task.position_names
+        if _shared(name, pairs) and any(_reaches(pair, name) for pair in pairs)
+    )
 
 
-def nodes_at(positions: Iterable[str], kinds: Collection[str], anatomy: Anatomy) -> tuple[Node, ...]:
-    """Every node of those kinds at those positions, in the order of a forward pass; a k or v is that of its key-value head."""
+def nodes_at(
+    positions: Iterable[str], kinds: Collection[str], anatomy: Anatomy
+) -> tuple[Node, ...]:
+    """Every node of those kinds at those positions, in the order of a forward pass; a k or v is
+    that of its key-value head."""
     found = [
         Node(kind, layer, head, position)
         for position in positions
@@ -36,12 +44,15 @@ def nodes_at(positions: Iterable[str], kinds: Collection[str], anatomy: Anatomy)
 
 
 def shown_kinds(kinds: Sequence[str], anatomy: Anatomy) -> tuple[str, ...]:
-    """The kinds asked for, checked: those that screen off the rest (resid, attn_out) or double a candidate (mlp_out)."""
+    """The kinds asked for, checked: those that screen off the rest (resid, attn_out) or double a
+    candidate (mlp_out)."""
     for kind in kinds:
         if kind not in SHOWN_KINDS:
             raise unknown("kind of node to show", kind, SHOWN_KINDS)
         if kind == "resid_mid" and anatomy.parallel:
-            raise Unsupported("Blocks that run in parallel have no resid_mid. Show resid_pre or resid_post.")
+            raise Unsupported(
+                "Blocks that run in parallel have no resid_mid. Show resid_pre or resid_post."
+            )
     return tuple(dict.fromkeys(kinds))
 
 

@@ -1,4 +1,5 @@
-"""Exact patching: the metric with nodes set to what they hold in the counterfactual prompt (method, section 2, point 2)."""
+"""Exact patching: the metric with nodes set to what they hold in the counterfactual prompt (method,
+section 2, point 2)."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage.discovery.stage import Stage
-from sage.metric import Metric
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.tokens import TokenizedPair
+from sage.task.metric import Metric
+from sage.task.tokens import TokenizedPair
 
 VALUES_HELD = 2**25
 SETS_AT_ONCE = 32
@@ -26,17 +27,23 @@ def patch(
     *,
     stage: Stage | None = None,
 ) -> Float[Tensor, "set pair"]:
-    """m(p; every node of the set <- n(p')), one row per set, in float64; the empty set is the clean run.
+    """m(p; every node of the set <- n(p')), one row per set, in float64; the empty set is the clean
+    run.
 
-    Counterfactual values are read for a slice of the pairs at a time, so memory does not grow with the number of pairs. `stage`
-    counts (set, pair) runs.
+    Counterfactual values are read for a slice of the pairs at a time, so memory does not grow with
+    the number of pairs. `stage` counts (set, pair) runs.
     """
     stage = stage or Stage()
     stage.expect(len(sets) * len(pairs))
     nodes = sorted({node for chosen in sets for node in chosen})
     result = torch.empty(len(sets), len(pairs), dtype=torch.float64)
-    for rows in _slices(len(pairs), VALUES_HELD // max(1, sum(model.anatomy.width(node.kind) for node in nodes))):
-        clean, others = [pair.clean for pair in pairs[rows]], [pair.counterfactual for pair in pairs[rows]]
+    for rows in _slices(
+        len(pairs), VALUES_HELD // max(1, sum(model.anatomy.width(node.kind) for node in nodes))
+    ):
+        clean, others = (
+            [pair.clean for pair in pairs[rows]],
+            [pair.counterfactual for pair in pairs[rows]],
+        )
         values = model.read(nodes, others) if nodes else {}
         for part in _slices(len(sets), SETS_AT_ONCE):
             edits = [{node: values[node] for node in chosen} for chosen in sets[part]]

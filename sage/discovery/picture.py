@@ -1,8 +1,9 @@
-"""The picture of a discovery: layer by head maps of the statistic, for each contrast one panel per kind and position.
+"""The picture of a discovery: layer by head maps of the statistic, for each contrast one panel per
+kind and position.
 
-All panels of a contrast share one scale, the statistic as a share of E|m(p)|, so that panels compare; kinds that
-are only shown may lie beyond it. Nodes of the section are outlined; grey ones were ranked too low to be patched. Panels in which
-nothing reaches tau are left out.
+All panels of a contrast share one scale, the statistic as a share of E|m(p)|, so that panels
+compare; kinds that are only shown may lie beyond it. Nodes of the section are outlined; grey ones
+were ranked too low to be patched. Panels in which nothing reaches tau are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage.discovery.attribution import EXACT
-from sage.discovery.found import Discovery, Evidence, Finding
+from sage.discovery.discovery import Discovery, Finding, NodeEffect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS, UNPATCHED, OUTLINE = "magma_r", "#e6e9ec", "#0090d8"
-KINDS = ("q", "k", "v", "z", "mlp_in", "mlp_out", "attn_out", "resid_pre", "resid_mid", "resid_post")
+KINDS = (
+    "q",
+    "k",
+    "v",
+    "z",
+    "mlp_in",
+    "mlp_out",
+    "attn_out",
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+)
 
 
 def draw(discovery: Discovery, path: Path | str) -> Path:
@@ -31,11 +43,24 @@ def draw(discovery: Discovery, path: Path | str) -> Path:
     bands = [_Band.of(finding, discovery.tau) for finding in discovery.findings.values()]
     height = TOP + sum(band.height for band in bands) + BOTTOM
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
-    figure.text(LEFT / WIDTH, 1 - 0.12 / height, f"{discovery.task} on {discovery.model}", size=12, weight="bold", va="top")
+    figure.text(
+        LEFT / WIDTH,
+        1 - 0.12 / height,
+        f"{discovery.task} on {discovery.model}",
+        size=12,
+        weight="bold",
+        va="top",
+    )
     fix = " with the QK fix" if discovery.qk_fix else ""
-    ranking = "every candidate patched" if discovery.method == EXACT else f"ranked by {discovery.method}{fix}"
+    ranking = (
+        "every candidate patched"
+        if discovery.method == EXACT
+        else f"ranked by {discovery.method}{fix}"
+    )
     what = "colour: mean over directions of |E[change of m]|, as a share of E|m|, by exact patching"
-    caption = f"{what} · outlined: the section · grey: not patched · {ranking}, tau = {discovery.tau:g}"
+    caption = (
+        f"{what} · outlined: the section · grey: not patched · {ranking}, tau = {discovery.tau:g}"
+    )
     figure.text(LEFT / WIDTH, 1 - 0.36 / height, caption, size=7.5, color="#444444", va="top")
     top = height - TOP
     for band in bands:
@@ -56,7 +81,7 @@ class _Panel:
 
     kind: str
     position: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[NodeEffect, ...]
 
     @property
     def title(self) -> str:
@@ -98,7 +123,14 @@ class _Band:
         total = figure.get_figheight()
         figure.text(LEFT / WIDTH, (top - 0.1) / total, self._title, size=9, weight="bold", va="top")
         if not self.lines:
-            figure.text(LEFT / WIDTH, (top - HEADER - 0.1) / total, "No node reaches tau.", size=8, color="#444444", va="top")
+            figure.text(
+                LEFT / WIDTH,
+                (top - HEADER - 0.1) / total,
+                "No node reaches tau.",
+                size=8,
+                color="#444444",
+                va="top",
+            )
             return
         largest = max(found.statistic or 0.0 for found in self.finding.evidence)
         scale = Normalize(0, largest / self.finding.baseline)
@@ -112,14 +144,20 @@ class _Band:
                 left += _slot(panel, self.cell)
         first = top - HEADER - TITLE - self.layers * self.cell
         right = LEFT + max(sum(_slot(panel, self.cell) for panel in line) for line in self.lines)
-        bar = figure.add_axes(((right + 0.1) / WIDTH, first / total, 0.1 / WIDTH, self.layers * self.cell / total))
+        bar = figure.add_axes(
+            ((right + 0.1) / WIDTH, first / total, 0.1 / WIDTH, self.layers * self.cell / total)
+        )
         figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, format="{x:.0%}")
         bar.tick_params(labelsize=6.5, length=2)
 
     @property
     def _title(self) -> str:
         finding = self.finding
-        null = "no null" if finding.null is None else f"null {finding.null / finding.baseline:.1%} of E|m|"
+        null = (
+            "no null"
+            if finding.null is None
+            else f"null {finding.null / finding.baseline:.1%} of E|m|"
+        )
         count = len(finding.section.nodes)
         nodes = f"{count} node{'' if count == 1 else 's'}"
         return f"{finding.contrast}   n = {finding.n} pairs · E|m| = {finding.baseline:.3g} · {null} · {nodes}"
@@ -127,10 +165,14 @@ class _Band:
 
 def _panels(finding: Finding, tau: float) -> list[_Panel]:
     """The panels with something to show, positions in the order of the text."""
-    groups: dict[tuple[str, str], list[Evidence]] = {}
+    groups: dict[tuple[str, str], list[NodeEffect]] = {}
     for found in (*finding.evidence, *finding.shown):
         groups.setdefault((found.node.kind, found.node.position), []).append(found)
-    shown = {key for key, group in groups.items() if any((found.statistic or 0.0) >= tau * finding.baseline for found in group)}
+    shown = {
+        key
+        for key, group in groups.items()
+        if any((found.statistic or 0.0) >= tau * finding.baseline for found in group)
+    }
     ordered = sorted(shown, key=lambda key: (KINDS.index(key[0]), finding.positions.index(key[1])))
     return [_Panel(kind, position, tuple(groups[kind, position])) for kind, position in ordered]
 
@@ -138,7 +180,10 @@ def _panels(finding: Finding, tau: float) -> list[_Panel]:
 def _flow(panels: Sequence[_Panel], cell: float) -> Iterator[tuple[_Panel, ...]]:
     line: list[_Panel] = []
     for panel in panels:
-        if line and sum(_slot(other, cell) for other in (*line, panel)) > WIDTH - LEFT - RIGHT + GAP:
+        if (
+            line
+            and sum(_slot(other, cell) for other in (*line, panel)) > WIDTH - LEFT - RIGHT + GAP
+        ):
             yield tuple(line)
             line = []
         line.append(panel)
@@ -160,11 +205,15 @@ def _heat(axes: Axes, panel: _Panel, band: _Band, scale: Normalize, *, first: bo
         if found.statistic is not None:
             values[found.node.layer, found.node.head or 0] = found.statistic / band.finding.baseline
     colours = colormaps[COLOURS].with_extremes(bad=UNPATCHED)
-    axes.imshow(values, origin="lower", aspect="auto", cmap=colours, norm=scale, interpolation="nearest")
+    axes.imshow(
+        values, origin="lower", aspect="auto", cmap=colours, norm=scale, interpolation="nearest"
+    )
     for found in panel.evidence:
         if found.kept:
             corner = ((found.node.head or 0) - 0.5, found.node.layer - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=OUTLINE, linewidth=1.2, clip_on=False))
+            axes.add_patch(
+                Rectangle(corner, 1, 1, fill=False, edgecolor=OUTLINE, linewidth=1.2, clip_on=False)
+            )
     _label(axes, panel, band, first=first)
 
 

@@ -1,4 +1,5 @@
-"""A stage of the work that learns how much there is to do as it goes along, and tells whoever watches."""
+"""A stage of the work that learns how much there is to do as it goes along, and tells whoever
+watches."""
 
 from __future__ import annotations
 

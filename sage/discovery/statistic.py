@@ -1,7 +1,9 @@
-"""The statistic that decides whether a contrast lives at a node: mean over directions of |E[effect | direction]|.
+"""The statistic that decides whether a contrast lives at a node: mean over directions of |E[effect
+| direction]|.
 
-Section 2 of the method, point 3. A plain mean cancels when a sample holds a change and its reverse; the mean of absolute values
-does not, but counts noise. The null is the same statistic on pairs in which only irrelevant attributes change.
+Section 2 of the method, point 3. A plain mean cancels when a sample holds a change and its reverse;
+the mean of absolute values does not, but counts noise. The null is the same statistic on pairs in
+which only irrelevant attributes change.
 """
 
 from __future__ import annotations
@@ -17,22 +19,30 @@ NULL_QUANTILE = 0.99
 
 
 def pool(directions: Sequence[Hashable], *, least: int = LEAST_PAIRS) -> Int[Tensor, "pair"]:
-    """Directions as classes 0, 1, ... in order of first appearance; those with fewer than `least` pairs become one class, the last."""
+    """Directions as classes 0, 1, ... in order of first appearance; those with fewer than `least`
+    pairs become one class, the last."""
     counts: dict[Hashable, int] = {}
     for direction in directions:
         counts[direction] = counts.get(direction, 0) + 1
     large = [direction for direction, count in counts.items() if count >= least]
     places = {direction: place for place, direction in enumerate(large)}
-    return torch.tensor([places.get(direction, len(large)) for direction in directions], dtype=torch.long)
+    return torch.tensor(
+        [places.get(direction, len(large)) for direction in directions], dtype=torch.long
+    )
 
 
-def statistic(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]) -> Float[Tensor, "node"]:
+def statistic(
+    effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
+) -> Float[Tensor, "node"]:
     """Mean over classes of the absolute mean effect inside the class, in float64."""
     return _class_means(effects, classes).abs().mean(1)
 
 
-def standard_error(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]) -> Float[Tensor, "node"]:
-    """Standard error of the statistic over pairs: that of a mean of independent class means; a class of one pair counts as exact."""
+def standard_error(
+    effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
+) -> Float[Tensor, "node"]:
+    """Standard error of the statistic over pairs: that of a mean of independent class means; a
+    class of one pair counts as exact."""
     members = torch.nn.functional.one_hot(classes).double()
     members = members[:, members.sum(0) > 0]
     counts = members.sum(0)
@@ -46,13 +56,18 @@ def null_level(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
     return float(torch.quantile(statistic(effects, classes), NULL_QUANTILE))
 
 
-def passes(values: Float[Tensor, "node"], *, baseline: float, tau: float, null: float | None) -> Bool[Tensor, "node"]:
-    """Whether a statistic reaches tau of `baseline` = E|m(p)| and is above the null (None where there are no irrelevant pairs)."""
+def passes(
+    values: Float[Tensor, "node"], *, baseline: float, tau: float, null: float | None
+) -> Bool[Tensor, "node"]:
+    """Whether a statistic reaches tau of `baseline` = E|m(p)| and is above the null (None where
+    there are no irrelevant pairs)."""
     large = values >= tau * baseline
     return large if null is None else large & (values > null)
 
 
-def _class_means(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]) -> Float[Tensor, "node class"]:
+def _class_means(
+    effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
+) -> Float[Tensor, "node class"]:
     members = torch.nn.functional.one_hot(classes).double()
     members = members[:, members.sum(0) > 0]
     return effects.double() @ members / members.sum(0)

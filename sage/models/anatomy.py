@@ -1,7 +1,8 @@
 """Anatomy: what projection and discovery must know of a model, the same words for every family.
 
-Which norm and which weights stand before and after each sublayer, whether the two sublayers of a block run in parallel, rotary embeddings,
-grouped heads, soft caps and sliding windows. Weights are views of the loaded module's parameters; nothing is copied.
+Which norm and which weights stand before and after each sublayer, whether the two sublayers of a
+block run in parallel, rotary embeddings, grouped heads, soft caps and sliding windows. Weights are
+views of the loaded module's parameters; nothing is copied.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from sage.nodes import HEAD_KINDS, Node
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A layer norm or RMS norm: weight * (P x)/s(x) + bias, s = sqrt(|P x|^2/D + eps); P removes the mean for `layer` alone.
+    """A layer norm or RMS norm: weight * (P x)/s(x) + bias, s = sqrt(|P x|^2/D + eps); P removes
+    the mean for `layer` alone.
 
     `weight` is what multiplies, so Gemma's 1 + w.
     """
@@ -38,14 +40,19 @@ class Norm:
         """s(x)."""
         return (self.centre(x).square().mean(-1, keepdim=True) + self.eps).sqrt()
 
-    def apply(self, x: Float[Tensor, "*many d_model"], *, scale: Float[Tensor, "*many 1"] | None = None) -> Float[Tensor, "*many d_model"]:
+    def apply(
+        self, x: Float[Tensor, "*many d_model"], *, scale: Float[Tensor, "*many 1"] | None = None
+    ) -> Float[Tensor, "*many d_model"]:
         """The norm of x; with `scale`, at that frozen scale."""
-        return self.weight * self.centre(x) / (self.scale(x) if scale is None else scale) + self.bias
+        return (
+            self.weight * self.centre(x) / (self.scale(x) if scale is None else scale) + self.bias
+        )
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary position embedding of the first `dims` dimensions of a head, the first half of them paired with the second.
+    """Rotary position embedding of the first `dims` dimensions of a head, the first half of them
+    paired with the second.
 
     Su et al. 2021, arXiv 2104.09864.
     """
@@ -53,22 +60,33 @@ class Rotary:
     dims: int
     base: float
 
-    def rotate(self, x: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]) -> Float[Tensor, "*many d_head"]:
+    def rotate(
+        self, x: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]
+    ) -> Float[Tensor, "*many d_head"]:
         """x turned by its position; `positions` broadcasts against x without its last axis."""
         steps = torch.arange(0, self.dims, 2, device=x.device, dtype=torch.float32) / self.dims
         angles = positions[..., None].float() * self.base**-steps
-        cos, sin = (torch.cat([wave, wave], -1).to(x.dtype) for wave in (angles.cos(), angles.sin()))
+        cos, sin = (
+            torch.cat([wave, wave], -1).to(x.dtype) for wave in (angles.cos(), angles.sin())
+        )
         turned, rest = x[..., : self.dims], x[..., self.dims :]
         first, second = turned.chunk(2, -1)
-        return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, rest.expand(*turned.shape[:-1], rest.shape[-1])], -1)
+        return torch.cat(
+            [
+                turned * cos + torch.cat([-second, first], -1) * sin,
+                rest.expand(*turned.shape[:-1], rest.shape[-1]),
+            ],
+            -1,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One block: norms, and weights per head.
 
-    q, k, v are W [head, d_head, d_model] with biases [head, d_head]; O is [head, d_model, d_head]. `attention_post` and
-    `mlp_post` are norms of the sublayers' outputs (Gemma-2). `window` is how many positions attention sees, None for all.
+    q, k, v are W [head, d_head, d_model] with biases [head, d_head]; O is [head, d_model, d_head].
+    `attention_post` and `mlp_post` are norms of the sublayers' outputs (Gemma-2). `window` is how
+    many positions attention sees, None for all.
     """
 
     attention_norm: Norm
@@ -88,7 +106,8 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """A model's parts. `attention_scale` multiplies q.k; caps are those of tanh(x/cap) * cap, None where there is none."""
+    """A model's parts. `attention_scale` multiplies q.k; caps are those of tanh(x/cap) * cap, None
+    where there is none."""
 
     family: str
     blocks: Sequence[Layer]
@@ -143,18 +162,27 @@ class Anatomy:
         return block.mlp_norm if node.kind in ("mlp_in", "mlp_out") else block.attention_norm
 
     def source(self, node: Node) -> Node:
-        """The residual stream, at all positions, that the node's sublayer reads: resid_pre for attention, resid_mid for the MLP of a
-        sequential block, resid_pre for that of a parallel one."""
+        """The residual stream, at all positions, that the node's sublayer reads: resid_pre for
+        attention, resid_mid for the MLP of a sequential block, resid_pre for that of a parallel
+        one."""
         if node.kind in ("q", "k", "v", "z", "attn_out", "pattern"):
             return Node("resid_pre", node.layer)
         if node.kind in ("mlp_in", "mlp_out"):
             return Node("resid_pre" if self.parallel else "resid_mid", node.layer)
-        raise SageError(f"{node} reads no residual stream through a norm; nodes of kinds q, k, v, z, attn_out, mlp_in and mlp_out do.")
+        raise SageError(
+            f"{node} reads no residual stream through a norm; nodes of kinds q, k, v, z, attn_out, mlp_in and mlp_out do."
+        )
 
-    def projection(self, kind: str, layer: int, head: int) -> tuple[Float[Tensor, "d_head d_model"], Float[Tensor, " d_head"]]:
+    def projection(
+        self, kind: str, layer: int, head: int
+    ) -> tuple[Float[Tensor, "d_head d_model"], Float[Tensor, " d_head"]]:
         """W and b of q, k or v of one head (of one key-value head for k and v)."""
         block = self.blocks[layer]
-        weight, bias = {"q": (block.W_Q, block.b_Q), "k": (block.W_K, block.b_K), "v": (block.W_V, block.b_V)}[kind]
+        weight, bias = {
+            "q": (block.W_Q, block.b_Q),
+            "k": (block.W_K, block.b_K),
+            "v": (block.W_V, block.b_V),
+        }[kind]
         return weight[head], bias[head]
 
     def output(self, layer: int, head: int) -> Float[Tensor, "d_model d_head"]:
@@ -172,14 +200,22 @@ class Anatomy:
         query: Int[Tensor, "*#many"],
         key: Int[Tensor, "*#many"],
     ) -> Float[Tensor, "*many"]:
-        """The attention logit of q at position `query` and k at position `key`: rotated, scaled, soft-capped; no mask."""
+        """The attention logit of q at position `query` and k at position `key`: rotated, scaled,
+        soft-capped; no mask."""
         if self.rotary is not None:
             q, k = self.rotary.rotate(q, query), self.rotary.rotate(k, key)
         logits = (q * k).sum(-1) * self.attention_scale
-        return logits if self.attention_cap is None else torch.tanh(logits / self.attention_cap) * self.attention_cap
+        return (
+            logits
+            if self.attention_cap is None
+            else torch.tanh(logits / self.attention_cap) * self.attention_cap
+        )
 
-    def visible(self, layer: int, query: Int[Tensor, "*#many"], key: Int[Tensor, "*#many"]) -> Tensor:
-        """Whether attention at position `query` sees position `key`: not the future, and not beyond the layer's window."""
+    def visible(
+        self, layer: int, query: Int[Tensor, "*#many"], key: Int[Tensor, "*#many"]
+    ) -> Tensor:
+        """Whether attention at position `query` sees position `key`: not the future, and not beyond
+        the layer's window."""
         window = self.blocks[layer].window
         seen = key <= query
         return seen if window is None else seen & (query - key < window)
@@ -190,8 +226,14 @@ class Anatomy:
             return
         if not 0 <= node.layer < self.layers:
             raise SageError(f"{node}: the model has layers 0 to {self.layers - 1}.")
-        if node.kind in HEAD_KINDS and node.head is not None and not 0 <= node.head < self.heads_of(node.kind):
+        if (
+            node.kind in HEAD_KINDS
+            and node.head is not None
+            and not 0 <= node.head < self.heads_of(node.kind)
+        ):
             what = "key-value heads" if node.kind in ("k", "v") else "heads"
             raise SageError(f"{node}: the model has {what} 0 to {self.heads_of(node.kind) - 1}.")
         if node.kind == "resid_mid" and self.parallel:
-            raise Unsupported(f"{node}: blocks of {self.family} run attention and MLP in parallel. There is no resid_mid; use resid_pre.")
+            raise Unsupported(
+                f"{node}: blocks of {self.family} run attention and MLP in parallel. There is no resid_mid; use resid_pre."
+            )

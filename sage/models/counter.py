@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Counter:
     """A forward pass counts once, one with its backward pass three times.
 
-    `token_layers`: one for every layer computed at a token. `tokens`: the same in whole passes of one token through all layers.
+    `token_layers`: one for every layer computed at a token. `tokens`: the same in whole passes of
+    one token through all layers.
     """
 
     tokens: float = 0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sage.models.steps import EMBED, Point
 from sage.nodes import EVERYWHERE, Node
-from sage.tokens import Tokenized
+from sage.task.tokens import Tokenized
 
 Edits = Sequence[Mapping[Node, Tensor]]
 Places = Mapping[str, Int[Tensor, "prompt"]]
@@ -35,7 +35,8 @@ class Cells(NamedTuple):
 
 
 class Scatter(NamedTuple):
-    """Values to set in one point of a batch: [edit, d], each with its batch row, position, and head where the point has heads."""
+    """Values to set in one point of a batch: [edit, d], each with its batch row, position, and head
+    where the point has heads."""
 
     rows: Int[Tensor, "edit"]
     positions: Int[Tensor, "edit"]
@@ -44,11 +45,18 @@ class Scatter(NamedTuple):
 
     def __call__(self, whole: Tensor) -> Tensor:
         """The point, [batch, position, ...], with the values in it."""
-        index = (self.rows, self.positions) if self.heads is None else (self.rows, self.positions, self.heads)
-        return whole.index_put(tuple(axis.to(whole.device) for axis in index), self.values.to(whole))
+        index = (
+            (self.rows, self.positions)
+            if self.heads is None
+            else (self.rows, self.positions, self.heads)
+        )
+        return whole.index_put(
+            tuple(axis.to(whole.device) for axis in index), self.values.to(whole)
+        )
 
     def held(self, positions: Sequence[int]) -> Scatter:
-        """The values at these positions, which are all that a tensor holds, numbered by their place in it."""
+        """The values at these positions, which are all that a tensor holds, numbered by their place
+        in it."""
         place = torch.full((int(self.positions.max()) + 1,), -1)
         for number, position in enumerate(positions):
             if position < len(place):
@@ -56,7 +64,10 @@ class Scatter(NamedTuple):
         own = place[self.positions]
         kept = own >= 0
         return Scatter(
-            self.rows[kept], own[kept], None if self.heads is None else self.heads[kept], self.values[kept.to(self.values.device)]
+            self.rows[kept],
+            own[kept],
+            None if self.heads is None else self.heads[kept],
+            self.values[kept.to(self.values.device)],
         )
 
 
@@ -80,7 +91,11 @@ def scatters(edits: Edits, cells: Cells, where: Places, *, length: int) -> dict[
         for node, value in edits[number].items():
             own = value[rows.to(value.device)]
             if node.position == EVERYWHERE:
-                positions, at, own = torch.arange(length).repeat(len(batch)), batch.repeat_interleave(length), own[:, :length].flatten(0, 1)
+                positions, at, own = (
+                    torch.arange(length).repeat(len(batch)),
+                    batch.repeat_interleave(length),
+                    own[:, :length].flatten(0, 1),
+                )
             else:
                 positions, at = where[node.position][rows], batch
             heads = None if node.head is None else torch.full_like(at, node.head)
@@ -89,7 +104,8 @@ def scatters(edits: Edits, cells: Cells, where: Places, *, length: int) -> dict[
 
 
 def repeats(edits: Edits, prompts: int) -> Int[Tensor, "number prompt"]:
-    """For every set of edits and prompt the first of the sets just before it, or itself, that sets the same nodes to the same values.
+    """For every set of edits and prompt the first of the sets just before it, or itself, that sets
+    the same nodes to the same values.
 
     A greedy choice that has come to its end says the same for every larger budget.
     """
@@ -109,15 +125,24 @@ def _together(parts: Sequence[Scatter]) -> Scatter:
     if len(parts) == 1:
         return parts[0]
     heads = [part.heads for part in parts if part.heads is not None]
-    rows, positions = torch.cat([part.rows for part in parts]), torch.cat([part.positions for part in parts])
+    rows, positions = (
+        torch.cat([part.rows for part in parts]),
+        torch.cat([part.positions for part in parts]),
+    )
     together = torch.cat(heads) if heads else None
     values = torch.cat([part.values.to(parts[0].values) for part in parts])
     kept = _last_of_each(rows, positions, torch.zeros_like(rows) if together is None else together)
-    return Scatter(rows[kept], positions[kept], None if together is None else together[kept], values[kept.to(values.device)])
+    return Scatter(
+        rows[kept],
+        positions[kept],
+        None if together is None else together[kept],
+        values[kept.to(values.device)],
+    )
 
 
 def _last_of_each(*index: Int[Tensor, "edit"]) -> Int[Tensor, "kept"]:
-    """Two names of one position set it twice: the last value stands, whatever the order in which a device scatters."""
+    """Two names of one position set it twice: the last value stands, whatever the order in which a
+    device scatters."""
     key = torch.zeros_like(index[0])
     for axis in index:
         key = key * (1 + int(axis.max())) + axis

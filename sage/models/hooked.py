@@ -15,7 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.errors import Unsupported
-from sage.models.steps import Point, Step, Steps, differentiate, forward_steps, gradient_steps, run_steps
+from sage.models.steps import (
+    Point,
+    Step,
+    Steps,
+    differentiate,
+    forward_steps,
+    gradient_steps,
+    run_steps,
+)
 
 _NAMES = {
     "embed": "blocks.{layer}.hook_resid_pre",
@@ -37,13 +45,18 @@ _BEFORE_UNEMBEDDING = "unembed.hook_in"
 class HookedEngine:
     """Runs a TransformerBridge; ids are equally long prompts without padding."""
 
-    def __init__(self, hf: Any, tokenizer: Any, *, source: str, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, hf: Any, tokenizer: Any, *, source: str, device: str, dtype: torch.dtype
+    ) -> None:
         from transformer_lens.model_bridge import TransformerBridge
 
         self.name = f"transformer-lens {version('transformer-lens')}"
-        self.bridge: Any = TransformerBridge.boot_transformers(source, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype)
+        self.bridge: Any = TransformerBridge.boot_transformers(
+            source, hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
+        )
         self.bridge.requires_grad_(False)
-        # The bridge puts its dictionary of hooks together anew whenever it is asked, which takes longer than a small model.
+        # The bridge puts its dictionary of hooks together anew whenever it is asked, which takes
+        # longer than a small model.
         self.hooks: dict[str, Any] = dict(self.bridge.hook_dict)
 
     def forward(

@@ -1,6 +1,8 @@
-"""Load a model by name, hub id or local folder: one loader for both backends, checked against the plain module.
+"""Load a model by name, hub id or local folder: one loader for both backends, checked against the
+plain module.
 
-Weights are those of the release, unprocessed, with eager attention; parameters are frozen. Nothing is downloaded that is in the cache.
+Weights are those of the release, unprocessed, with eager attention; parameters are frozen. Nothing
+is downloaded that is in the cache.
 """
 
 from __future__ import annotations
@@ -46,9 +48,18 @@ class KnownModel(NamedTuple):
 
 def known_models() -> list[KnownModel]:
     """The models with names: those of the hub, those that ship with sage, and the wired one."""
-    embedded = [KnownModel(path.parent.name, "trained by this project", "ships with sage") for path in sorted(_ZOO.glob("*/config.json"))]
-    hub = [KnownModel(name, "downloaded at first use", identifier) for name, identifier in _HUB.items()]
-    return [*hub, *embedded, KnownModel(_WIRED, "hand-set weights, known circuit and features", "written at first use")]
+    embedded = [
+        KnownModel(path.parent.name, "trained by this project", "ships with sage")
+        for path in sorted(_ZOO.glob("*/config.json"))
+    ]
+    hub = [
+        KnownModel(name, "downloaded at first use", identifier) for name, identifier in _HUB.items()
+    ]
+    return [
+        *hub,
+        *embedded,
+        KnownModel(_WIRED, "hand-set weights, known circuit and features", "written at first use"),
+    ]
 
 
 def load_model(
@@ -63,9 +74,11 @@ def load_model(
 ) -> Model:
     """The model of that name, hub id or local folder in Hugging Face format.
 
-    `device` is the accelerator by default, where there is one. `remote` is passed on to nnsight, for models too large for this machine.
-    With `partial` edits are run by our own forward pass, which computes only what they change; else, and remotely, by the backend in full.
-    Raises UnknownName, BadFile for missing, truncated or damaged files, Unsupported for an architecture or option sage does not have.
+    `device` is the accelerator by default, where there is one. `remote` is passed on to nnsight,
+    for models too large for this machine. With `partial` edits are run by our own forward pass,
+    which computes only what they change; else, and remotely, by the backend in full. Raises
+    UnknownName, BadFile for missing, truncated or damaged files, Unsupported for an architecture or
+    option sage does not have.
     """
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
@@ -74,11 +87,15 @@ def load_model(
     if remote and backend != "nnsight":
         raise Unsupported("Only the nnsight backend runs models remotely. Use backend='nnsight'.")
     if batch_size is not None and batch_size < 1:
-        raise SageError(f"batch_size is {batch_size}. Give 1 or more, or none for as many prompts as keep memory small.")
+        raise SageError(
+            f"batch_size is {batch_size}. Give 1 or more, or none for as many prompts as keep memory small."
+        )
     where = _find_device(device)
     folder = find_folder(name)
     if remote and (_ZOO in folder.parents or Path(name).expanduser().exists()):
-        raise Unsupported(f"'{name}' is a model on this machine. remote=True runs models that are served under a hub id (owner/name).")
+        raise Unsupported(
+            f"'{name}' is a model on this machine. remote=True runs models that are served under a hub id (owner/name)."
+        )
     config = _config(folder)
     family = families()[config["model_type"]]
     files = weight_files(folder)
@@ -95,22 +112,38 @@ def load_model(
     if backend == "nnsight":
         from sage.models.traced import TracedEngine
 
-        engine: Engine = TracedEngine(hf, family=family, remote=remote, source=_hub_id(name), tokenizer=tokenizer)
+        engine: Engine = TracedEngine(
+            hf, family=family, remote=remote, source=_hub_id(name), tokenizer=tokenizer
+        )
     else:
         from sage.models.hooked import HookedEngine
 
         engine = HookedEngine(hf, tokenizer, source=str(folder), device=where, dtype=DTYPES[dtype])
     # Models are served in half precision.
-    _check_logits(engine.name, engine.forward(ids)[0], expected, name, "bfloat16" if remote else dtype)
+    _check_logits(
+        engine.name, engine.forward(ids)[0], expected, name, "bfloat16" if remote else dtype
+    )
     if own is not None:
         found = own.run(own.run_clean(ids), torch.zeros(1, dtype=torch.long), {}).logits
         _check_logits("The forward pass of sage itself", found, expected, name, dtype)
     bos = bool(config.get("sage_bos", family.bos))
-    return Model(name, revision(files), anatomy, tokenizer, bos, engine, where, dtype, batch_size, partial=own)
+    return Model(
+        name,
+        revision(files),
+        anatomy,
+        tokenizer,
+        bos,
+        engine,
+        where,
+        dtype,
+        batch_size,
+        partial=own,
+    )
 
 
 def find_folder(name: str) -> Path:
-    """The local folder of a model: the wired model's, one that ships with sage, its own, or the hub's snapshot in the cache.
+    """The local folder of a model: the wired model's, one that ships with sage, its own, or the
+    hub's snapshot in the cache.
 
     A name sage knows is that model, whatever folders lie about; `./name` is the folder.
     """
@@ -126,12 +159,21 @@ def find_folder(name: str) -> Path:
     if local.is_dir():
         return local
     if local.exists():
-        raise BadFile(f"{local} is not a folder. Give the folder that holds config.json, model.safetensors and tokenizer.json.")
+        raise BadFile(
+            f"{local} is not a folder. Give the folder that holds config.json, model.safetensors and tokenizer.json."
+        )
     if "/" not in name:
         names = [known.name for known in known_models()]
-        raise unknown("model", name, names, remedy="A hub id (owner/name) or a local folder in Hugging Face format works too.")
+        raise unknown(
+            "model",
+            name,
+            names,
+            remedy="A hub id (owner/name) or a local folder in Hugging Face format works too.",
+        )
     if name.startswith((".", "/", "~")):
-        raise BadFile(f"There is no folder {local}. Give a folder in Hugging Face format, a hub id, or one of `sage models`.")
+        raise BadFile(
+            f"There is no folder {local}. Give a folder in Hugging Face format, a hub id, or one of `sage models`."
+        )
     return _download(name)
 
 
@@ -151,20 +193,30 @@ def revision(files: list[Path]) -> str:
 
 
 def _download(identifier: str) -> Path:
-    """The hub's snapshot of a model, from the cache where it is whole there; a SageError says what was tried, and what to do."""
+    """The hub's snapshot of a model, from the cache where it is whole there; a SageError says what
+    was tried, and what to do."""
     import huggingface_hub as hub
     from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
-        cached = Path(hub.snapshot_download(identifier, allow_patterns=wanted, local_files_only=True))
+        cached = Path(
+            hub.snapshot_download(identifier, allow_patterns=wanted, local_files_only=True)
+        )
         if _is_whole(cached):
             return cached
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise SageError(f"'{identifier}' is neither a folder here nor a hub id (owner/name).") from error
+        raise SageError(
+            f"'{identifier}' is neither a folder here nor a hub id (owner/name)."
+        ) from error
     try:
         return Path(hub.snapshot_download(identifier, allow_patterns=wanted))
     except GatedRepoError as error:
@@ -173,7 +225,9 @@ def _download(identifier: str) -> Path:
             "and try again."
         ) from error
     except RepositoryNotFoundError as error:
-        raise SageError(f"The hub has no model {identifier}, or it is private. Check the id, or log in with `hf auth login`.") from error
+        raise SageError(
+            f"The hub has no model {identifier}, or it is private. Check the id, or log in with `hf auth login`."
+        ) from error
     except OSError as error:
         why = str(error).strip().partition("\n")[0]
         raise SageError(
@@ -192,7 +246,9 @@ def _is_whole(folder: Path) -> bool:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        raise BadFile(f"{folder} has no config.json. A model folder has config.json, model.safetensors and tokenizer.json.")
+        raise BadFile(
+            f"{folder} has no config.json. A model folder has config.json, model.safetensors and tokenizer.json."
+        )
     try:
         found = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -202,7 +258,9 @@ def _config(folder: Path) -> dict[str, Any]:
     config, supported = cast("dict[str, Any]", found), families()
     if str(config.get("model_type")) not in supported:
         names = ", ".join(f"{kind} ({family.example})" for kind, family in supported.items())
-        raise Unsupported(f"{path} has model_type {config.get('model_type')!r}; supported are {names}.")
+        raise Unsupported(
+            f"{path} has model_type {config.get('model_type')!r}; supported are {names}."
+        )
     return config
 
 
@@ -213,7 +271,11 @@ def _load_module(folder: Path, device: str, dtype: torch.dtype) -> Any:
     logging.disable_progress_bar()
     try:
         found: Any = AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation="eager", dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            attn_implementation="eager",
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (ValueError, RuntimeError, KeyError, OSError, AttributeError, TypeError) as error:
         raise BadFile(f"{folder} could not be loaded: {error}") from error
@@ -221,34 +283,51 @@ def _load_module(folder: Path, device: str, dtype: torch.dtype) -> Any:
         logging.enable_progress_bar()
     hf, report = found
     if missing := sorted(report["missing_keys"]):
-        raise BadFile(f"{folder}: the weight files lack {len(missing)} tensors, the first {missing[0]}. Fetch the model again.")
+        raise BadFile(
+            f"{folder}: the weight files lack {len(missing)} tensors, the first {missing[0]}. Fetch the model again."
+        )
     return hf.to(device).eval().requires_grad_(False)
 
 
 def _check_variant(config: Any, family: Family, folder: Path) -> None:
     """Unsupported where the configuration asks for what the family's anatomy does not describe."""
     for path, expected in family.only.items():
-        given = reduce(lambda found, key: found.get(key) if isinstance(found, dict) else getattr(found, key, None), path.split("."), config)
+        given = reduce(
+            lambda found, key: (
+                found.get(key) if isinstance(found, dict) else getattr(found, key, None)
+            ),
+            path.split("."),
+            config,
+        )
         if given is not None and given != expected:
-            raise Unsupported(f"{folder}/config.json has {path} = {given!r}; sage supports {family.example} models with {expected!r} only.")
+            raise Unsupported(
+                f"{folder}/config.json has {path} = {given!r}; sage supports {family.example} models with {expected!r} only."
+            )
 
 
 def _load_tokenizer(folder: Path, d_vocab: int) -> Any:
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").is_file():
-        raise BadFile(f"{folder} has no tokenizer.json. sage finds positions by characters, so it needs a fast tokenizer.")
+        raise BadFile(
+            f"{folder} has no tokenizer.json. sage finds positions by characters, so it needs a fast tokenizer."
+        )
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise BadFile(f"{folder} has no usable tokenizer ({error}). It needs tokenizer.json.") from error
+        raise BadFile(
+            f"{folder} has no usable tokenizer ({error}). It needs tokenizer.json."
+        ) from error
     if len(found) > d_vocab:
-        raise BadFile(f"{folder}: the tokenizer has {len(found)} tokens, the model's vocabulary {d_vocab}. They are not of one model.")
+        raise BadFile(
+            f"{folder}: the tokenizer has {len(found)} tokens, the model's vocabulary {d_vocab}. They are not of one model."
+        )
     return found
 
 
 def _check_logits(who: str, found: Tensor, expected: Tensor, name: str, dtype: str) -> None:
-    """Whoever runs the model must say what the plain module says, up to rounding, which grows with the logits."""
+    """Whoever runs the model must say what the plain module says, up to rounding, which grows with
+    the logits."""
     difference = float((found.float() - expected.float()).abs().max())
     allowed = TOLERANCE[dtype] * max(1.0, float(expected.abs().max()))
     if not difference <= allowed:

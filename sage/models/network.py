@@ -1,7 +1,9 @@
-"""Network: all the weights of a model, so that a forward pass can be done without the library that loaded it.
+"""Network: all the weights of a model, so that a forward pass can be done without the library that
+loaded it.
 
-What `Anatomy` says of norms and attention, and beside it embeddings, MLPs, the final norm and the unembedding. Weights are views of the
-loaded module's parameters; nothing is copied but what `loudest` rounds.
+What `Anatomy` says of norms and attention, and beside it embeddings, MLPs, the final norm and the
+unembedding. Weights are views of the loaded module's parameters; nothing is copied but what
+`loudest` rounds.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sage.models.anatomy import Anatomy, Norm
-from sage.models.loudest import Sieve, loudest, pays, sieve
+from sage.models.argmax_token import Sieve, loudest, pays, sieve
 
 
 @dataclass(frozen=True, eq=False)
 class MLP:
-    """W_out act(W_in x + b_in) + b_out; with a gate W_out (act(W_gate x) * (W_in x + b_in)) + b_out."""
+    """W_out act(W_in x + b_in) + b_out; with a gate W_out (act(W_gate x) * (W_in x + b_in)) +
+    b_out."""
 
     W_in: Float[Tensor, "d_mlp d_model"]
     b_in: Float[Tensor, " d_mlp"] | None
@@ -33,13 +36,18 @@ class MLP:
     def __call__(self, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
         """What the MLP says to the output of the norm before it."""
         inner = functional.linear(x, self.W_in, self.b_in)
-        inner = self.act(inner) if self.W_gate is None else self.act(functional.linear(x, self.W_gate)) * inner
+        inner = (
+            self.act(inner)
+            if self.W_gate is None
+            else self.act(functional.linear(x, self.W_gate)) * inner
+        )
         return functional.linear(inner, self.W_out, self.b_out)
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A whole model: its anatomy, an MLP for each block, and what comes before the first block and after the last.
+    """A whole model: its anatomy, an MLP for each block, and what comes before the first block and
+    after the last.
 
     `W_pos` are learned positions, None where the model has none.
     """
@@ -58,9 +66,13 @@ class Network:
             found = found * torch.tensor(self.anatomy.embedding_scale, dtype=found.dtype)
         return found if self.W_pos is None else found + self.W_pos[: ids.shape[1]]
 
-    def unembed(self, x: Float[Tensor, "batch d_model"], words: Int[Tensor, "word"] | None = None) -> Float[Tensor, "batch word"]:
+    def unembed(
+        self, x: Float[Tensor, "batch d_model"], words: Int[Tensor, "word"] | None = None
+    ) -> Float[Tensor, "batch word"]:
         """Logits from what leaves the last block: of all words of the vocabulary, or of some."""
-        logits = functional.linear(normalise(self.final_norm, x), self.W_U if words is None else self.W_U[words])
+        logits = functional.linear(
+            normalise(self.final_norm, x), self.W_U if words is None else self.W_U[words]
+        )
         cap = self.anatomy.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
@@ -84,7 +96,8 @@ def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function a Hugging Face configuration calls by that name; `gelu_new` is the tanh form, for which torch has a kernel."""
+    """The function a Hugging Face configuration calls by that name; `gelu_new` is the tanh form,
+    for which torch has a kernel."""
     from transformers.activations import ACT2FN
 
     return ACT2FN["gelu_pytorch_tanh" if name in ("gelu_new", "gelu_fast") else name]

@@ -1,6 +1,7 @@
 """What is done to activations in one forward pass, point by point: the same for every backend.
 
-A step takes a whole activation and returns what stands there from then on; reading is a step that keeps what it is given.
+A step takes a whole activation and returns what stands there from then on; reading is a step that
+keeps what it is given.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from torch import Tensor
 class Point(NamedTuple):
     """A whole activation of one layer (`embed` has layer 0), every position and head of it.
 
-    q k v z: [batch, position, head, d_head] (k, v: key-value heads; q, k before rotary) · pattern: [batch, head, query, key],
-    post-softmax · resid_*, attn_out, mlp_in, mlp_out, embed: [batch, position, d_model]. attn_out and mlp_out are what is added
-    to the residual stream (after Gemma-2's post-norms).
+    q k v z: [batch, position, head, d_head] (k, v: key-value heads; q, k before rotary) · pattern:
+    [batch, head, query, key], post-softmax · resid_*, attn_out, mlp_in, mlp_out, embed: [batch,
+    position, d_model]. attn_out and mlp_out are what is added to the residual stream (after
+    Gemma-2's post-norms).
     """
 
     kind: str
@@ -32,7 +34,9 @@ Steps = dict[Point, list[Step]]
 EMBED = Point("embed", 0)
 
 
-def forward_steps(read: Collection[Point], write: Mapping[Point, Step], found: dict[Point, Tensor]) -> Steps:
+def forward_steps(
+    read: Collection[Point], write: Mapping[Point, Step], found: dict[Point, Tensor]
+) -> Steps:
     """Write points and keep others, as they are after the edits, in `found`."""
     steps: Steps = {}
     for point, edit in sorted(write.items(), key=lambda item: item[0].kind == "resid_mid"):
@@ -43,13 +47,20 @@ def forward_steps(read: Collection[Point], write: Mapping[Point, Step], found: d
 
 
 def gradient_steps(
-    points: Collection[Point], found: dict[Point, Tensor], *, at: Float[Tensor, "batch position d_model"] | None, drop: int | None
+    points: Collection[Point],
+    found: dict[Point, Tensor],
+    *,
+    at: Float[Tensor, "batch position d_model"] | None,
+    drop: int | None,
 ) -> Steps:
-    """Start the graph at the embeddings (or at `at` in their place), keep the points in `found`, and cut off the outputs of layer `drop`.
+    """Start the graph at the embeddings (or at `at` in their place), keep the points in `found`,
+    and cut off the outputs of layer `drop`.
 
     They are cut after they are kept, so that nothing flows back into them.
     """
-    steps: Steps = {EMBED: [lambda value: (value if at is None else at.to(value)).detach().requires_grad_()]}
+    steps: Steps = {
+        EMBED: [lambda value: (value if at is None else at.to(value)).detach().requires_grad_()]
+    }
     for point in points:
         steps.setdefault(point, []).append(partial(_keep, found, point))
     if drop is not None:
@@ -60,7 +71,9 @@ def gradient_steps(
 
 def differentiate(total: Float[Tensor, ""], found: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
     """d total / d point; zero where the total does not depend on it."""
-    values = torch.autograd.grad(total, list(found.values()), allow_unused=True, materialize_grads=True)
+    values = torch.autograd.grad(
+        total, list(found.values()), allow_unused=True, materialize_grads=True
+    )
     return dict(zip(found, values, strict=True))
 
 
@@ -72,7 +85,8 @@ def run_steps(steps: Collection[Step], value: Tensor) -> Tensor:
 
 
 def _edit(steps: Steps, point: Point, edit: Step) -> None:
-    """Write a point. What stands at resid_mid in the module is only the MLP's branch: attention's output brings it about.
+    """Write a point. What stands at resid_mid in the module is only the MLP's branch: attention's
+    output brings it about.
 
     So attention's output is written, after its own edits.
     """
@@ -82,7 +96,9 @@ def _edit(steps: Steps, point: Point, edit: Step) -> None:
     before: dict[Point, Tensor] = {}
     start = Point("resid_pre", point.layer)
     steps.setdefault(start, []).append(partial(_keep, before, start))
-    steps.setdefault(Point("attn_out", point.layer), []).append(lambda value: edit(before[start] + value) - before[start])
+    steps.setdefault(Point("attn_out", point.layer), []).append(
+        lambda value: edit(before[start] + value) - before[start]
+    )
 
 
 def _keep(found: dict[Point, Tensor], point: Point, value: Tensor) -> Tensor:

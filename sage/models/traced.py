@@ -1,7 +1,9 @@
-"""The nnsight backend: interventions traced on the Hugging Face module itself, here or, with `remote`, where the model is served.
+"""The nnsight backend: interventions traced on the Hugging Face module itself, here or, with
+`remote`, where the model is served.
 
-nnsight runs the body of a trace beside the forward pass, so activations are visited in the order in which they are computed. It patches
-`Tensor.backward`, so gradients are taken with `torch.autograd.grad`.
+nnsight runs the body of a trace beside the forward pass, so activations are visited in the order in
+which they are computed. It patches `Tensor.backward`, so gradients are taken with
+`torch.autograd.grad`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.models.families.family import Family, Place
-from sage.models.steps import Point, Step, Steps, differentiate, forward_steps, gradient_steps, run_steps
+from sage.models.steps import (
+    Point,
+    Step,
+    Steps,
+    differentiate,
+    forward_steps,
+    gradient_steps,
+    run_steps,
+)
 
 _FUSED = ("q", "k", "v")
 
@@ -24,11 +34,20 @@ _FUSED = ("q", "k", "v")
 class TracedEngine:
     """Runs a module wrapped by nnsight; ids are equally long prompts without padding.
 
-    With `remote` the module stays as it is, and every trace is sent to where the model of the hub id `source` is served;
-    "local" rehearses that here, with all that would be sent packed and unpacked.
+    With `remote` the module stays as it is, and every trace is sent to where the model of the hub
+    id `source` is served; "local" rehearses that here, with all that would be sent packed and
+    unpacked.
     """
 
-    def __init__(self, hf: Any, *, family: Family, remote: bool | str = False, source: str = "", tokenizer: Any = None) -> None:
+    def __init__(
+        self,
+        hf: Any,
+        *,
+        family: Family,
+        remote: bool | str = False,
+        source: str = "",
+        tokenizer: Any = None,
+    ) -> None:
         import nnsight
 
         self.name = f"nnsight {version('nnsight')}"
@@ -38,7 +57,9 @@ class TracedEngine:
             from nnsight.modeling.transformers import TransformersModel
 
             nnsight.register("sage")
-            self.model: Any = TransformersModel(source, task="text-generation", tokenizer=tokenizer, attn_implementation="eager")
+            self.model: Any = TransformersModel(
+                source, task="text-generation", tokenizer=tokenizer, attn_implementation="eager"
+            )
             self.options["remote"] = remote
         else:
             self.model = nnsight.NNsight(hf)
@@ -85,7 +106,9 @@ class TracedEngine:
     def _visit(self, steps: Steps) -> None:
         """Do the steps of every point, in the order of computation."""
         order = list(self.places)
-        for point, own in sorted(steps.items(), key=lambda item: (item[0].layer, order.index(item[0].kind))):
+        for point, own in sorted(
+            steps.items(), key=lambda item: (item[0].layer, order.index(item[0].kind))
+        ):
             place = self.places[point.kind]
             block = attrgetter(self.blocks)(self.model)[point.layer]
             module = attrgetter(place.module)(block) if place.module else block
@@ -98,7 +121,11 @@ class TracedEngine:
         value = whole if place.part is None else whole[place.part]
         if place.layout == "heads":
             return value.unflatten(-1, (-1, self.d_head))
-        return value if place.layout == "whole" else self._fused(value, place).select(_axis(place), _FUSED.index(kind))
+        return (
+            value
+            if place.layout == "whole"
+            else self._fused(value, place).select(_axis(place), _FUSED.index(kind))
+        )
 
     def _pack(self, whole: Any, place: Place, kind: str, value: Tensor) -> Any:
         """What the module takes or gives, with the activation in it."""

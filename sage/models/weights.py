@@ -10,7 +10,20 @@ from typing import Any, cast
 
 from sage.errors import BadFile
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+}
 _LARGEST_HEADER = 100_000_000
 
 
@@ -20,22 +33,33 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            KeyError,
+            AttributeError,
+            TypeError,
+        ) as error:
             raise BadFile(f"{index} is damaged ({error}). Fetch the model again.") from error
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
-            raise BadFile(f"{folder} lacks {len(missing)} of {len(shards)} weight files, the first {missing[0]}. Fetch the model again.")
+            raise BadFile(
+                f"{folder} lacks {len(missing)} of {len(shards)} weight files, the first {missing[0]}. Fetch the model again."
+            )
         return [folder / name for name in shards]
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
     others = sorted(path.name for path in folder.glob("*.bin"))
     hint = f" It has {others[0]}, which is pickled: convert it to safetensors." if others else ""
-    raise BadFile(f"{folder} has no model.safetensors.{hint} A model folder has config.json, model.safetensors and tokenizer.json.")
+    raise BadFile(
+        f"{folder} has no model.safetensors.{hint} A model folder has config.json, model.safetensors and tokenizer.json."
+    )
 
 
 def check_weights(path: Path) -> None:
-    """BadFile for a file that is truncated, has a damaged header, or holds NaN or infinite numbers; names the tensor."""
+    """BadFile for a file that is truncated, has a damaged header, or holds NaN or infinite numbers;
+    names the tensor."""
     header, start = _header(path)
     size = path.stat().st_size
     for name, entry in header.items():
@@ -45,11 +69,17 @@ def check_weights(path: Path) -> None:
             begin, end = entry["data_offsets"]
             expected, given = prod(entry["shape"]) * _BYTES[entry["dtype"]], end - begin
         except (KeyError, TypeError, ValueError) as error:
-            raise BadFile(f"{path}: the header's entry '{name}' is damaged ({error!r}). Fetch the file again.") from error
+            raise BadFile(
+                f"{path}: the header's entry '{name}' is damaged ({error!r}). Fetch the file again."
+            ) from error
         if given != expected:
-            raise BadFile(f"{path}: '{name}' has {given} bytes; its shape {entry['shape']} needs {expected}. Fetch the file again.")
+            raise BadFile(
+                f"{path}: '{name}' has {given} bytes; its shape {entry['shape']} needs {expected}. Fetch the file again."
+            )
         if start + end > size:
-            raise BadFile(f"{path} is truncated: '{name}' ends at byte {start + end}, the file at {size}. Fetch the file again.")
+            raise BadFile(
+                f"{path} is truncated: '{name}' ends at byte {start + end}, the file at {size}. Fetch the file again."
+            )
     _check_finite(path)
 
 
@@ -59,11 +89,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
         if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
-            raise BadFile(f"{path} is no safetensors file: its header would be {length} bytes of {size}. Fetch the file again.")
+            raise BadFile(
+                f"{path} is no safetensors file: its header would be {length} bytes of {size}. Fetch the file again."
+            )
         try:
             header = json.loads(file.read(length))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise BadFile(f"{path}: the header is damaged ({error}). Fetch the file again.") from error
+            raise BadFile(
+                f"{path}: the header is damaged ({error}). Fetch the file again."
+            ) from error
     if not isinstance(header, dict) or not header:
         raise BadFile(f"{path}: the header names no tensors. Fetch the file again.")
     return cast("dict[str, Any]", header), 8 + length
@@ -77,6 +111,8 @@ def _check_finite(path: Path) -> None:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                    raise BadFile(f"{path}: '{name}' holds NaN or infinite numbers. Fetch the file again.")
+                    raise BadFile(
+                        f"{path}: '{name}' holds NaN or infinite numbers. Fetch the file again."
+                    )
     except SafetensorError as error:
         raise BadFile(f"{path} is damaged ({error}). Fetch the file again.") from error

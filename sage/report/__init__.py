@@ -1,4 +1,5 @@
-"""Reports: result files as self-contained pages of HTML, with figures as SVG and the data behind each as CSV; nothing is recomputed."""
+"""Reports: result files as self-contained pages of HTML, with figures as SVG and the data behind
+each as CSV; nothing is recomputed."""
 
 from __future__ import annotations
 

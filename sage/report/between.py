@@ -1,4 +1,5 @@
-"""Dots between floor and ceiling: what suites score, with their 95 % intervals, beside the controls on the same nodes."""
+"""Dots between floor and ceiling: what suites score, with their 95 % intervals, beside the controls
+on the same nodes."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ _LINE, _LABELS, _HEAD, _FOOT = 0.2, 1.75, 0.62, 0.36
 
 
 class Lane(NamedTuple):
-    """One line: a name, whether its suite is hollow (reaches less than others), scores by panel and dictionary ('' is its own), and whether
-    a rule above it opens a group.
+    """One line: a name, whether its suite is hollow (reaches less than others), scores by panel and
+    dictionary ('' is its own), and whether a rule above it opens a group.
     """
 
     name: str
@@ -55,14 +56,24 @@ class RawLane(NamedTuple):
 
 
 def between_sheet(lanes: Sequence[Lane], panels: Sequence[str]) -> Sheet:
-    """Panels side by side from 0, the floor, to 1, the ceiling; a line for each suite, its controls on the same line."""
-    names = [name for name in MARKS if any(name in found for lane in lanes for found in lane.scores.values())]
+    """Panels side by side from 0, the floor, to 1, the ceiling; a line for each suite, its controls
+    on the same line."""
+    names = [
+        name
+        for name in MARKS
+        if any(name in found for lane in lanes for found in lane.scores.values())
+    ]
     height = _LINE * len(lanes)
     drawn = sheet(drawing.WIDE, _HEAD + height + _FOOT)
     width = (drawing.WIDE - _LABELS) / len(panels)
     for place, panel in enumerate(panels):
         axes = drawn.axes(_LABELS + place * width, _HEAD, width - 0.14, height)
-        _frame(axes, panel, [short(lane.name) for lane in lanes] if place == 0 else None, float(len(lanes)))
+        _frame(
+            axes,
+            panel,
+            [short(lane.name) for lane in lanes] if place == 0 else None,
+            float(len(lanes)),
+        )
         axes.set_xlim(-0.05, 1.05)
         axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
         axes.vlines([0, 1], -0.5, len(lanes) - 0.5, colors=drawing.RULE, linewidth=1, zorder=0)
@@ -82,7 +93,8 @@ def between_sheet(lanes: Sequence[Lane], panels: Sequence[str]) -> Sheet:
 
 
 def raw_sheet(lanes: Sequence[RawLane], panels: Sequence[str]) -> Sheet:
-    """Panels side by side; on each line the score as measured between ticks at its floor and its ceiling."""
+    """Panels side by side; on each line the score as measured between ticks at its floor and its
+    ceiling."""
     places, heads, at = [], {}, 0.0
     for lane in lanes:
         if lane.head:
@@ -96,7 +108,11 @@ def raw_sheet(lanes: Sequence[RawLane], panels: Sequence[str]) -> Sheet:
     for place, panel in enumerate(panels):
         axes = drawn.axes(_LABELS + place * width, 0.4, width - 0.22, height)
         _frame(axes, panel, None, at)
-        axes.set_yticks(places if place == 0 else [], [short(lane.name) for lane in lanes] if place == 0 else [], size=drawing.TINY)
+        axes.set_yticks(
+            places if place == 0 else [],
+            [short(lane.name) for lane in lanes] if place == 0 else [],
+            size=drawing.TINY,
+        )
         if place == 0:
             for y, head in heads.items():
                 axes.annotate(
@@ -108,9 +124,17 @@ def raw_sheet(lanes: Sequence[RawLane], panels: Sequence[str]) -> Sheet:
 
 
 def _raw_panel(axes: Axes, places: Sequence[float], raws: Sequence[Raw]) -> None:
-    ends = [end for raw in raws for end in (raw.score.value, raw.floor, raw.ceiling, raw.score.low, raw.score.high)]
+    ends = [
+        end
+        for raw in raws
+        for end in (raw.score.value, raw.floor, raw.ceiling, raw.score.low, raw.score.high)
+    ]
     axes.set_xlim(*limits(ends))
-    spans = [(y, raw.floor, raw.ceiling) for y, raw in zip(places, raws, strict=True) if raw.floor is not None and raw.ceiling is not None]
+    spans = [
+        (y, raw.floor, raw.ceiling)
+        for y, raw in zip(places, raws, strict=True)
+        if raw.floor is not None and raw.ceiling is not None
+    ]
     if spans:
         at, low, high = zip(*spans, strict=True)
         axes.hlines(at, low, high, colors=drawing.RULE, linewidth=1, zorder=1)
@@ -118,7 +142,14 @@ def _raw_panel(axes: Axes, places: Sequence[float], raws: Sequence[Raw]) -> None
         axes.scatter(high, at, marker="|", s=34, color=drawing.INK, linewidths=1.6, zorder=2)
     scores = [raw.score for raw in raws]
     found = defined(places, scores)
-    axes.scatter([x for _, x in found], [y for y, _ in found], s=15, color=drawing.BLUE, zorder=4, linewidths=0)
+    axes.scatter(
+        [x for _, x in found],
+        [y for y, _ in found],
+        s=15,
+        color=drawing.BLUE,
+        zorder=4,
+        linewidths=0,
+    )
     bars(axes, places, scores, colour=drawing.BLUE)
     for y, raw in zip(places, raws, strict=True):
         if raw.score.value is None:
@@ -150,7 +181,15 @@ def _own(axes: Axes, scores: Sequence[Score], reaching_less: Sequence[bool]) -> 
         lines = [line for line, less in enumerate(reaching_less) if less == hollow]
         found = defined(lines, [scores[line] for line in lines])
         inside = "white" if hollow else drawing.BLUE
-        axes.scatter([x for _, x in found], [y for y, _ in found], s=24, color=inside, edgecolors=drawing.BLUE, linewidths=1.2, zorder=5)
+        axes.scatter(
+            [x for _, x in found],
+            [y for y, _ in found],
+            s=24,
+            color=inside,
+            edgecolors=drawing.BLUE,
+            linewidths=1.2,
+            zorder=5,
+        )
 
 
 def _undefined(axes: Axes, y: float) -> None:

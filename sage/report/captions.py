@@ -21,9 +21,7 @@ OVERALL = (
     "distance from 0."
 )
 
-HOLLOW = (
-    " Hollow: a suite that reaches fewer nodes than others of its model; its score is for those nodes, and not to be ranked with theirs."
-)
+HOLLOW = " Hollow: a suite that reaches fewer nodes than others of its model; its score is for those nodes, and not to be ranked with theirs."
 
 CUT = " What lies below -1 or above 2 is not drawn; the data has it."
 

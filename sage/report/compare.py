@@ -1,4 +1,5 @@
-"""The comparison: scores against sparsity, across suites of one model and across models of different width, and control task by task."""
+"""The comparison: scores against sparsity, across suites of one model and across models of
+different width, and control task by task."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def write_comparison(out: Path, suites: Sequence[Standing], cells: Sequence[Cell
     """Write compare.html."""
     folio = Folio(out, "figures/compare")
     with style():
-        across_suites = [plate for metric in _NAMES if (plate := suites_plate(folio, suites, metric))]
+        across_suites = [
+            plate for metric in _NAMES if (plate := suites_plate(folio, suites, metric))
+        ]
         across_sizes = [plate for metric in _NAMES if (plate := sizes_plate(folio, suites, metric))]
     models = list(dict.fromkeys(one.model for one in suites))
     return write_page(
@@ -42,8 +45,16 @@ def suites_plate(folio: Folio, suites: Sequence[Standing], metric: str) -> Plate
     fields: list[Field] = []
     for model in dict.fromkeys(one.model for one in suites):
         own = [one for one in suites if one.model == model and one.score(metric).value is not None]
-        dots = [Dot(one.label, one.architecture, one.l0, one.score(metric), not one.widest) for one in own if one.l0]
-        control = {l0: one.score(metric, PCA) for one in own if one.widest and (l0 := one.controls_l0.get(PCA))}
+        dots = [
+            Dot(one.label, one.architecture, one.l0, one.score(metric), not one.widest)
+            for one in own
+            if one.l0
+        ]
+        control = {
+            l0: one.score(metric, PCA)
+            for one in own
+            if one.widest and (l0 := one.controls_l0.get(PCA))
+        }
         if dots:
             fields.append(Field(model, dots, list(control.items())))
     if not fields:
@@ -64,13 +75,23 @@ def sizes_plate(folio: Folio, suites: Sequence[Standing], metric: str) -> Plate 
     if len({one.model for one in defined}) < 2:
         return None
     dots = [
-        Dot(one.label, f"{one.model} (D = {one.d_model})", one.l0 / one.d_model, one.score(metric), not one.widest)
+        Dot(
+            one.label,
+            f"{one.model} (D = {one.d_model})",
+            one.l0 / one.d_model,
+            one.score(metric),
+            not one.widest,
+        )
         for one in defined
         if one.l0
     ]
     return folio.add(
         f"{metric}-by-l0-over-d",
-        scatter_sheet([Field("all models", dots, [])], x="L0/D, active latents per dimension of the stream", y=metric),
+        scatter_sheet(
+            [Field("all models", dots, [])],
+            x="L0/D, active latents per dimension of the stream",
+            y=metric,
+        ),
         _rows(defined, metric),
         alt=f"Scatter plot of {metric} against L0/D of {len(dots)} suites of models of different width.",
         caption=captions.SIZES.format(score=_NAMES[metric]) + _hollow(defined),
@@ -104,7 +125,9 @@ def budgets(cells: Sequence[CellSummary]) -> str:
         return "No control was measured."
     if len(largest) == 1:
         return f"Control is measured up to k max = {min(largest)} latents at each site on every model here, so it compares across models."
-    listed = ", ".join(f"{' and '.join(map(str, sorted(ks)))} on {model}" for model, ks in by_model.items() if ks)
+    listed = ", ".join(
+        f"{' and '.join(map(str, sorted(ks)))} on {model}" for model, ks in by_model.items() if ks
+    )
     return (
         f"The largest budget k max differs: {listed}. Larger budgets reward dense bases, so control does not compare across these models; "
         "sage score --across-models fixes the budget at 4."
@@ -120,10 +143,22 @@ def _rows(suites: Sequence[Standing], metric: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for one in suites:
         for name, l0 in ((one.suite, one.l0), (PCA, one.controls_l0.get(PCA))):
-            whose = {"model": one.model, "D": one.d_model, "suite": one.suite, "architecture": one.architecture, "dictionary": name}
-            sparsity = {"L0": l0, "L0/D": None if l0 is None else l0 / one.d_model, "reach": one.reach}
+            whose = {
+                "model": one.model,
+                "D": one.d_model,
+                "suite": one.suite,
+                "architecture": one.architecture,
+                "dictionary": name,
+            }
+            sparsity = {
+                "L0": l0,
+                "L0/D": None if l0 is None else l0 / one.d_model,
+                "reach": one.reach,
+            }
             found = one.score(metric, name)
-            rows.append({**whose, **sparsity, "score": metric, "tasks": found.tasks, **numbers(found)})
+            rows.append(
+                {**whose, **sparsity, "score": metric, "tasks": found.tasks, **numbers(found)}
+            )
     return rows
 
 

@@ -28,7 +28,8 @@ class Curve(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """The curves of one contrast: what success means, the largest k that counts, and why it has no score if it has none."""
+    """The curves of one contrast: what success means, the largest k that counts, and why it has no
+    score if it has none."""
 
     contrast: str
     measure: str
@@ -64,12 +65,23 @@ def _panel(axes: Axes, budget: Budget) -> None:
     axes.set_axisbelow(True)
     if budget.k_max is not None:
         axes.axvspan(budget.k_max, axes.get_xlim()[1], color=BEYOND, linewidth=0, zorder=0)
-        axes.axvline(budget.k_max, color=drawing.SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    for curve in sorted(budget.curves, key=lambda curve: ("other", "control", "supervised", "judged").index(curve.role)):
+        axes.axvline(
+            budget.k_max, color=drawing.SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1
+        )
+    for curve in sorted(
+        budget.curves,
+        key=lambda curve: ("other", "control", "supervised", "judged").index(curve.role),
+    ):
         _draw(axes, curve, budget)
     if budget.why:
         axes.annotate(
-            "no control score", (0.98, 0.03), xycoords="axes fraction", ha="right", size=drawing.TINY, style="italic", color=drawing.SOFT
+            "no control score",
+            (0.98, 0.03),
+            xycoords="axes fraction",
+            ha="right",
+            size=drawing.TINY,
+            style="italic",
+            color=drawing.SOFT,
         )
 
 
@@ -82,7 +94,11 @@ def _draw(axes: Axes, curve: Curve, budget: Budget) -> None:
         [x for x, _ in found], [y for _, y in found], color=colour, linewidth=width, marker=shape, markersize=3.4, markerfacecolor=inside,
         markeredgewidth=0.9,
     )  # fmt: skip
-    sure = [(k, score.low, score.high) for k, score in zip(places, scores, strict=True) if score.low is not None and score.high is not None]
+    sure = [
+        (k, score.low, score.high)
+        for k, score in zip(places, scores, strict=True)
+        if score.low is not None and score.high is not None
+    ]
     if sure and curve.role in ("judged", "supervised"):
         k, low, high = zip(*sure, strict=True)
         axes.fill_between(k, low, high, color=colour, alpha=0.14, linewidth=0)
@@ -112,7 +128,14 @@ def _legend(drawn: Sheet, budgets: Sequence[Budget]) -> None:
             handles.setdefault(
                 name,
                 Line2D(
-                    [], [], color=colour, marker=shape, linewidth=width, markersize=4, markerfacecolor=fill, label=name.lstrip("_") or "?"
+                    [],
+                    [],
+                    color=colour,
+                    marker=shape,
+                    linewidth=width,
+                    markersize=4,
+                    markerfacecolor=fill,
+                    label=name.lstrip("_") or "?",
                 ),
             )
     drawn.figure.legend(

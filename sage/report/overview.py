@@ -1,4 +1,5 @@
-"""The overview: the claim, every suite, every task and model, and where the time went; as HTML and as Markdown."""
+"""The overview: the claim, every suite, every task and model, and where the time went; as HTML and
+as Markdown."""
 
 from __future__ import annotations
 
@@ -21,9 +22,16 @@ _PASSES = Column("forward passes", "in clean passes over the test prompts")
 _METRICS = ("control", "T1 normalised", "T3 normalised", "T4 normalised", "sage")
 
 
-def write_overview(out: Path, found: Claim, suites: Sequence[Standing], cells: Sequence[CellSummary]) -> Path:
+def write_overview(
+    out: Path, found: Claim, suites: Sequence[Standing], cells: Sequence[CellSummary]
+) -> Path:
     """Write index.html and report.md; returns the path of the first."""
-    tables = {"suites": suite_table(suites), "gates": gate_table(cells), "stages": stage_table(cells), "time": time_table(cells)}
+    tables = {
+        "suites": suite_table(suites),
+        "gates": gate_table(cells),
+        "stages": stage_table(cells),
+        "time": time_table(cells),
+    }
     with style():
         plate = _plate(Folio(out, "figures/overview"), suites)
     write(out / "report.md", _markdown(found, tables).encode())
@@ -53,39 +61,64 @@ def suite_table(suites: Sequence[Standing]) -> Table:
         *map(Column, ("control = T2", "T1", "T3", "T4", "sage")),
     ]
     table = Table("Every suite, over the tasks its model does", columns)
-    leaders = {(best.model, best.suite) for own in _by_model(suites).values() for best in [leader(own)]}
+    leaders = {
+        (best.model, best.suite) for own in _by_model(suites).values() for best in [leader(own)]
+    }
     for one in suites:
         leads = (one.model, one.suite) in leaders
         names = [text(one.model), text(one.label, strong=leads), text(one.architecture)]
         sparsity = [number(one.l0, digits=1), number(one.fvu, digits=3), number(one.reach)]
-        scores = [score(one.score(metric), strong=leads and metric == "control") for metric in _METRICS]
-        table.rows.append([*names, *sparsity, number(one.score("control").tasks, digits=0), *scores])
+        scores = [
+            score(one.score(metric), strong=leads and metric == "control") for metric in _METRICS
+        ]
+        table.rows.append(
+            [*names, *sparsity, number(one.score("control").tasks, digits=0), *scores]
+        )
     return table
 
 
 def gate_table(cells: Sequence[CellSummary]) -> Table:
-    """Task by model: the best control where the model does the task, else by how much it misses the gate."""
+    """Task by model: the best control where the model does the task, else by how much it misses the
+    gate."""
     models = list(dict.fromkeys(cell.source.model for cell in cells))
-    table = Table("Best control of each task and model, with the gate", [Column("task"), *map(Column, models)])
+    table = Table(
+        "Best control of each task and model, with the gate", [Column("task"), *map(Column, models)]
+    )
     for task in dict.fromkeys(cell.source.task for cell in cells):
         row = [text(task, strong=True)]
         for model in models:
             own = [cell for cell in cells if (cell.source.task, cell.source.model) == (task, model)]
-            row.append(_gate(own[0]) if own else Entry("not run", None, why="there is no result of this task on this model"))
+            row.append(
+                _gate(own[0])
+                if own
+                else Entry("not run", None, why="there is no result of this task on this model")
+            )
         table.rows.append(row)
     return table
 
 
 def time_table(cells: Sequence[CellSummary]) -> Table:
     """Seconds and forward passes of every run."""
-    columns = [*map(Column, ("model", "task", "suites", "seconds", "share")), _PASSES, Column("test pairs")]
+    columns = [
+        *map(Column, ("model", "task", "suites", "seconds", "share")),
+        _PASSES,
+        Column("test pairs"),
+    ]
     table = Table("Seconds and forward passes of each run", columns)
     whole = sum(cell.run.seconds for cell in cells) or 1.0
     for cell in cells:
         run = cell.run
         names = [text(cell.source.model), text(cell.source.task, link=f"{cell.source.slug}.html")]
         counts = [number(run.forwards, digits=0), number(run.prompts.get("test"), digits=0)]
-        table.rows.append([*names, number(len(cell.suites), digits=0), number(run.seconds, digits=1), _share(run.seconds, whole), *counts])
+        table.rows.append(
+            [
+                *names,
+                number(len(cell.suites), digits=0),
+                number(run.seconds, digits=1),
+                _share(run.seconds, whole),
+                *counts,
+            ]
+        )
     return table
 
 
@@ -95,7 +128,14 @@ def stage_table(cells: Sequence[CellSummary]) -> Table:
     stages = total_stages(cell.run for cell in cells)
     whole = sum(one.seconds for one in stages) or 1.0
     for one in stages:
-        table.rows.append([text(one.stage), number(one.seconds, digits=1), _share(one.seconds, whole), number(one.forwards, digits=0)])
+        table.rows.append(
+            [
+                text(one.stage),
+                number(one.seconds, digits=1),
+                _share(one.seconds, whole),
+                number(one.forwards, digits=0),
+            ]
+        )
     return table
 
 
@@ -110,12 +150,24 @@ def _gate(cell: CellSummary) -> Entry:
         why = f"accuracy {gate.accuracy:.3f} on {gate.n} prompts is below the gate of {gate.threshold:g}; nothing was scored"
         return Entry("gate not passed", None, accuracy, why, link)
     if not cell.best:
-        return Entry("undefined", None, accuracy, "no suite reaches a node of a section" if cell.suites else "no suite was given", link)
-    best = next(suite.scores[cell.best]["control"] for suite in cell.suites if suite.info.id == cell.best)
+        return Entry(
+            "undefined",
+            None,
+            accuracy,
+            "no suite reaches a node of a section" if cell.suites else "no suite was given",
+            link,
+        )
+    best = next(
+        suite.scores[cell.best]["control"] for suite in cell.suites if suite.info.id == cell.best
+    )
     beside = (
         accuracy
         if best.value is None
-        else " · ".join(part for part in (best.interval or "", label(cell.best, cell.source.model), accuracy) if part)
+        else " · ".join(
+            part
+            for part in (best.interval or "", label(cell.best, cell.source.model), accuracy)
+            if part
+        )
     )
     return score(best, link=link)._replace(beside=beside)
 
@@ -137,31 +189,54 @@ def _plate(folio: Folio, suites: Sequence[Standing]) -> Plate | None:
     ]
     counts = [one.score("control").n for one in drawn if one.score("control").value is not None]
     tasks = sorted({one.score("control").tasks for one in drawn} - {0})
-    left_out = f" The best of each model are drawn, {len(drawn)} of {len(suites)}." if len(drawn) < len(suites) else ""
+    left_out = (
+        f" The best of each model are drawn, {len(drawn)} of {len(suites)}."
+        if len(drawn) < len(suites)
+        else ""
+    )
     return folio.add(
         "suites",
         between_sheet(lanes, list(PANELS)),
         [
-            {"model": one.model, "suite": one.suite, "dictionary": name, "score": metric, "tasks": found.tasks, **numbers(found)}
+            {
+                "model": one.model,
+                "suite": one.suite,
+                "dictionary": name,
+                "score": metric,
+                "tasks": found.tasks,
+                **numbers(found),
+            }
             for one in suites
             for name in one.scores
             for metric in PANELS.values()
             for found in [one.score(metric, name)]
         ],
         alt=f"Dot plot of {count(len(drawn), 'suite')} between floor and ceiling, means over tasks.",
-        caption=captions.OVERALL + ("" if all(one.widest for one in drawn) else captions.HOLLOW) + left_out,
+        caption=captions.OVERALL
+        + ("" if all(one.widest for one in drawn) else captions.HOLLOW)
+        + left_out,
         n=f"n = {span(counts)} test pairs per contrast, {span(tasks)} task{'' if tasks == [1] else 's'}",
     )
 
 
 def _lane(one: Standing, metric: str) -> dict[str, Score]:
-    return {"": one.score(metric), **{name: one.score(metric, name) for name in MARKS if name in one.scores}}
+    return {
+        "": one.score(metric),
+        **{name: one.score(metric, name) for name in MARKS if name in one.scores},
+    }
 
 
 def _by_model(suites: Sequence[Standing]) -> dict[str, list[Standing]]:
-    return {model: [one for one in suites if one.model == model] for model in dict.fromkeys(one.model for one in suites)}
+    return {
+        model: [one for one in suites if one.model == model]
+        for model in dict.fromkeys(one.model for one in suites)
+    }
 
 
 def _markdown(found: Claim, tables: Mapping[str, Table]) -> str:
-    parts = [f"# {plain(found.headline)}", *map(plain, found.beside), *(table.markdown() for table in tables.values())]
+    parts = [
+        f"# {plain(found.headline)}",
+        *map(plain, found.beside),
+        *(table.markdown() for table in tables.values()),
+    ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

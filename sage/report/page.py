@@ -10,7 +10,14 @@ from sage.report import cell_tables as tables
 from sage.report.cell import Cell, read_cell
 from sage.report.drawing import Folio, Plate, style
 from sage.report.pages import write_page
-from sage.report.plates import between_plate, curves_plate, feature_plate, matrix_plates, raw_plate, where_plates
+from sage.report.plates import (
+    between_plate,
+    curves_plate,
+    feature_plate,
+    matrix_plates,
+    raw_plate,
+    where_plates,
+)
 from sage.report.sources import Source
 from sage.report.standing import CellSummary, summarise_cell
 from sage.report.tables import Table
@@ -32,7 +39,8 @@ class Index(NamedTuple):
 
 
 def write_cell_page(source: Source, out: Path, sources: Sequence[Source]) -> CellSummary:
-    """Read a result once, write its page and figures, and return what pages on several results need of it."""
+    """Read a result once, write its page and figures, and return what pages on several results need
+    of it."""
     cell = read_cell(source)
     write_page(
         out / f"{source.slug}.html",
@@ -58,7 +66,10 @@ def index_of(sources: Sequence[Source], here: Source | None = None) -> Index:
     place = -1 if here is None else sources.index(here)
     before = sources[place - 1] if place > 0 else None
     after = sources[place + 1] if here and place + 1 < len(sources) else None
-    whole = [None if other is None else _link(other, f"{other.task} on {other.model}") for other in (before, after)]
+    whole = [
+        None if other is None else _link(other, f"{other.task} on {other.model}")
+        for other in (before, after)
+    ]
     return Index(list(groups.items()), *whole)
 
 
@@ -104,7 +115,9 @@ def _best(cell: Cell) -> str:
     heads = cell.headliners()
     if not heads:
         return ""
-    control, sage = (cell.summary(metric, suite=heads[0], dictionary=heads[0]) for metric in ("control", "sage"))
+    control, sage = (
+        cell.summary(metric, suite=heads[0], dictionary=heads[0]) for metric in ("control", "sage")
+    )
     said = [
         f"{name} {found}" if found.value is not None else f"{name} undefined ({found.why})"
         for name, found in (("control", control), ("sage", sage))
@@ -125,7 +138,9 @@ def _uncontrolled(cell: Cell) -> list[tuple[str, str]]:
 def _nothing(cell: Cell) -> str:
     """Why there are no scores, if there are none."""
     if not cell.result.gate.passed:
-        return " ".join(cell.result.notes) or "The model does not do this task, so nothing was scored."
+        return (
+            " ".join(cell.result.notes) or "The model does not do this task, so nothing was scored."
+        )
     if not cell.contrasts:
         return "No contrast was searched for."
     if not cell.result.suites:

@@ -1,4 +1,5 @@
-"""Scores against sparsity: a dot for each suite, with PCA at its own L0 beside, one panel for each model or one for all."""
+"""Scores against sparsity: a dot for each suite, with PCA at its own L0 beside, one panel for each
+model or one for all."""
 
 from __future__ import annotations
 
@@ -13,13 +14,22 @@ from sage.report.score import Score
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (drawing.BLUE, drawing.VERMILLION, drawing.GREEN, drawing.PURPLE, drawing.SKY, drawing.YELLOW, drawing.INK)
+COLOURS = (
+    drawing.BLUE,
+    drawing.VERMILLION,
+    drawing.GREEN,
+    drawing.PURPLE,
+    drawing.SKY,
+    drawing.YELLOW,
+    drawing.INK,
+)
 SHAPES = ("o", "s", "^", "v", "P", "X", "h")
 PCA = "PCA"
 
 
 class Dot(NamedTuple):
-    """A suite at its sparsity: `group` gives colour and shape, `hollow` says that it reaches less than others of its model."""
+    """A suite at its sparsity: `group` gives colour and shape, `hollow` says that it reaches less
+    than others of its model."""
 
     name: str
     group: str
@@ -43,8 +53,13 @@ def scatter_sheet(fields: Sequence[Field], *, x: str, y: str) -> Sheet:
     width, height, head = min(drawing.WIDE / across, 7.2), 3.6, 0.32
     drawn = sheet(drawing.WIDE, head + lines * height)
     groups = list(dict.fromkeys(dot.group for field in fields for dot in field.dots))
-    looks = {group: (COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]) for place, group in enumerate(sorted(groups))}
-    every = [dot.x for field in fields for dot in field.dots] + [at for field in fields for at, _ in field.control]
+    looks = {
+        group: (COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)])
+        for place, group in enumerate(sorted(groups))
+    }
+    every = [dot.x for field in fields for dot in field.dots] + [
+        at for field in fields for at, _ in field.control
+    ]
     for place, field in enumerate(fields):
         left, top = (place % across) * width, head + (place // across) * height
         axes = drawn.axes(left + 0.42, top + 0.3, width - 0.6, height - 0.8)
@@ -75,8 +90,17 @@ def _frame(axes: Axes, field: Field, every: Sequence[float], *, x: str, y: str) 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers on a logarithmic axis: 1 2 5 10 ..., or powers of ten where those are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    fine = [step * 10.0**power for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    return fine if len(fine) <= 7 else [tick for tick in fine if math.log10(tick) == round(math.log10(tick))]
+    fine = [
+        step * 10.0**power
+        for power in powers
+        for step in (1, 2, 5)
+        if low <= step * 10.0**power <= high
+    ]
+    return (
+        fine
+        if len(fine) <= 7
+        else [tick for tick in fine if math.log10(tick) == round(math.log10(tick))]
+    )
 
 
 def _control(axes: Axes, field: Field) -> None:
@@ -96,7 +120,14 @@ def _dots(axes: Axes, field: Field, looks: dict[str, tuple[str, str]]) -> None:
             inside = "white" if hollow else colour
             bars(axes, places, scores, colour=colour, upright=True, width=1.2)
             axes.scatter(
-                [x for x, _ in found], [y for _, y in found], marker=shape, s=26, color=inside, edgecolors=colour, linewidths=1.1, zorder=4
+                [x for x, _ in found],
+                [y for _, y in found],
+                marker=shape,
+                s=26,
+                color=inside,
+                edgecolors=colour,
+                linewidths=1.1,
+                zorder=4,
             )
 
 
@@ -104,18 +135,37 @@ def _names(axes: Axes, field: Field, width: float, height: float) -> None:
     """Names beside their dots, where there is room; the data has all."""
     dots = [(dot, dot.score.value) for dot in field.dots if dot.score.value is not None]
     left, right, low, high = map(float, (*axes.get_xlim(), *axes.get_ylim()))
-    places = [(width * math.log(dot.x / left) / math.log(right / left), height * (value - low) / (high - low)) for dot, value in dots]
+    places = [
+        (
+            width * math.log(dot.x / left) / math.log(right / left),
+            height * (value - low) / (high - low),
+        )
+        for dot, value in dots
+    ]
     taken = [_Box(x - 0.05, x + 0.05, y - 0.05, y + 0.05) for x, y in places]
     room = _Box(0, width + 0.12, 0, height)
     for (dot, value), (x, y) in zip(dots, places, strict=True):
         name = short(dot.name, 22)
-        found = next((box for box in _around(x, y, 0.047 * len(name)) if room.holds(box) and not any(map(box.meets, taken))), None)
+        found = next(
+            (
+                box
+                for box in _around(x, y, 0.047 * len(name))
+                if room.holds(box) and not any(map(box.meets, taken))
+            ),
+            None,
+        )
         if found is None:
             continue
         taken.append(found)
         offset = ((found.left - x) * 72, ((found.low + found.high) / 2 - y) * 72)
         axes.annotate(
-            name, (dot.x, value), xytext=offset, textcoords="offset points", size=drawing.TINY - 0.5, color=drawing.SOFT, va="center"
+            name,
+            (dot.x, value),
+            xytext=offset,
+            textcoords="offset points",
+            size=drawing.TINY - 0.5,
+            color=drawing.SOFT,
+            va="center",
         )
 
 
@@ -128,10 +178,20 @@ class _Box(NamedTuple):
     high: float
 
     def meets(self, other: _Box) -> bool:
-        return self.left < other.right and other.left < self.right and self.low < other.high and other.low < self.high
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.low < other.high
+            and other.low < self.high
+        )
 
     def holds(self, other: _Box) -> bool:
-        return self.left <= other.left and other.right <= self.right and self.low <= other.low and other.high <= self.high
+        return (
+            self.left <= other.left
+            and other.right <= self.right
+            and self.low <= other.low
+            and other.high <= self.high
+        )
 
 
 def _around(x: float, y: float, length: float) -> Iterator[_Box]:
@@ -147,7 +207,15 @@ def _legend(drawn: Sheet, looks: dict[str, tuple[str, str]], *, control: bool) -
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], linestyle="", marker=shape, color=colour, markersize=5, label=short(group).lstrip("_") or "?")
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=shape,
+            color=colour,
+            markersize=5,
+            label=short(group).lstrip("_") or "?",
+        )
         for group, (colour, shape) in looks.items()
     ]
     if control:

@@ -1,7 +1,9 @@
-"""Scores to show: a number with its 95 % interval and n, or why it is undefined, and the mean of several.
+"""Scores to show: a number with its 95 % interval and n, or why it is undefined, and the mean of
+several.
 
-A mean takes the tasks as given and their prompts as independent draws: its standard error is the root of the summed squares of theirs,
-over their number. It says nothing of other tasks or of other seeds.
+A mean takes the tasks as given and their prompts as independent draws: its standard error is the
+root of the summed squares of theirs, over their number. It says nothing of other tasks or of other
+seeds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ WIDTH = 1.959964
 
 
 class Score(NamedTuple):
-    """`why` says why there is no value; `tasks` is how many tasks it is a mean over, n the least number of prompts of one."""
+    """`why` says why there is no value; `tasks` is how many tasks it is a mean over, n the least
+    number of prompts of one."""
 
     value: float | None
     low: float | None = None
@@ -34,7 +37,9 @@ class Score(NamedTuple):
     @property
     def interval(self) -> str | None:
         """`[0.61, 0.67]`, where there is one."""
-        return None if self.low is None or self.high is None else f"[{self.low:.2f}, {self.high:.2f}]"
+        return (
+            None if self.low is None or self.high is None else f"[{self.low:.2f}, {self.high:.2f}]"
+        )
 
 
 def score_of(row: Row | None, *, missing: str = "not in the result") -> Score:

@@ -1,6 +1,7 @@
 """Where results lie: the files to report on, and which task, model and seed each is of.
 
-Only the head of a file is read here, so that names and links of all pages are known before the first page is written.
+Only the head of a file is read here, so that names and links of all pages are known before the
+first page is written.
 """
 
 from __future__ import annotations
@@ -41,9 +42,13 @@ class Source(NamedTuple):
 
 
 def find_sources(folders: Sequence[Path]) -> list[Source]:
-    """Every result in the folders, smaller models first. Raises SageError where there is none, or two of one task, model and seed."""
+    """Every result in the folders, smaller models first. Raises SageError where there is none, or
+    two of one task, model and seed."""
     paths = list(dict.fromkeys(path.resolve() for folder in folders for path in _results(folder)))
-    sources = sorted((_peek(path) for path in paths), key=lambda found: (found.d_model, found.model, found.task, found.seed))
+    sources = sorted(
+        (_peek(path) for path in paths),
+        key=lambda found: (found.d_model, found.model, found.task, found.seed),
+    )
     for one, other in pairwise(sources):
         if (one.task, one.model, one.seed) == (other.task, other.model, other.seed):
             raise SageError(
@@ -54,7 +59,8 @@ def find_sources(folders: Sequence[Path]) -> list[Source]:
 
 
 def slug(*parts: str) -> str:
-    """A name for files, different for different parts: the parts themselves where they are plain, else with a hash of them."""
+    """A name for files, different for different parts: the parts themselves where they are plain,
+    else with a hash of them."""
     text = "--".join(parts)
     if all(_PLAIN.fullmatch(part) for part in parts) and len(text) <= 80:
         return text
@@ -67,17 +73,26 @@ def _results(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise BadFile(f"There is no folder {folder}. `sage score ... --out DIR` writes results, `sage demo` as well.")
+        raise BadFile(
+            f"There is no folder {folder}. `sage score ... --out DIR` writes results, `sage demo` as well."
+        )
     if (folder / FILE).is_file():
         return [folder / FILE]
-    found = sorted(path for path in folder.rglob(FILE) if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = sorted(
+        path
+        for path in folder.rglob(FILE)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not found:
-        raise BadFile(f"There is no {FILE} in {folder} or below it. `sage score ... --out DIR` writes results, `sage demo` as well.")
+        raise BadFile(
+            f"There is no {FILE} in {folder} or below it. `sage score ... --out DIR` writes results, `sage demo` as well."
+        )
     return found
 
 
 def _peek(path: Path) -> Source:
-    """What a result is of; a file whose head does not say so is read whole, which says what is wrong with it."""
+    """What a result is of; a file whose head does not say so is read whole, which says what is
+    wrong with it."""
     with path.open("rb") as file:
         head = file.read(HEAD).decode(errors="ignore")
     try:
@@ -85,7 +100,11 @@ def _peek(path: Path) -> Source:
         task = TypeAdapter(dict[str, object]).validate_python(found["task"])
         model = TypeAdapter(dict[str, object]).validate_python(found["model"])
         run = TypeAdapter(dict[str, object]).validate_python(found["run"])
-        return TypeAdapter(Source).validate_python((path, task["name"], model["name"], run["seed"], model["d_model"]), strict=True)
+        return TypeAdapter(Source).validate_python(
+            (path, task["name"], model["name"], run["seed"], model["d_model"]), strict=True
+        )
     except (ValidationError, ValueError, KeyError):
         result = load(path)
-        return Source(path, result.task.name, result.model.name, result.run.seed, result.model.d_model)
+        return Source(
+            path, result.task.name, result.model.name, result.run.seed, result.model.d_model
+        )

@@ -1,4 +1,5 @@
-"""Tables: entries that know how they sort and why they are undefined, written as HTML by the templates, as Markdown and as CSV here."""
+"""Tables: entries that know how they sort and why they are undefined, written as HTML by the
+templates, as Markdown and as CSV here."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
-    """One cell of a table: `order` is what it sorts by (None: undefined, last), `beside` stands smaller, `why` says why it is undefined."""
+    """One cell of a table: `order` is what it sorts by (None: undefined, last), `beside` stands
+    smaller, `why` says why it is undefined."""
 
     text: str
     order: float | int | str | None
@@ -45,7 +47,10 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        return [bool(self.rows) and all(not isinstance(row[place].order, str) for row in self.rows) for place in range(len(self.columns))]
+        return [
+            bool(self.rows) and all(not isinstance(row[place].order, str) for row in self.rows)
+            for place in range(len(self.columns))
+        ]
 
     @property
     def footnotes(self) -> dict[str, int]:
@@ -92,7 +97,8 @@ def score(value: Score, *, strong: bool = False, link: str = "") -> Entry:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as CSV under the columns of the first; texts that a spreadsheet would run as a formula get a quote in front, numbers never."""
+    """Rows as CSV under the columns of the first; texts that a spreadsheet would run as a formula
+    get a quote in front, numbers never."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     if rows:

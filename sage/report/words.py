@@ -9,7 +9,14 @@ from sage.report.score import Score
 
 def numbers(score: Score) -> dict[str, object]:
     """A score as columns of data."""
-    return {"value": score.value, "low": score.low, "high": score.high, "stderr": score.stderr, "n": score.n, "status": status(score)}
+    return {
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "stderr": score.stderr,
+        "n": score.n,
+        "status": status(score),
+    }
 
 
 def status(score: Score) -> str:
@@ -24,7 +31,8 @@ def span(counts: Sequence[int]) -> str:
 
 
 def label(suite: str, model: str) -> str:
-    """A suite's name beside its model's: an embedded suite is named after its model, `tiny-gpt2/topk4`, which need not be said twice."""
+    """A suite's name beside its model's: an embedded suite is named after its model,
+    `tiny-gpt2/topk4`, which need not be said twice."""
     return suite.removeprefix(f"{model}/") or suite
 
 

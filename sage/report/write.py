@@ -1,4 +1,5 @@
-"""The report, start to end: find results, write a page for each task and model, then the pages that hold them together."""
+"""The report, start to end: find results, write a page for each task and model, then the pages that
+hold them together."""
 
 from __future__ import annotations
 
@@ -23,12 +24,16 @@ class Report(NamedTuple):
     suites: list[Standing]
 
 
-def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1, progress: Progress = silent) -> Report:
-    """Write a report on the results in `folders` (result folders, or folders searched for them) into `out`.
+def write_report(
+    folders: Sequence[Path], out: Path, *, workers: int = 1, progress: Progress = silent
+) -> Report:
+    """Write a report on the results in `folders` (result folders, or folders searched for them)
+    into `out`.
 
-    The pages need nothing but each other: the folder can be moved, mailed and opened from disk. With more workers, pages are made in
-    processes of their own, so the caller's main module must be importable. Raises SageError where there is no result, one is damaged, or
-    two are of the same task, model and seed.
+    The pages need nothing but each other: the folder can be moved, mailed and opened from disk.
+    With more workers, pages are made in processes of their own, so the caller's main module must be
+    importable. Raises SageError where there is no result, one is damaged, or two are of the same
+    task, model and seed.
     """
     sources = find_sources(folders)
     out.mkdir(parents=True, exist_ok=True)
@@ -53,4 +58,6 @@ def _pages(sources: Sequence[Source], out: Path, workers: int) -> Iterator[CellS
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(min(workers, len(sources)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write_cell_page, sources, [out] * len(sources), [sources] * len(sources))
+        yield from pool.map(
+            write_cell_page, sources, [out] * len(sources), [sources] * len(sources)
+        )

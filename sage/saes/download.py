@@ -1,7 +1,8 @@
 """Published SAEs, from the Hugging Face cache or, where they are not in it yet, from the hub.
 
-Those in one of our own formats are read by us. The rest sae-lens downloads and converts; what it holds then is read like one of its
-folders. Nothing is downloaded but the files of the SAEs that were asked for.
+Those in one of our own formats are read by us. The rest sae-lens downloads and converts; what it
+holds then is read like one of its folders. Nothing is downloaded but the files of the SAEs that
+were asked for.
 """
 
 from __future__ import annotations
@@ -26,10 +27,23 @@ _FILES = {
 
 
 def fetch(released: Released) -> SAE:
-    """The SAE, under the name and with the sparsity its release states; SageError where it is neither cached nor reachable."""
-    sae = _own(released, OWN_FORMATS[released.loader]) if released.loader in OWN_FORMATS else _converted(released)
-    stated = Stated(l0=released.l0 or sae.stated.l0, fvu=released.fvu or sae.stated.fvu, model=released.model)
-    return replace(sae, id=released.id, hook=released.hook, stated=stated, source=f"{released.repository}/{released.path}")
+    """The SAE, under the name and with the sparsity its release states; SageError where it is
+    neither cached nor reachable."""
+    sae = (
+        _own(released, OWN_FORMATS[released.loader])
+        if released.loader in OWN_FORMATS
+        else _converted(released)
+    )
+    stated = Stated(
+        l0=released.l0 or sae.stated.l0, fvu=released.fvu or sae.stated.fvu, model=released.model
+    )
+    return replace(
+        sae,
+        id=released.id,
+        hook=released.hook,
+        stated=stated,
+        source=f"{released.repository}/{released.path}",
+    )
 
 
 def _own(released: Released, form: str) -> SAE:
@@ -37,8 +51,14 @@ def _own(released: Released, form: str) -> SAE:
     folder = files[0].parent
     if form == "saelens":
         factor = {"norm_scaling_factor": 1.0} | dict(released.overrides)
-        return saelens.load(folder, overrides={**factor, "hook_name": saelens.hook_name(released.hook)})
-    return {"gemma_scope": gemma_scope, "dictionary_learning": dictionary_learning, "sparsify": sparsify}[form].load(folder)
+        return saelens.load(
+            folder, overrides={**factor, "hook_name": saelens.hook_name(released.hook)}
+        )
+    return {
+        "gemma_scope": gemma_scope,
+        "dictionary_learning": dictionary_learning,
+        "sparsify": sparsify,
+    }[form].load(folder)
 
 
 def _file(released: Released, name: str) -> Path:
@@ -56,11 +76,18 @@ def _converted(released: Released) -> SAE:
             warnings.simplefilter("ignore")
             import sae_lens
 
-            theirs: Any = sae_lens.SAE.from_pretrained(released.release, released.sae_id, device="cpu", dtype="float32")
+            theirs: Any = sae_lens.SAE.from_pretrained(
+                released.release, released.sae_id, device="cpu", dtype="float32"
+            )
     except _network_errors() as error:
         raise _unreachable(released, released.path, error) from error
-    config = Fields(Path(released.repository) / released.path / "cfg.json", {**theirs.cfg.to_dict(), "norm_scaling_factor": 1.0})
-    return saelens.read(config, Arrays(config.file, dict(theirs.state_dict())), name=released.sae_id)
+    config = Fields(
+        Path(released.repository) / released.path / "cfg.json",
+        {**theirs.cfg.to_dict(), "norm_scaling_factor": 1.0},
+    )
+    return saelens.read(
+        config, Arrays(config.file, dict(theirs.state_dict())), name=released.sae_id
+    )
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

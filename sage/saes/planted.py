@@ -8,14 +8,15 @@ import torch
 
 from sage.models.wired import truth
 from sage.nodes import Node
+from sage.saes.architectures.relu import ReLU
 from sage.saes.formats import saelens
-from sage.saes.relu import ReLU
 from sage.saes.sae import SAE, Stated
 from sage.saes.suite import Suite, assemble
 
 
 def planted_suite(hooks: tuple[Node, ...], *, seed: int = 0) -> Suite:
-    """One latent for each feature that the wired model of that seed can hold at each of these hooks."""
+    """One latent for each feature that the wired model of that seed can hold at each of these
+    hooks."""
     return assemble("planted", [_planted_sae(hook, seed) for hook in hooks])
 
 
@@ -30,5 +31,15 @@ def save_planted(hooks: tuple[Node, ...], folder: Path, *, seed: int = 0) -> lis
 
 def _planted_sae(hook: Node, seed: int) -> SAE:
     arrays = truth(seed).planted_sae(hook)
-    W_enc, b_enc, W_dec, b_dec = (torch.from_numpy(array) for array in (arrays.W_enc, arrays.b_enc, arrays.W_dec, arrays.b_dec))
-    return SAE(f"planted {hook.layer}.{hook.kind}", ReLU(W_enc, b_enc), W_dec, b_dec, hook, stated=Stated(model="wired"))
+    W_enc, b_enc, W_dec, b_dec = (
+        torch.from_numpy(array)
+        for array in (arrays.W_enc, arrays.b_enc, arrays.W_dec, arrays.b_dec)
+    )
+    return SAE(
+        f"planted {hook.layer}.{hook.kind}",
+        ReLU(W_enc, b_enc),
+        W_dec,
+        b_dec,
+        hook,
+        stated=Stated(model="wired"),
+    )

@@ -1,7 +1,9 @@
-"""The SAE noun: a sparse autoencoder of the residual stream with everything its inputs need before and after.
+"""The SAE noun: a sparse autoencoder of the residual stream with everything its inputs need before
+and after.
 
-Method, sections 4 and 9. Whatever the architecture and the normalisation, a reconstruction has one form,
-x_hat = n(x) (sum_i f_i d_i + b_dec) + mu(x), and that form is what makes an exact projection onto sublayer activations possible.
+Method, sections 4 and 9. Whatever the architecture and the normalisation, a reconstruction has one
+form, x_hat = n(x) (sum_i f_i d_i + b_dec) + mu(x), and that form is what makes an exact projection
+onto sublayer activations possible.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from torch import Tensor
 from sage.errors import BadFile, Unsupported
 from sage.nodes import RESIDUAL_KINDS, Node
 
-NormalisationKind = Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]
+NormalisationKind = Literal[
+    "none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"
+]
 
 _LAYER_NORM_EPS = 1e-5
 _CODES_AT_ONCE = 2**23
@@ -57,10 +61,12 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to an input before encoding and undone after decoding, under the names of SAELens.
+    """What is done to an input before encoding and undone after decoding, under the names of
+    SAELens.
 
-    expected_average_only_in: times one factor, so that norms are sqrt(d) on average. constant_norm_rescale: every token to norm
-    sqrt(d). layer_norm: every token to mean 0 and (unbiased) standard deviation 1.
+    expected_average_only_in: times one factor, so that norms are sqrt(d) on average.
+    constant_norm_rescale: every token to norm sqrt(d). layer_norm: every token to mean 0 and
+    (unbiased) standard deviation 1.
     """
 
     kind: NormalisationKind = "none"
@@ -69,7 +75,8 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Stated:
-    """What the release says of the SAE; None where it says nothing. `fvu` is the fraction of variance unexplained."""
+    """What the release says of the SAE; None where it says nothing. `fvu` is the fraction of
+    variance unexplained."""
 
     l0: float | None = None
     fvu: float | None = None
@@ -77,7 +84,8 @@ class Stated:
 
 
 class Normalised(NamedTuple):
-    """What the encoder reads, and the two numbers that undo it: x_hat = n (sum_i f_i d_i + b_dec) + mu."""
+    """What the encoder reads, and the two numbers that undo it: x_hat = n (sum_i f_i d_i + b_dec) +
+    mu."""
 
     x_in: Float[Tensor, "*token d_model"]
     n: Float[Tensor, "*token 1"]
@@ -87,8 +95,8 @@ class Normalised(NamedTuple):
 class Fidelity(NamedTuple):
     """How well and how sparsely an SAE describes `n` tokens.
 
-    `l0`: mean number of latents that are not 0; `fvu`: fraction of variance unexplained, about the mean over the tokens; `dead`:
-    share of latents active on none of them.
+    `l0`: mean number of latents that are not 0; `fvu`: fraction of variance unexplained, about the
+    mean over the tokens; `dead`: share of latents active on none of them.
     """
 
     l0: float
@@ -101,9 +109,10 @@ class Fidelity(NamedTuple):
 class SAE:
     """A sparse autoencoder of one activation.
 
-    `hook` is the node it reads, at all positions. `centred`: trained on residuals whose mean over the model's dimensions was
-    removed; that mean is taken away here and given back in `mu`. `subtract_b_dec`: the encoder reads x - b_dec. `reads_bos`:
-    position 0 held a BOS token in training. `source` names the file or release it came from.
+    `hook` is the node it reads, at all positions. `centred`: trained on residuals whose mean over
+    the model's dimensions was removed; that mean is taken away here and given back in `mu`.
+    `subtract_b_dec`: the encoder reads x - b_dec. `reads_bos`: position 0 held a BOS token in
+    training. `source` names the file or release it came from.
     """
 
     id: str
@@ -130,7 +139,8 @@ class SAE:
 
     @property
     def site(self) -> Node:
-        """The residual node it reads, resid_post[L-1] written as resid_pre[L]; Unsupported where it reads no residual stream."""
+        """The residual node it reads, resid_post[L-1] written as resid_pre[L]; Unsupported where it
+        reads no residual stream."""
         if self.hook.kind not in RESIDUAL_KINDS:
             raise Unsupported(
                 f"SAE '{self.id}' reads {self.hook}. Only SAEs of the residual stream can be judged ({', '.join(RESIDUAL_KINDS)}), because "
@@ -139,11 +149,13 @@ class SAE:
         return canonical(self.hook)
 
     def passes_first(self, *, bos: bool) -> bool:
-        """Whether position 0 is passed through unchanged: it is, where the model's prompts treat BOS otherwise than training did."""
+        """Whether position 0 is passed through unchanged: it is, where the model's prompts treat
+        BOS otherwise than training did."""
         return self.reads_bos != bos
 
     def normalise(self, x: Float[Tensor, "*token d_model"]) -> Normalised:
-        """What the encoder reads, and n and mu such that x_hat = n (sum_i f_i d_i + b_dec) + mu exactly."""
+        """What the encoder reads, and n and mu such that x_hat = n (sum_i f_i d_i + b_dec) + mu
+        exactly."""
         x = x.float()
         mu = x.new_zeros(1).expand(x.shape)
         if self.centred:
@@ -160,8 +172,11 @@ class SAE:
         """Which latents are not 0."""
         return self.encode(x) != 0
 
-    def decode(self, codes: Float[Tensor, "*token latent"], *, given: Normalised) -> Float[Tensor, "*token d_model"]:
-        """The activations that codes stand for, given the normalisation of the inputs they came from."""
+    def decode(
+        self, codes: Float[Tensor, "*token latent"], *, given: Normalised
+    ) -> Float[Tensor, "*token d_model"]:
+        """The activations that codes stand for, given the normalisation of the inputs they came
+        from."""
         return given.n * (codes @ self.W_dec + self.b_dec) + given.mu
 
     def reconstruct(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
@@ -172,11 +187,17 @@ class SAE:
     def to(self, device: torch.device | str) -> SAE:
         """The same SAE with its weights on another device."""
         moved = {name: tensor.to(device) for name, tensor in self.architecture.tensors().items()}
-        return replace(self, architecture=rewritten(self.architecture, moved), W_dec=self.W_dec.to(device), b_dec=self.b_dec.to(device))
+        return replace(
+            self,
+            architecture=rewritten(self.architecture, moved),
+            W_dec=self.W_dec.to(device),
+            b_dec=self.b_dec.to(device),
+        )
 
 
 def canonical(hook: Node) -> Node:
-    """The one name of a residual activation: what leaves a layer is what enters the next, at all positions."""
+    """The one name of a residual activation: what leaves a layer is what enters the next, at all
+    positions."""
     if hook.kind == "resid_post":
         return Node("resid_pre", hook.layer + 1)
     return Node(hook.kind, hook.layer, hook.head)
@@ -188,23 +209,34 @@ def rewritten(architecture: Architecture, tensors: dict[str, Tensor]) -> Archite
 
 
 def scale_codes(sae: SAE, scale: Float[Tensor, " latent"]) -> SAE:
-    """The SAE whose codes are times `scale` and whose decoder is divided by it: reconstructions are unchanged."""
-    return replace(sae, architecture=sae.architecture.scaled(scale), W_dec=sae.W_dec / scale[:, None])
+    """The SAE whose codes are times `scale` and whose decoder is divided by it: reconstructions are
+    unchanged."""
+    return replace(
+        sae, architecture=sae.architecture.scaled(scale), W_dec=sae.W_dec / scale[:, None]
+    )
 
 
 def fold_decoder_norms(sae: SAE) -> SAE:
-    """The SAE with decoder directions of norm 1 (0 where the norm was 0), codes taking the norms over; reconstructions are unchanged."""
+    """The SAE with decoder directions of norm 1 (0 where the norm was 0), codes taking the norms
+    over; reconstructions are unchanged."""
     norms = sae.W_dec.norm(dim=-1)
     return scale_codes(sae, torch.where(norms > 0, norms, torch.ones_like(norms)))
 
 
 def fold_factor(sae: SAE) -> SAE:
-    """The SAE with the factor of `expected_average_only_in` in its weights instead; codes and reconstructions are unchanged."""
+    """The SAE with the factor of `expected_average_only_in` in its weights instead; codes and
+    reconstructions are unchanged."""
     if sae.normalisation.kind != "expected_average_only_in":
         return sae
     factor = sae.normalisation.factor
     encoder = rewritten(sae.architecture, {"W_enc": sae.architecture.W_enc * factor})
-    return replace(sae, architecture=encoder, W_dec=sae.W_dec / factor, b_dec=sae.b_dec / factor, normalisation=Normalisation())
+    return replace(
+        sae,
+        architecture=encoder,
+        W_dec=sae.W_dec / factor,
+        b_dec=sae.b_dec / factor,
+        normalisation=Normalisation(),
+    )
 
 
 def check_fits(sae: SAE, d_model: int) -> None:
@@ -217,9 +249,11 @@ def check_fits(sae: SAE, d_model: int) -> None:
 
 
 def measure(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fidelity:
-    """L0, unexplained variance and dead latents on activations of the hook, in chunks; float64 sums.
+    """L0, unexplained variance and dead latents on activations of the hook, in chunks; float64
+    sums.
 
-    Warns where L0 is more than 30 % off what the release states: the usual signs of a wrong hook, centring or normalisation.
+    Warns where L0 is more than 30 % off what the release states: the usual signs of a wrong hook,
+    centring or normalisation.
     """
     mean = x.double().mean(0)
     total = lost = count = 0.0
@@ -231,7 +265,12 @@ def measure(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fidelity:
         seen |= (codes != 0).any(0)
         lost += (chunk.double() - sae.decode(codes, given=given)).square().sum().item()
         total += (chunk.double() - mean).square().sum().item()
-    found = Fidelity(l0=count / len(x), fvu=lost / total if total else float("nan"), dead=1 - seen.float().mean().item(), n=len(x))
+    found = Fidelity(
+        l0=count / len(x),
+        fvu=lost / total if total else float("nan"),
+        dead=1 - seen.float().mean().item(),
+        n=len(x),
+    )
     if sae.stated.l0 and abs(found.l0 - sae.stated.l0) > 0.3 * sae.stated.l0:
         warnings.warn(
             f"SAE '{sae.id}' has {found.l0:.1f} active latents on {found.n} tokens; its release states {sae.stated.l0:.1f}. "

@@ -1,4 +1,5 @@
-"""Sparse codes: of each token only the latents that are active, so that thousands of tokens of a wide SAE fit in memory.
+"""Sparse codes: of each token only the latents that are active, so that thousands of tokens of a
+wide SAE fit in memory.
 
 Method, section 4. A 24,576-latent SAE with 60 active latents keeps 1/400 of its code matrix.
 """
@@ -31,7 +32,8 @@ class Entries(NamedTuple):
         return Entries(self.token[kept], self.latent[kept], self.code[kept])
 
     def dense(self, tokens: int, latents: Int[Tensor, "column"]) -> Float[Tensor, "token column"]:
-        """The codes of that many tokens as a matrix, a column for each of these latents: sorted, all active ones among them."""
+        """The codes of that many tokens as a matrix, a column for each of these latents: sorted,
+        all active ones among them."""
         found = self.code.new_zeros(tokens, len(latents))
         found[self.token, torch.searchsorted(latents, self.latent)] = self.code
         return found
@@ -51,7 +53,8 @@ class SparseCodes:
         return self.start.diff()
 
     def of(self, tokens: Int[Tensor, "chosen"]) -> Entries:
-        """The entries of the tokens chosen, numbered by their place in the choice; -1 chooses a token without entries."""
+        """The entries of the tokens chosen, numbered by their place in the choice; -1 chooses a
+        token without entries."""
         counts = torch.where(tokens >= 0, self.start[tokens + 1] - self.start[tokens], 0)
         place = torch.arange(len(tokens), device=tokens.device).repeat_interleave(counts)
         ahead = counts.cumsum(0) - counts
@@ -61,7 +64,11 @@ class SparseCodes:
 
 def sparse_codes(sae: SAE, x: Float[Tensor, "token d_model"]) -> SparseCodes:
     """The codes of activations of the SAE's hook, encoded in chunks of a bounded number of codes."""
-    latents, codes, counts = [x.new_zeros(0, dtype=torch.int32)], [x.new_zeros(0, dtype=torch.float32)], [x.new_zeros(1, dtype=torch.long)]
+    latents, codes, counts = (
+        [x.new_zeros(0, dtype=torch.int32)],
+        [x.new_zeros(0, dtype=torch.float32)],
+        [x.new_zeros(1, dtype=torch.long)],
+    )
     for chunk in x.split(max(1, _CODES_AT_ONCE // sae.width)):
         dense = sae.encode(chunk)
         token, latent = dense.nonzero(as_tuple=True)

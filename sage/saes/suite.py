@@ -1,6 +1,7 @@
 """A suite: the SAEs that are judged together, at most one at each point of the residual stream.
 
-Method, section 4. What leaves layer L-1 is what enters layer L, so an SAE of either stands at the same point.
+Method, section 4. What leaves layer L-1 is what enters layer L, so an SAE of either stands at the
+same point.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ class Suite:
         return tuple(self.saes)
 
     def at(self, hook: Node) -> SAE | None:
-        """The SAE at a residual node of any position, by either of its names; None where there is none."""
+        """The SAE at a residual node of any position, by either of its names; None where there is
+        none."""
         return self.saes.get(canonical(hook))
 
 
 def assemble(name: str, saes: Iterable[SAE]) -> Suite:
-    """The suite of these SAEs. Refused: none at all, two at one node, two widths of model, one that reads no residual stream."""
+    """The suite of these SAEs. Refused: none at all, two at one node, two widths of model, one that
+    reads no residual stream."""
     found: dict[Node, SAE] = {}
     for sae in saes:
         if (other := found.setdefault(sae.site, sae)) is not sae:

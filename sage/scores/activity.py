@@ -1,7 +1,8 @@
 """When a latent is active, and how well that predicts a property of the prompt.
 
-A latent is active where its code is above 0; at z, where almost every code is, above a threshold chosen for each latent and predicate
-on `fit`. F1 is corrected for chance: always-on has F1_on = 2p/(1+p) at prevalence p (method, section 5, T3).
+A latent is active where its code is above 0; at z, where almost every code is, above a threshold
+chosen for each latent and predicate on `fit`. F1 is corrected for chance: always-on has F1_on =
+2p/(1+p) at prevalence p (method, section 5, T3).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Latents are sorted by how many prompts they are active on into this many classes and one more, each half as active as the one before.
+# Latents are sorted by how many prompts they are active on into this many classes and one more,
+# each half as active as the one before.
 _HALVINGS = 6
 _NUMBERS_AT_ONCE = 2**22
 
 
 class Detectors(NamedTuple):
-    """Every latent as a detector of every predicate, as chosen on `fit`: counts at the threshold that is best for F1."""
+    """Every latent as a detector of every predicate, as chosen on `fit`: counts at the threshold
+    that is best for F1."""
 
     threshold: Float[Tensor, "latent predicate"]
     hits: Float[Tensor, "latent predicate"]
@@ -37,14 +40,24 @@ class Detectors(NamedTuple):
         return self.hits / self.active.clamp(min=1)
 
 
-def detectors(codes: Float[Tensor, "prompt latent"], truth: Bool[Tensor, "prompt predicate"], *, thresholded: bool) -> Detectors:
+def detectors(
+    codes: Float[Tensor, "prompt latent"],
+    truth: Bool[Tensor, "prompt predicate"],
+    *,
+    thresholded: bool,
+) -> Detectors:
     """Choose each latent's threshold for each predicate; without `thresholded` it is 0."""
     target = truth.to(codes)
     positives = target.sum(0)
     if not thresholded:
         active = (codes > 0).to(codes)
         hits = active.T @ target
-        return Detectors(hits.new_zeros(()).expand_as(hits), hits, active.sum(0)[:, None].expand_as(hits), positives)
+        return Detectors(
+            hits.new_zeros(()).expand_as(hits),
+            hits,
+            active.sum(0)[:, None].expand_as(hits),
+            positives,
+        )
     ordered = codes.T.sort(-1).values.contiguous()
     at_least = len(codes) - torch.searchsorted(ordered, codes.T.contiguous(), out_int32=True)
     threshold, hits, active = (codes.new_zeros(codes.shape[1], truth.shape[1]) for _ in range(3))
@@ -55,7 +68,8 @@ def detectors(codes: Float[Tensor, "prompt latent"], truth: Bool[Tensor, "prompt
 
 
 class _Block(NamedTuple):
-    """Latents active on about as many prompts: these in the order of each latent's codes, and after which a threshold above 0 can lie."""
+    """Latents active on about as many prompts: these in the order of each latent's codes, and after
+    which a threshold above 0 can lie."""
 
     latents: Int[Tensor, "latent"]
     order: Int[Tensor, "active latent"]
@@ -63,7 +77,8 @@ class _Block(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """Every threshold of every latent: the prompts on which it is active, largest codes first; latents that are rarely active have few."""
+    """Every threshold of every latent: the prompts on which it is active, largest codes first;
+    latents that are rarely active have few."""
 
     blocks: list[_Block]
 
@@ -99,7 +114,8 @@ def corrected(f1: Tensor, prevalence: Tensor) -> Tensor:
 
 
 class _Thresholds(NamedTuple):
-    """The best cut through each latent's codes, infinite where no code above 0 hits; its true positives and the prompts above it."""
+    """The best cut through each latent's codes, infinite where no code above 0 hits; its true
+    positives and the prompts above it."""
 
     threshold: Float[Tensor, "latent predicate"]
     hits: Float[Tensor, "latent predicate"]
@@ -107,7 +123,8 @@ class _Thresholds(NamedTuple):
 
 
 def _alike(positives: Int[Tensor, "predicate"], *, numbers: int) -> Iterator[Int[Tensor, "some"]]:
-    """The predicates in groups that hold on about as many prompts, at most twice as many, few enough to be handled together."""
+    """The predicates in groups that hold on about as many prompts, at most twice as many, few
+    enough to be handled together."""
     order = positives.argsort(stable=True)
     first = 0
     while first < len(order):
@@ -124,10 +141,12 @@ def _best_thresholds(
     at_least: Int[Tensor, "latent prompt"],
     truth: Bool[Tensor, "prompt predicate"],
 ) -> _Thresholds:
-    """The cut, at a code above 0 of a prompt where the predicate holds, that is best for F1: halfway to the next lower code.
+    """The cut, at a code above 0 of a prompt where the predicate holds, that is best for F1:
+    halfway to the next lower code.
 
-    Cuts elsewhere only add prompts where it does not hold. Of equal cuts the highest is taken. `ordered` are all codes, ascending;
-    `at_least` counts the prompts whose code is as high as a prompt's or higher.
+    Cuts elsewhere only add prompts where it does not hold. Of equal cuts the highest is taken.
+    `ordered` are all codes, ascending; `at_least` counts the prompts whose code is as high as a
+    prompt's or higher.
     """
     n = ordered.shape[1]
     count = truth.sum(0)

@@ -1,6 +1,8 @@
-"""T1, approximation: do reconstructions carry what the model needs (sufficiency), and does what they leave out carry nothing (necessity)?
+"""T1, approximation: do reconstructions carry what the model needs (sufficiency), and does what
+they leave out carry nothing (necessity)?
 
-All nodes of the set are written at once, from clean runs (method, section 5, T1; Makelov, Lange and Nanda 2024, section 4.2).
+All nodes of the set are written at once, from clean runs (method, section 5, T1; Makelov, Lange and
+Nanda 2024, section 4.2).
 """
 
 from __future__ import annotations
@@ -12,19 +14,20 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from sage.activations import Activations, Dictionary, Moments
-from sage.metric import Metric
+from sage.dictionaries.activations import Activations, Dictionary, Moments
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.scores.parts import in_parts
+from sage.scores.chunks import in_parts
 from sage.stats import Sampled, average, bootstrap, combine
+from sage.task.metric import Metric
 
 MIN_SHARE = 0.1
 MIN_ERRORS = 3
 
 
 class Baseline(NamedTuple):
-    """The metric per prompt in the clean run and with every node at its mean: what every dictionary on these nodes is measured between."""
+    """The metric per prompt in the clean run and with every node at its mean: what every dictionary
+    on these nodes is measured between."""
 
     clean: Float[np.ndarray, "prompt"]
     ablated: Float[np.ndarray, "prompt"]
@@ -41,7 +44,8 @@ class Baseline(NamedTuple):
 
 
 class Approximation(NamedTuple):
-    """T1 of one dictionary on one node set. `sufficient` and `necessary` are the metric per prompt under each edit."""
+    """T1 of one dictionary on one node set. `sufficient` and `necessary` are the metric per prompt
+    under each edit."""
 
     sufficiency: Sampled
     necessity: Sampled
@@ -67,7 +71,8 @@ def score_approximations(
     metric: Metric,
     seed: int = 0,
 ) -> dict[str, Approximation]:
-    """Sufficiency with a <- a_hat, necessity with a <- a_bar + (a - a_hat), and the mean of clip(1 - |1 - x|, 0, 1) of the two.
+    """Sufficiency with a <- a_hat, necessity with a <- a_bar + (a - a_hat), and the mean of clip(1
+    - |1 - x|, 0, 1) of the two.
 
     Dictionaries run together, as many as keep what is written small.
     """
@@ -77,11 +82,16 @@ def score_approximations(
         edits: list[dict[Node, Tensor]] = []
         for name in names:
             reconstructed = dictionaries[name].reconstruct(given)
-            rest = {node: moments.mean[node] + (given.values[node] - value) for node, value in reconstructed.items()}
+            rest = {
+                node: moments.mean[node] + (given.values[node] - value)
+                for node, value in reconstructed.items()
+            }
             edits += [reconstructed, rest]
         metrics = _numbers(model.measure(edits, given.prompts, metric))
         for name, sufficient, necessary in zip(names, metrics[::2], metrics[1::2], strict=True):
-            found[name] = _approximation(baseline, sufficient, necessary, clusters=clusters, seed=seed)
+            found[name] = _approximation(
+                baseline, sufficient, necessary, clusters=clusters, seed=seed
+            )
     return found
 
 
@@ -100,13 +110,25 @@ def _approximation(
 ) -> Approximation:
     """T1 from the metric per prompt under each edit."""
     columns = np.stack([baseline.clean, baseline.ablated, sufficient, necessary], -1)
-    sufficiency = bootstrap(columns, lambda means: _share(means[:, 2] - means[:, 1], means), seed=seed, clusters=clusters)
-    necessity = bootstrap(columns, lambda means: _share(means[:, 0] - means[:, 3], means), seed=seed, clusters=clusters)
+    sufficiency = bootstrap(
+        columns,
+        lambda means: _share(means[:, 2] - means[:, 1], means),
+        seed=seed,
+        clusters=clusters,
+    )
+    necessity = bootstrap(
+        columns,
+        lambda means: _share(means[:, 0] - means[:, 3], means),
+        seed=seed,
+        clusters=clusters,
+    )
     score = average([combine(closeness, sufficiency), combine(closeness, necessity)])
     return Approximation(sufficiency, necessity, score, sufficient, necessary)
 
 
-def _share(part: Float[np.ndarray, "draw"], means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw"]:
+def _share(
+    part: Float[np.ndarray, "draw"], means: Float[np.ndarray, "draw column"]
+) -> Float[np.ndarray, "draw"]:
     return part / (means[:, 0] - means[:, 1])
 
 

@@ -1,8 +1,10 @@
-"""T2, sparse control: do k latents, moved from p's codes to those of p', make the model do what the whole activation of p' would?
+"""T2, sparse control: do k latents, moved from p's codes to those of p', make the model do what the
+whole activation of p' would?
 
-The ground truth patches the same nodes with the activations of p'. Success is agreement with what the model then says; the graded form is
-the share of the change of the metric that the edit brings about. The only normalisation is by the supervised dictionary under the same
-budget (method, section 5, T2).
+The ground truth patches the same nodes with the activations of p'. Success is agreement with what
+the model then says; the graded form is the share of the change of the metric that the edit brings
+about. The only normalisation is by the supervised dictionary under the same budget (method, section
+5, T2).
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sage.activations import Activations, Dictionary, Edited
-from sage.metric import Metric
+from sage.dictionaries.activations import Activations, Dictionary, Edited
 from sage.models.base import Model, Outcome
+from sage.scores.chunks import in_parts
 from sage.scores.isolation import Bystanders, spoiled
-from sage.scores.parts import in_parts
 from sage.stats import Sampled, bootstrap, combine
+from sage.task.metric import Metric
 
 KS = (0, 1, 2, 4, 8, 16, 32)
 KS_ACROSS_MODELS = 4
@@ -40,8 +42,9 @@ class Truth(NamedTuple):
 class Control(NamedTuple):
     """One dictionary's edits of one node set, per k and prompt.
 
-    `success` is agreement with the ground-truth patch, `left` |m_edit - m_gt|, `effect` |m_clean - m_gt|; `spoiled` counts attributes
-    outside the contrast that an edit broke, out of `bystanders` (none where isolation was not measured).
+    `success` is agreement with the ground-truth patch, `left` |m_edit - m_gt|, `effect` |m_clean -
+    m_gt|; `spoiled` counts attributes outside the contrast that an edit broke, out of `bystanders`
+    (none where isolation was not measured).
     """
 
     success: dict[int, Float[np.ndarray, "prompt"]]
@@ -55,23 +58,32 @@ class Control(NamedTuple):
 
     def accuracy(self, k: int, *, seed: int = 0) -> Sampled:
         """Share of prompts on which the edited model says what the ground-truth patch makes it say."""
-        return bootstrap(self.success[k][:, None], lambda means: means[:, 0], seed=seed, clusters=self.clusters)
+        return bootstrap(
+            self.success[k][:, None], lambda means: means[:, 0], seed=seed, clusters=self.clusters
+        )
 
     def graded(self, k: int, *, seed: int = 0) -> Sampled:
         """1 - E|m_edit - m_gt| / E|m_clean - m_gt|."""
         columns = np.stack([self.left[k], self.effect], -1)
-        return bootstrap(columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters)
+        return bootstrap(
+            columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters
+        )
 
     def area(self, form: Form, *, k_max: int, seed: int = 0) -> Sampled:
-        """The trapezoid of the accuracy (or graded score) over log2 k, from k = 1 to k_max, divided by log2 k_max."""
+        """The trapezoid of the accuracy (or graded score) over log2 k, from k = 1 to k_max, divided
+        by log2 k_max."""
         ks = [k for k in sorted(self.success) if 1 <= k <= k_max]
         value = self.accuracy if form == "success" else self.graded
-        return combine(lambda *points: trapezoid(np.log2(ks), points), *(value(k, seed=seed) for k in ks))
+        return combine(
+            lambda *points: trapezoid(np.log2(ks), points), *(value(k, seed=seed) for k in ks)
+        )
 
     def isolation(self, k: int, *, seed: int = 0) -> Sampled:
         """1 - the share of (prompt, node, attribute outside the contrast) that the edit broke."""
         columns = np.stack([self.spoiled[k], self.bystanders[k]], -1)
-        return bootstrap(columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters)
+        return bootstrap(
+            columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters
+        )
 
     def start(self, form: Form, *, seed: int = 0) -> Sampled:
         """The accuracy (or graded score) with nothing edited."""
@@ -94,15 +106,20 @@ def score_controls(
     watched: Bystanders | None = None,
     ks: Sequence[int] = KS,
 ) -> dict[str, Control]:
-    """Edit every prompt's nodes towards its counterfactual with at most k latents per site, for every k, and run the model.
+    """Edit every prompt's nodes towards its counterfactual with at most k latents per site, for
+    every k, and run the model.
 
-    Dictionaries and budgets run together. A budget that gives no prompt a pick more than a smaller one gives the same edit, and is not run
-    again; without any picks that is the clean run. Isolation is measured on the bystanders that are `watched`.
+    Dictionaries and budgets run together. A budget that gives no prompt a pick more than a smaller
+    one gives the same edit, and is not run again; without any picks that is the clean run.
+    Isolation is measured on the bystanders that are `watched`.
     """
     found: dict[str, Control] = {}
     for names in in_parts(list(dictionaries), base, copies=len(ks)):
         edits = {name: dictionaries[name].edit(base, target, ks=ks) for name in names}
-        different = {name: [k for k, first in _same_edit(own).items() if first == k] for name, own in edits.items()}
+        different = {
+            name: [k for k, first in _same_edit(own).items() if first == k]
+            for name, own in edits.items()
+        }
         written = [edits[name][k].values for name in names for k in different[name]]
         outcomes = iter(model.write_many(written, base.prompts, metric))
         for name in names:
@@ -112,7 +129,8 @@ def score_controls(
 
 
 def largest_k(width: int, *, across_models: bool = False) -> int:
-    """k_max: the largest k of the grid up to min(8, D/16), at least 2; 4 in comparisons across models (D = d_model)."""
+    """k_max: the largest k of the grid up to min(8, D/16), at least 2; 4 in comparisons across
+    models (D = d_model)."""
     if across_models:
         return KS_ACROSS_MODELS
     return max(2, *(k for k in KS if k <= min(8, width / 16)))
@@ -123,16 +141,26 @@ def normalised(area: Sampled, start: Sampled, ceiling: Sampled) -> Sampled:
     return combine(lambda own, zero, best: (own - zero) / (best - zero), area, start, ceiling)
 
 
-def decide_form(supervised: Control, *, k_max: int, effect_of_irrelevant: float, metric_size: float) -> tuple[Form | None, str]:
-    """Which form of T2 a contrast has, decided on pairs of `fit`; None with the reason where it has neither.
+def decide_form(
+    supervised: Control, *, k_max: int, effect_of_irrelevant: float, metric_size: float
+) -> tuple[Form | None, str]:
+    """Which form of T2 a contrast has, decided on pairs of `fit`; None with the reason where it has
+    neither.
 
-    `effect_of_irrelevant` is E|m_clean - m_gt| of irrelevant pairs at the same nodes, `metric_size` is E|m|.
+    `effect_of_irrelevant` is E|m_clean - m_gt| of irrelevant pairs at the same nodes, `metric_size`
+    is E|m|.
     """
     effect = float(supervised.effect.mean())
     least = max(MIN_EFFECT * metric_size, effect_of_irrelevant)
     if effect < least or not effect:
-        return None, f"patching these nodes moves the metric by {effect:.3g} in the mean, less than {least:.2g}"
-    room = {form: supervised.area(form, k_max=k_max).value - supervised.start(form).value for form in ("success", "graded")}
+        return (
+            None,
+            f"patching these nodes moves the metric by {effect:.3g} in the mean, less than {least:.2g}",
+        )
+    room = {
+        form: supervised.area(form, k_max=k_max).value - supervised.start(form).value
+        for form in ("success", "graded")
+    }
     if room["success"] >= MIN_ROOM:
         return "success", "ok"
     if room["graded"] >= MIN_ROOM:
@@ -143,7 +171,9 @@ def decide_form(supervised: Control, *, k_max: int, effect_of_irrelevant: float,
     )
 
 
-def trapezoid(places: Float[np.ndarray, "point"], values: Sequence[Float[np.ndarray, "draw"]]) -> Float[np.ndarray, "draw"]:
+def trapezoid(
+    places: Float[np.ndarray, "point"], values: Sequence[Float[np.ndarray, "draw"]]
+) -> Float[np.ndarray, "draw"]:
     """The area under points divided by their range; a single point is its own area."""
     if len(places) == 1:
         return values[0]
@@ -151,7 +181,12 @@ def trapezoid(places: Float[np.ndarray, "point"], values: Sequence[Float[np.ndar
 
 
 def _control(
-    edits: Mapping[int, Edited], outcomes: Mapping[int, Outcome], *, truth: Truth, watched: Bystanders | None, base: Activations
+    edits: Mapping[int, Edited],
+    outcomes: Mapping[int, Outcome],
+    *,
+    truth: Truth,
+    watched: Bystanders | None,
+    base: Activations,
 ) -> Control:
     """T2 of one dictionary from its edits and the outcomes of those that differ."""
     same = _same_edit(edits)

@@ -1,4 +1,5 @@
-"""One contrast, one suite: the suite and its controls scored on the union of the nodes it reaches and on each of their groups."""
+"""One contrast, one suite: the suite and its controls scored on the union of the nodes it reaches
+and on each of their groups."""
 
 from __future__ import annotations
 
@@ -7,20 +8,20 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from sage.activations import Dictionary, sites
-from sage.checkpoints import Part
-from sage.controls import CONTROLS, controls
+from sage.dictionaries.activations import Dictionary, sites
+from sage.dictionaries.controls import CONTROLS, controls
+from sage.dictionaries.projected import Options, ProjectedSuite, project, reach, reached
 from sage.errors import SageError
-from sage.projection import Options, ProjectedSuite, project, reach, reached
 from sage.result import ALL, SUPERVISED, Row
 from sage.saes.suite import Suite
-from sage.scores.bench import SHARED, Bench, Benches
-from sage.scores.contrast import NodeSetScores, score_nodes
-from sage.scores.geometry import beside, score_geometry
+from sage.scores.geometry import encoder_cosines, score_geometry
 from sage.scores.interpretability import score_interpretability
+from sage.scores.node_set import SHARED, NodeSet, NodeSets
+from sage.scores.node_set_scores import NodeSetScores, score_nodes
 from sage.scores.rows import sampled_row, score_arrays, score_rows
 from sage.scores.summary import Component
 from sage.stats import Sampled
+from sage.store.checkpoints import Part
 
 SHUFFLED = "shuffled labels"
 RESERVED = (*SHARED, *CONTROLS, SHUFFLED, ALL)
@@ -28,7 +29,8 @@ RESERVED = (*SHARED, *CONTROLS, SHUFFLED, ALL)
 
 @dataclass(frozen=True)
 class Scored:
-    """What one contrast and suite came to: rows, arrays, reach, and every dictionary's normalised components at the union.
+    """What one contrast and suite came to: rows, arrays, reach, and every dictionary's normalised
+    components at the union.
 
     `components[dictionary][T1 to T4]` lacks what is undefined. `l0` has each control's own L0.
     """
@@ -43,58 +45,122 @@ class Scored:
 
 
 def check_names(suites: Sequence[Suite]) -> None:
-    """SageError for a suite that goes by the name of a control, and for two of one name: their rows could not be told apart."""
+    """SageError for a suite that goes by the name of a control, and for two of one name: their rows
+    could not be told apart."""
     names = [suite.id for suite in suites]
     for name in names:
         if name in RESERVED:
-            raise SageError(f"A suite cannot be called '{name}': a control has that name. Give its folder as a path, such as ./{name}.")
+            raise SageError(
+                f"A suite cannot be called '{name}': a control has that name. Give its folder as a path, such as ./{name}."
+            )
         if names.count(name) > 1:
             raise SageError(f"Two suites are called '{name}'. Give each its own name.")
 
 
 def score_suite(
-    benches: Benches, suite: Suite, *, also: Sequence[Options] = (), groups: bool = True, among: Collection[str] = CONTROLS
+    node_sets: NodeSets,
+    suite: Suite,
+    *,
+    also: Sequence[Options] = (),
+    groups: bool = True,
+    among: Collection[str] = CONTROLS,
 ) -> Scored:
-    """Score a suite and its controls wherever it reaches the contrast's section: on the union, and on each of its groups if wanted."""
-    section, anatomy, seed = benches.evidence.section, benches.model.anatomy, benches.settings.seed
+    """Score a suite and its controls wherever it reaches the contrast's section: on the union, and
+    on each of its groups if wanted."""
+    section, anatomy, seed = (
+        node_sets.data.section,
+        node_sets.model.anatomy,
+        node_sets.settings.seed,
+    )
     nodes = reached(suite, anatomy, section.nodes)
     if not nodes:
-        why = "no node of the section reads an SAE of this suite" if section.nodes else "the section is empty"
-        row = Row(section.contrast, suite.id, suite.id, "reach", section.contrast, 0.0, 0, status=f"undefined: {why}")
+        why = (
+            "no node of the section reads an SAE of this suite"
+            if section.nodes
+            else "the section is empty"
+        )
+        row = Row(
+            section.contrast,
+            suite.id,
+            suite.id,
+            "reach",
+            section.contrast,
+            0.0,
+            0,
+            status=f"undefined: {why}",
+        )
         return Scored(section.contrast, suite.id, 0.0, (row,), {}, {}, {})
-    bench = benches.at(nodes)
-    here = bench.evidence
+    node_set = node_sets.at(nodes)
+    here = node_set.data
     judged = project(suite, anatomy, nodes, here.moments)
-    made = controls(judged, here.fit, section=here.section, seed=seed, among=among, known=bench.known.l0)
+    made = controls(
+        judged, here.fit, section=here.section, seed=seed, among=among, known=node_set.known.l0
+    )
     options = {_option_name(suite, option): option for option in also}
     others = [replace(judged, name=name, options=option) for name, option in options.items()]
-    dictionaries: dict[str, Dictionary] = {found.name: found for found in (judged, here.supervised, *made.dictionaries, *others)}
-    whole = score_nodes(bench, dictionaries, id=section.contrast, causal=(suite.id, SUPERVISED))
+    dictionaries: dict[str, Dictionary] = {
+        found.name: found for found in (judged, here.supervised, *made.dictionaries, *others)
+    }
+    whole = score_nodes(node_set, dictionaries, id=section.contrast, causal=(suite.id, SUPERVISED))
     several = here.section.groups if groups and len(here.section.groups) > 1 else {}
-    parts = [score_nodes(benches.at(group), dictionaries, id=f"{section.contrast}/{name}", union=whole) for name, group in several.items()]
-    benches.keep()
+    parts = [
+        score_nodes(node_sets.at(group), dictionaries, id=f"{section.contrast}/{name}", union=whole)
+        for name, group in several.items()
+    ]
+    node_sets.keep()
     share = reach(suite, anatomy, section)
-    rows = [Row(section.contrast, suite.id, suite.id, "reach", section.contrast, share, len(here.test.base))]
+    rows = [
+        Row(
+            section.contrast,
+            suite.id,
+            suite.id,
+            "reach",
+            section.contrast,
+            share,
+            len(here.test.base),
+        )
+    ]
     for scores in (whole, *parts):
-        found = score_rows(scores, suite=suite.id, settings=benches.settings, sites=len(sites(scores.nodes, anatomy)))
+        found = score_rows(
+            scores,
+            suite=suite.id,
+            settings=node_sets.settings,
+            sites=len(sites(scores.nodes, anatomy)),
+        )
         rows += [_named(row, suite, options) for row in found]
-    rows += shuffled_rows(bench, judged)
-    arrays = {name: array for scores in (whole, *parts) for name, array in score_arrays(scores, suite=suite.id).items()}
-    arrays |= _beside(judged, bench, whole)
+    rows += shuffled_rows(node_set, judged)
+    arrays = {
+        name: array
+        for scores in (whole, *parts)
+        for name, array in score_arrays(scores, suite=suite.id).items()
+    }
+    arrays |= _beside(judged, node_set, whole)
     components = {name: _defined(found) for name, found in whole.components.items()}
     return Scored(section.contrast, suite.id, share, tuple(rows), arrays, components, made.l0)
 
 
-def shuffled_rows(bench: Bench, judged: ProjectedSuite) -> list[Row]:
-    """The suite's T3 and T4 with every prompt's labels taken from another prompt: what is left after correction is chance."""
-    (fit, test, table, features), section, seed = bench.shuffled, bench.evidence.section, bench.settings.seed
-    third = score_interpretability(judged, fit, test, attributes=bench.evidence.named, section=section, seed=seed, table=table)
+def shuffled_rows(node_set: NodeSet, judged: ProjectedSuite) -> list[Row]:
+    """The suite's T3 and T4 with every prompt's labels taken from another prompt: what is left
+    after correction is chance."""
+    (fit, test, table, features), section, seed = (
+        node_set.shuffled,
+        node_set.data.section,
+        node_set.settings.seed,
+    )
+    third = score_interpretability(
+        judged, fit, test, attributes=node_set.data.named, section=section, seed=seed, table=table
+    )
     found: dict[str, Sampled | None] = {"T3": third.score, "T4": None}
     if features:
         active = {node: own.active for node, own in third.nodes.items()}
-        found["T4"] = score_geometry(judged, features, active, fit=fit, section=section, seed=seed).score
+        found["T4"] = score_geometry(
+            judged, features, active, fit=fit, section=section, seed=seed
+        ).score
     blank = Row(section.contrast, judged.name, SHUFFLED, "", section.contrast, None, len(test))
-    return [sampled_row(replace(blank, metric=metric), value, "shuffled features carry no variance") for metric, value in found.items()]
+    return [
+        sampled_row(replace(blank, metric=metric), value, "shuffled features carry no variance")
+        for metric, value in found.items()
+    ]
 
 
 def to_part(scored: Scored) -> Part:
@@ -106,10 +172,17 @@ def to_part(scored: Scored) -> Part:
         "rows": [asdict(row) for row in scored.rows],
         "l0": dict(scored.l0),
         "arrays": list(scored.arrays),
-        "components": {key: {part: [value.value, value.n] for part, value in parts.items()} for key, parts in scored.components.items()},
+        "components": {
+            key: {part: [value.value, value.n] for part, value in parts.items()}
+            for key, parts in scored.components.items()
+        },
     }
     arrays = {f"array {index}": array for index, array in enumerate(scored.arrays.values())}
-    arrays |= {f"draws|{key}|{part}": value.draws for key, parts in scored.components.items() for part, value in parts.items()}
+    arrays |= {
+        f"draws|{key}|{part}": value.draws
+        for key, parts in scored.components.items()
+        for part, value in parts.items()
+    }
     return Part(data, arrays)
 
 
@@ -117,7 +190,10 @@ def from_part(part: Part) -> Scored:
     """What `to_part` made, back again."""
     data, arrays = part
     components = {
-        key: {name: Sampled(value, arrays[f"draws|{key}|{name}"], n) for name, (value, n) in parts.items()}
+        key: {
+            name: Sampled(value, arrays[f"draws|{key}|{name}"], n)
+            for name, (value, n) in parts.items()
+        }
         for key, parts in data["components"].items()
     }
     return Scored(
@@ -126,18 +202,29 @@ def from_part(part: Part) -> Scored:
     )  # fmt: skip
 
 
-def _beside(judged: ProjectedSuite, bench: Bench, whole: NodeSetScores) -> dict[str, np.ndarray]:
-    """Rows for the heat maps of cosines: `cosine encoder` [latent, feature] and `cosine bias` [feature] of every node."""
+def _beside(
+    judged: ProjectedSuite, node_set: NodeSet, whole: NodeSetScores
+) -> dict[str, np.ndarray]:
+    """Rows for the heat maps of cosines: `cosine encoder` [latent, feature] and `cosine bias`
+    [feature] of every node."""
     geometry = whole.measured[judged.name].geometry
     found: dict[str, np.ndarray] = {}
     for node, own in (geometry.nodes if geometry else {}).items():
-        rows, prefix = beside(judged, node, own, bench.features[node]), f"{whole.id}|{judged.name}|{judged.name}|cosine"
-        found |= {f"{prefix} encoder|{node}": rows.encoder.numpy(), f"{prefix} bias|{node}": rows.bias.numpy()}
+        rows, prefix = (
+            encoder_cosines(judged, node, own, node_set.features[node]),
+            f"{whole.id}|{judged.name}|{judged.name}|cosine",
+        )
+        found |= {
+            f"{prefix} encoder|{node}": rows.encoder.numpy(),
+            f"{prefix} bias|{node}": rows.bias.numpy(),
+        }
     return found
 
 
 def _defined(components: Mapping[str, Component]) -> dict[str, Sampled]:
-    return {name: found.normalised for name, found in components.items() if found.normalised is not None}
+    return {
+        name: found.normalised for name, found in components.items() if found.normalised is not None
+    }
 
 
 def _option_name(suite: Suite, option: Options) -> str:

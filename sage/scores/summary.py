@@ -1,7 +1,9 @@
-"""The scores: every raw component between its floor and its ceiling, the mean of T1 to T4, and the control score.
+"""The scores: every raw component between its floor and its ceiling, the mean of T1 to T4, and the
+control score.
 
-A component enters once as (value - floor)/(ceiling - floor), is averaged over the contrasts that have one, and then clipped to [0, 1]; it
-is undefined where ceiling - floor < .1 (method, section 5, Score).
+A component enters once as (value - floor)/(ceiling - floor), is averaged over the contrasts that
+have one, and then clipped to [0, 1]; it is undefined where ceiling - floor < .1 (method, section 5,
+Score).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from sage.result import COMPONENTS
 from sage.stats import Sampled, average, combine
 
 MIN_RANGE = 0.1
-# A control is never the floor of a score that it leaves unchanged: random and permuted keep the codes, so T3 is the SAE's own.
+# A control is never the floor of a score that it leaves unchanged: random and permuted keep the
+# codes, so T3 is the SAE's own.
 FLOORS: Mapping[str, tuple[str, ...]] = {
     "T1": ("mean only", "random", "permuted", "untrained"),
     "T2": ("mean only", "random", "permuted", "untrained"),
@@ -25,7 +28,8 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
 
 
 class Component(NamedTuple):
-    """One component of one dictionary on one contrast: raw, its floor and ceiling, and what it comes to between them (unclipped).
+    """One component of one dictionary on one contrast: raw, its floor and ceiling, and what it
+    comes to between them (unclipped).
 
     `normalised` is None where the component is undefined, and `status` says why.
     """
@@ -40,7 +44,8 @@ class Component(NamedTuple):
 class Summary(NamedTuple):
     """One dictionary on one task: components averaged over contrasts and clipped, and their mean.
 
-    `contrasts[component]` counts the contrasts that had one. A component is None where no contrast has one, and then `sage` is None too.
+    `contrasts[component]` counts the contrasts that had one. A component is None where no contrast
+    has one, and then `sage` is None too.
     """
 
     components: Mapping[str, Sampled | None]
@@ -48,8 +53,15 @@ class Summary(NamedTuple):
     sage: Sampled | None
 
 
-def between(raw: Sampled | None, *, floor: Sampled | None, ceiling: Sampled | None, missing: str | None = None) -> Component:
-    """(raw - floor)/(ceiling - floor); undefined where `missing` says why, a part is not there, or the range is under .1."""
+def between(
+    raw: Sampled | None,
+    *,
+    floor: Sampled | None,
+    ceiling: Sampled | None,
+    missing: str | None = None,
+) -> Component:
+    """(raw - floor)/(ceiling - floor); undefined where `missing` says why, a part is not there, or
+    the range is under .1."""
     if missing is not None:
         return Component(raw, floor, ceiling, None, f"undefined: {missing}")
     if raw is None or floor is None or ceiling is None:
@@ -65,13 +77,17 @@ def between(raw: Sampled | None, *, floor: Sampled | None, ceiling: Sampled | No
 
 
 def best_floor(component: str, on_fit: Mapping[str, float]) -> str:
-    """The control that scores best on `fit` among those that may be the floor; `zero` scores 0, the first of equals wins."""
-    scores = {name: 0.0 if name == "zero" else on_fit.get(name, -np.inf) for name in FLOORS[component]}
+    """The control that scores best on `fit` among those that may be the floor; `zero` scores 0, the
+    first of equals wins."""
+    scores = {
+        name: 0.0 if name == "zero" else on_fit.get(name, -np.inf) for name in FLOORS[component]
+    }
     return max(scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else -np.inf)
 
 
 def summarise(by_contrast: Mapping[str, Mapping[str, Sampled]]) -> Summary:
-    """Average a dictionary's normalised components, those that are defined for each contrast, and then the components."""
+    """Average a dictionary's normalised components, those that are defined for each contrast, and
+    then the components."""
     found: dict[str, Sampled | None] = {}
     counts: dict[str, int] = {}
     for name in COMPONENTS:

@@ -1,7 +1,9 @@
-"""The corpus of the embedded models: what the tasks' own templates say, rightly completed, and filler text.
+"""The corpus of the embedded models: what the tasks' own templates say, rightly completed, and
+filler text.
 
-A tenth of all combinations of slot values and an eighth of the template families never occur in it: which ones, a hash decides, so
-that tests and gates can measure on exactly those. One answer in `WRONG` is the foil, as a text has mistakes: it keeps logits moderate.
+A tenth of all combinations of slot values and an eighth of the template families never occur in it:
+which ones, a hash decides, so that tests and gates can measure on exactly those. One answer in
+`WRONG` is the foil, as a text has mistakes: it keeps logits moderate.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
-from sage.catalog import load_task
-from sage.prompt import Prompt
-from sage.task import Task
+from sage.task.catalog import load_task
+from sage.task.prompt import Prompt
+from sage.task.task import Task
 
 SHARES = {
     "ioi": 0.28,
@@ -59,7 +61,8 @@ def tasks() -> dict[str, Task]:
 
 
 def held_out_families(task: Task) -> tuple[str, ...]:
-    """The template families that the corpus does not have: every eighth, at least one; none where templates are strata."""
+    """The template families that the corpus does not have: every eighth, at least one; none where
+    templates are strata."""
     if task.strata == "template":
         return ()
     ranked = sorted(task.templates, key=lambda family: _hash("family", task.name, family))
@@ -67,7 +70,8 @@ def held_out_families(task: Task) -> tuple[str, ...]:
 
 
 def is_held_out(task: Task, prompt: Prompt) -> bool:
-    """Whether the corpus does not have this combination of slot values, in any template: one in ten."""
+    """Whether the corpus does not have this combination of slot values, in any template: one in
+    ten."""
     values = [prompt.slots[slot] for slot in COMBINATIONS[task.name]]
     return _hash("combination", task.name, *values) % _HELD_OUT == 0
 
@@ -75,7 +79,9 @@ def is_held_out(task: Task, prompt: Prompt) -> bool:
 def held_out_combinations(task: Task, n: int, *, seed: int) -> list[Prompt]:
     """`n` prompts whose combination of values the corpus does not have, in the families it has."""
     families = held_out_families(task)
-    return _first(task, n, seed, lambda prompt: prompt.family not in families and is_held_out(task, prompt))
+    return _first(
+        task, n, seed, lambda prompt: prompt.family not in families and is_held_out(task, prompt)
+    )
 
 
 def held_out_templates(task: Task, n: int, *, seed: int) -> list[Prompt]:
@@ -99,7 +105,8 @@ def rows(n: int, *, seed: int) -> list[Row]:
 
 
 def vocabulary() -> list[str]:
-    """Every token that the tasks and the filler can be written in, in an order that only the texts decide."""
+    """Every token that the tasks and the filler can be written in, in an order that only the texts
+    decide."""
     pieces = dict.fromkeys(piece for text in _everything() for piece in re.findall(PIECE, text))
     return list(pieces)
 
@@ -111,11 +118,15 @@ def _completed(task: Task, rng: Random) -> Row:
         prompt = task.draw(rng)
         if prompt.family not in families and not is_held_out(task, prompt):
             wrong = rng.randrange(WRONG) == 0
-            return Row(prompt.text + rng.choice(prompt.foils if wrong else prompt.answers) + ".", len(prompt.text))
+            return Row(
+                prompt.text + rng.choice(prompt.foils if wrong else prompt.answers) + ".",
+                len(prompt.text),
+            )
 
 
 def _filler(rng: Random) -> Row:
-    """A sentence of no task, or a row of words that is said twice: so every word is met, in held-out templates too."""
+    """A sentence of no task, or a row of words that is said twice: so every word is met, in
+    held-out templates too."""
     pools = _pools()
     if rng.random() < 0.25:
         sentence = rng.choice(_SENTENCES)
@@ -140,14 +151,23 @@ def _first(task: Task, n: int, seed: int, wanted: Callable[[Prompt], bool]) -> l
 
 
 def _everything() -> Iterator[str]:
-    """Texts that together have every token: each template with each value of each slot, each answer and foil, the filler's words."""
+    """Texts that together have every token: each template with each value of each slot, each answer
+    and foil, the filler's words."""
     for task in tasks().values():
         first = {slot: values[0] for slot, values in task.slots.items()}
         for place in task.texts:
-            yield from (task.texts[place].render({**first, slot: value}).text for slot, values in task.slots.items() for value in values)
+            yield from (
+                task.texts[place].render({**first, slot: value}).text
+                for slot, values in task.slots.items()
+                for value in values
+            )
         for slot, values in task.slots.items():
             made = (task.make(*next(iter(task.texts)), {**first, slot: value}) for value in values)
-            yield from (prompt.text + end + "." for prompt in made for end in (*prompt.answers, *prompt.foils))
+            yield from (
+                prompt.text + end + "."
+                for prompt in made
+                for end in (*prompt.answers, *prompt.foils)
+            )
     yield from (re.sub(r" ?{\w+}", "", sentence) for sentence in (*_SENTENCES, _TWICE))
 
 
@@ -157,7 +177,8 @@ def _hash(*parts: str) -> int:
 
 @lru_cache(maxsize=1)
 def _pools() -> dict[str, list[str]]:
-    """Words to fill sentences with, taken from the slots of the tasks; `word` is every word that stands after a space."""
+    """Words to fill sentences with, taken from the slots of the tasks; `word` is every word that
+    stands after a space."""
     known = tasks()
     slots = {
         "noun": known["subject_verb_agreement"].slots["subject"],
@@ -169,7 +190,9 @@ def _pools() -> dict[str, list[str]]:
         "country": known["country_capital"].slots["country"],
     }
     items = known["successor"].slots["item"]
-    capitals = {answer.strip() for prompt in known["country_capital"].every() for answer in prompt.answers}
+    capitals = {
+        answer.strip() for prompt in known["country_capital"].every() for answer in prompt.answers
+    }
     return {slot: list(values) for slot, values in slots.items()} | {
         "city": sorted(capitals),
         "month": list(items[:12]),

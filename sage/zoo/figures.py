@@ -1,4 +1,5 @@
-"""The figures of the embedded models and SAEs, as Markdown: `python -m sage.zoo.figures [NAME ...]`."""
+"""The figures of the embedded models and SAEs, as Markdown: `python -m sage.zoo.figures [NAME
+...]`."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def main(names: Sequence[str]) -> None:
 def _model(model: Model) -> Iterator[str]:
     recipe = RECIPES[model.name]
     size = sum(path.stat().st_size for path in (ZOO / model.name).rglob("*") if path.is_file())
-    parameters = sum(parameter.numel() for parameter in make_model(recipe, model.tokenizer).parameters())
+    parameters = sum(
+        parameter.numel() for parameter in make_model(recipe, model.tokenizer).parameters()
+    )
     yield f"## {model.name}\n"
     yield f"{parameters:,} parameters, {recipe.steps:,} steps of {recipe.batch} texts, {size / 1e6:.1f} MB with its SAEs.\n"
     yield "| task | held-out combinations: accuracy | mean metric | n | held-out templates: accuracy | mean metric | n |"
@@ -39,7 +42,11 @@ def _model(model: Model) -> Iterator[str]:
 
 
 def _cells(gate: Gate | None) -> str:
-    return "- | - | -" if gate is None else f"{gate.accuracy:.3f} | {gate.mean_logit_difference:.2f} | {gate.n}"
+    return (
+        "- | - | -"
+        if gate is None
+        else f"{gate.accuracy:.3f} | {gate.mean_logit_difference:.2f} | {gate.n}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,9 +12,14 @@ KINDS = {"combinations": held_out_combinations, "templates": held_out_templates}
 
 
 def gates(model: Model, kind: str, *, prompts: int = PROMPTS, seed: int = 0) -> dict[str, Gate]:
-    """The gate of every task on held-out `combinations` (of slot values, in known templates) or held-out `templates`.
+    """The gate of every task on held-out `combinations` (of slot values, in known templates) or
+    held-out `templates`.
 
     A task that holds out no template is left out of the latter.
     """
     drawn = {name: (task, KINDS[kind](task, prompts, seed=seed)) for name, task in tasks().items()}
-    return {name: measure_gate(model, task, [model.tokenize(prompt) for prompt in found]) for name, (task, found) in drawn.items() if found}
+    return {
+        name: measure_gate(model, task, [model.tokenize(prompt) for prompt in found])
+        for name, (task, found) in drawn.items()
+        if found
+    }

@@ -1,4 +1,5 @@
-"""The tokenizer of the embedded models: word-level, tokens with their leading space, years as two two-digit tokens."""
+"""The tokenizer of the embedded models: word-level, tokens with their leading space, years as two
+two-digit tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def make_tokenizer() -> Any:
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS, unk_token=UNKNOWN)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS, unk_token=UNKNOWN
+    )
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

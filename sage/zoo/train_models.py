@@ -1,8 +1,9 @@
 """Train the embedded language models from scratch: `python -m sage.zoo.train_models [NAME ...]`.
 
-Scale models of Pythia, GPT-2 and Gemma 2 in their own architectures, of rising size. Next-token loss on every token, one text per row after
-BOS; a token that can be told from the text before counts more than one that can only be guessed. A training that is interrupted goes on
-from its last saved state.
+Scale models of Pythia, GPT-2 and Gemma 2 in their own architectures, of rising size. Next-token
+loss on every token, one text per row after BOS; a token that can be told from the text before
+counts more than one that can only be guessed. A training that is interrupted goes on from its last
+saved state.
 """
 
 from __future__ import annotations
@@ -50,7 +51,13 @@ class Recipe:
 RECIPES = {
     "tiny-neox": Recipe(
         "neox",
-        {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "rotary_pct": 0.5},
+        {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 256,
+            "rotary_pct": 0.5,
+        },
         steps=3000,
         learning_rate=2e-3,
     ),
@@ -87,7 +94,11 @@ def make_model(recipe: Recipe, tokenizer: Any) -> Any:
             transformers.GPT2LMHeadModel,
             {"n_positions": POSITIONS, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
         ),
-        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM, {"max_position_embeddings": POSITIONS}),
+        "gemma2": (
+            transformers.Gemma2Config,
+            transformers.Gemma2ForCausalLM,
+            {"max_position_embeddings": POSITIONS},
+        ),
     }
     make_config, make, fixed = kinds[recipe.family]
     bos = tokenizer.bos_token_id
@@ -109,7 +120,12 @@ def train(name: str, *, out: Path, scratch: Path) -> None:
     """Train a model and write its folder into `out`; states to go on from go into `scratch`."""
     recipe, tokenizer = RECIPES[name], make_tokenizer()
     model = make_model(recipe, tokenizer).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=recipe.weight_decay,
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
     start = _resume(scratch / name, model, optimizer, schedule)
     texts = [_read(row, tokenizer) for row in rows(ROWS, seed=recipe.seed)]
@@ -122,7 +138,9 @@ def train(name: str, *, out: Path, scratch: Path) -> None:
         optimizer.step()
         schedule.step()
         if (step + 1) % 50 == 0:
-            sys.stderr.write(f"{name}: step {step + 1} of {recipe.steps}, loss {loss.item():.3f}, {time.perf_counter() - clock:.0f} s\n")
+            sys.stderr.write(
+                f"{name}: step {step + 1} of {recipe.steps}, loss {loss.item():.3f}, {time.perf_counter() - clock:.0f} s\n"
+            )
         if (step + 1) % _SAVE_EVERY == 0:
             _save_state(scratch / name, step + 1, model, optimizer)
     _write(model.eval(), tokenizer, out / name)
@@ -135,9 +153,11 @@ def main(names: Sequence[str]) -> None:
 
 
 def _mimic(model: Any, family: str) -> None:
-    """Start where trained models end (Trockman and Kolter 2023, arXiv 2305.09828): even heads attend to equal tokens, odd heads copy.
+    """Start where trained models end (Trockman and Kolter 2023, arXiv 2305.09828): even heads
+    attend to equal tokens, odd heads copy.
 
-    Keys equal queries in the former; in the latter the output map is the transpose of the value map. Output embeddings start as input ones.
+    Keys equal queries in the former; in the latter the output map is the transpose of the value
+    map. Output embeddings start as input ones.
     """
     config = model.config
     scale = (128 / config.hidden_size) ** 0.5
@@ -152,17 +172,28 @@ def _mimic(model: Any, family: str) -> None:
 
 
 def _heads(block: Any, config: Any, family: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Views of a block's query, key, value and output maps, [head, d_head, d_model]; one query head for each head of keys."""
+    """Views of a block's query, key, value and output maps, [head, d_head, d_model]; one query head
+    for each head of keys."""
     heads = config.num_attention_heads
     if family == "gpt2":
-        query, key, value = (part.T.unflatten(0, (heads, -1)) for part in block.attn.c_attn.weight.chunk(3, dim=1))
+        query, key, value = (
+            part.T.unflatten(0, (heads, -1)) for part in block.attn.c_attn.weight.chunk(3, dim=1)
+        )
         return query, key, value, block.attn.c_proj.weight.unflatten(0, (heads, -1))
     if family == "neox":
-        query, key, value = block.attention.query_key_value.weight.unflatten(0, (heads, 3, -1)).unbind(1)
+        query, key, value = block.attention.query_key_value.weight.unflatten(
+            0, (heads, 3, -1)
+        ).unbind(1)
         return query, key, value, block.attention.dense.weight.T.unflatten(0, (heads, -1))
     groups, attention = heads // config.num_key_value_heads, block.self_attn
-    key, value = (part.weight.unflatten(0, (config.num_key_value_heads, -1)) for part in (attention.k_proj, attention.v_proj))
-    query, output = attention.q_proj.weight.unflatten(0, (heads, -1)), attention.o_proj.weight.T.unflatten(0, (heads, -1))
+    key, value = (
+        part.weight.unflatten(0, (config.num_key_value_heads, -1))
+        for part in (attention.k_proj, attention.v_proj)
+    )
+    query, output = (
+        attention.q_proj.weight.unflatten(0, (heads, -1)),
+        attention.o_proj.weight.T.unflatten(0, (heads, -1)),
+    )
     return query[::groups], key, value, output[::groups]
 
 
@@ -179,7 +210,8 @@ def _read(row: Row, tokenizer: Any) -> _Text:
 
 
 def _batches(texts: Sequence[_Text], recipe: Recipe, start: int) -> Iterator[list[_Text]]:
-    """The batches from step `start` on: rows of a few batches drawn together and dealt out by length, so that little is padded."""
+    """The batches from step `start` on: rows of a few batches drawn together and dealt out by
+    length, so that little is padded."""
     chunk, order, step = recipe.batch * _CHUNK, list[int](), 0
     epoch = 0
     while step < recipe.steps:
@@ -201,8 +233,15 @@ def _loss(model: Any, batch: Sequence[_Text]) -> Tensor:
     longest = max(len(text.ids) for text in batch)
     ids = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in batch])
     place = torch.arange(1, longest)
-    weight = torch.stack([(place < len(text.ids)) * (1 + (KNOWN_WEIGHT - 1) * (place >= text.known)) for text in batch])
-    losses = torch.nn.functional.cross_entropy(model(ids[:, :-1]).logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    weight = torch.stack(
+        [
+            (place < len(text.ids)) * (1 + (KNOWN_WEIGHT - 1) * (place >= text.known))
+            for text in batch
+        ]
+    )
+    losses = torch.nn.functional.cross_entropy(
+        model(ids[:, :-1]).logits.transpose(1, 2), ids[:, 1:], reduction="none"
+    )
     return (losses * weight).sum() / weight.sum()
 
 
@@ -215,13 +254,18 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 
 def _save_state(folder: Path, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Weights and what the optimizer remembers, written whole before it takes the last state's place."""
+    """Weights and what the optimizer remembers, written whole before it takes the last state's
+    place."""
     from safetensors.torch import save_file
 
     numbered = list(model.parameters())
-    tensors = {f"parameter {place}": parameter.detach().clone() for place, parameter in enumerate(numbered)}
+    tensors = {
+        f"parameter {place}": parameter.detach().clone() for place, parameter in enumerate(numbered)
+    }
     for place, parameter in enumerate(numbered):
-        tensors |= {f"{name} {place}": value.clone() for name, value in optimizer.state[parameter].items()}
+        tensors |= {
+            f"{name} {place}": value.clone() for name, value in optimizer.state[parameter].items()
+        }
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "part.safetensors"
     save_file(tensors, part, metadata={"step": str(step)})
@@ -238,7 +282,10 @@ def _resume(folder: Path, model: Any, optimizer: torch.optim.Optimizer, schedule
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for place, parameter in enumerate(model.parameters()):
             parameter.copy_(file.get_tensor(f"parameter {place}"))
-            optimizer.state[parameter] = {name: file.get_tensor(f"{name} {place}") for name in ("step", "exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {
+                name: file.get_tensor(f"{name} {place}")
+                for name in ("step", "exp_avg", "exp_avg_sq")
+            }
         step = int(file.metadata()["step"])
     for _ in range(step):
         schedule.step()

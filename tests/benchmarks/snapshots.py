@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.snapshots --workers 2 --out out/snapshots
 
-A late snapshot should stand above an early and an untrained one by more than 2.77 standard deviations of the seeds (method, section 7).
+A late snapshot should stand above an early and an untrained one by more than 2.77 standard
+deviations of the seeds (method, section 7).
 """
 
 from __future__ import annotations
@@ -39,32 +40,55 @@ class Job(NamedTuple):
 def run(job: Job) -> Path:
     """Score all snapshots."""
     suites = tuple(f"{MODEL}/{name}" for name in SNAPSHOTS)
-    return run_cell(Cell(job.task, MODEL, suites), out=job.out / str(job.seed), plan=replace(QUICK, seed=job.seed))
+    return run_cell(
+        Cell(job.task, MODEL, suites),
+        out=job.out / str(job.seed),
+        plan=replace(QUICK, seed=job.seed),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/snapshots"))
-    parser.add_argument("--again", action="store_true", help="only read what lies there from an earlier run")
+    parser.add_argument(
+        "--again", action="store_true", help="only read what lies there from an earlier run"
+    )
     arguments = parser.parse_args()
     jobs = [Job(task, seed, arguments.out) for task in TASKS for seed in SEEDS]
     if arguments.again:
         return tell([job.out / str(job.seed) / f"{job.task}--{MODEL}" for job in jobs])
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with ProcessPoolExecutor(
+        arguments.workers, mp_context=get_context("spawn"), initializer=one_thread
+    ) as pool:
         folders = list(pool.map(run, jobs))
     return tell(folders)
 
 
 def tell(folders: list[Path]) -> None:
-    """Mean and standard deviation over seeds, and how far late snapshots stand above early and untrained ones; `all`: mean over tasks."""
+    """Mean and standard deviation over seeds, and how far late snapshots stand above early and
+    untrained ones; `all`: mean over tasks."""
     rows = pd.DataFrame([row for folder in folders for row in _scores(folder)])
-    whole = rows.groupby(["metric", "seed", "suite"], as_index=False)["value"].mean().assign(task="all")
-    by = pd.concat([rows, whole]).groupby(["metric", "task", "suite"])["value"].agg(["mean", "std", "count"])
+    whole = (
+        rows.groupby(["metric", "seed", "suite"], as_index=False)["value"].mean().assign(task="all")
+    )
+    by = (
+        pd.concat([rows, whole])
+        .groupby(["metric", "task", "suite"])["value"]
+        .agg(["mean", "std", "count"])
+    )
     for metric in METRICS:
         for task in (*TASKS, "all"):
             found = by.loc[metric, task]
-            print(f"{metric}, {task}: " + "; ".join(f"{name} {one['mean']:.3f} sd {one['std']:.3f}" for name, one in found.iterrows()))
+            print(
+                f"{metric}, {task}: "
+                + "; ".join(
+                    f"{name} {one['mean']:.3f} sd {one['std']:.3f}"
+                    for name, one in found.iterrows()
+                )
+            )
             for one in ("topk8-late", "topk8"):
                 for other in ("topk8-early", "topk8-step0"):
                     print(f"    {one} above {other}: {_apart(found, one, other)}")
@@ -84,10 +108,18 @@ def _scores(folder: Path) -> list[dict[str, object]]:
     every = [*(suite.id for suite in result.suites)]
     pairs = [(suite, suite) for suite in every] + [(every[-1], "supervised")]
     found = [
-        (dictionary, result.value(metric, suite=suite, dictionary=dictionary), metric) for suite, dictionary in pairs for metric in METRICS
+        (dictionary, result.value(metric, suite=suite, dictionary=dictionary), metric)
+        for suite, dictionary in pairs
+        for metric in METRICS
     ]
     return [
-        {"task": result.task.name, "seed": result.run.seed, "suite": name.removeprefix(f"{MODEL}/"), "metric": metric, "value": row.value}
+        {
+            "task": result.task.name,
+            "seed": result.run.seed,
+            "suite": name.removeprefix(f"{MODEL}/"),
+            "metric": metric,
+            "value": row.value,
+        }
         for name, row, metric in found
         if row is not None and row.value is not None
     ]

@@ -1,8 +1,10 @@
-"""What sage costs on full-size models: against whole forward passes, for a whole task, in memory, and how it grows.
+"""What sage costs on full-size models: against whole forward passes, for a whole task, in memory,
+and how it grows.
 
     python -m tests.benchmarks.speed gpt2-small --prompts 100 --device cpu
 
-Ratios are of this run. Processor seconds are printed beside the clock's because they hardly depend on what else the machine does.
+Ratios are of this run. Processor seconds are printed beside the clock's because they hardly depend
+on what else the machine does.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sage.catalog import load_task
 from sage.evaluation import prepare
-from sage.metric import logit_difference
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
-from sage.scores.gathering import gather
-from sage.splits import Splits
-from sage.task import Task
-from sage.tokens import Tokenized
+from sage.scores.reading import gather
+from sage.task.catalog import load_task
+from sage.task.metric import logit_difference
+from sage.task.splits import Splits
+from sage.task.task import Task
+from sage.task.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite, save_full_size
 from tests.benchmarks.task import SETS, one_suite, whole_task
 from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed, watch
@@ -34,31 +36,52 @@ from tests.benchmarks.watched import Cost, Watched, fully, peak_gigabytes, timed
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.size}, {arguments.device}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}, {arguments.prompts} prompts")
+    print(
+        f"{arguments.size}, {arguments.device}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}, {arguments.prompts} prompts"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(str(save_full_size(Path(folder), arguments.size)), device=arguments.device)
-        task, splits = prepare(model, load_task("ioi"), test=arguments.prompts, fit=arguments.fit, tried=arguments.tried)
+        model = load_model(
+            str(save_full_size(Path(folder), arguments.size)), device=arguments.device
+        )
+        task, splits = prepare(
+            model,
+            load_task("ioi"),
+            test=arguments.prompts,
+            fit=arguments.fit,
+            tried=arguments.tried,
+        )
         print(f"peak after loading {peak_gigabytes(arguments.device):.2f} GB")
         for part in arguments.parts:
             PARTS[part](model, task, splits, arguments)
-            print(f"({part}) peak {peak_gigabytes(arguments.device):.2f} GB, load {os.getloadavg()[0]:.1f}", flush=True)
+            print(
+                f"({part}) peak {peak_gigabytes(arguments.device):.2f} GB, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
 
 
 def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
-    """(a) Edits of every group of nodes: ours against whole forward passes, same numbers, time, token-layers, floating-point operations."""
+    """(a) Edits of every group of nodes: ours against whole forward passes, same numbers, time,
+    token-layers, floating-point operations."""
     del task
     prompts = [pair.clean for pair in splits.test["IO"]][: arguments.compared]
     own, other = watch(model), fully(model)
     section = circuit_section("IO", model.anatomy)
     own.write(own.read(section.nodes, prompts), prompts, logit_difference)
-    print(f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs and the unedited union: {own.counter.token_layers} token-layers")
-    print("    group      nodes  difference   token-layers (by operations) : whole     processor s, the metric alone     clock s")
+    print(
+        f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs and the unedited union: {own.counter.token_layers} token-layers"
+    )
+    print(
+        "    group      nodes  difference   token-layers (by operations) : whole     processor s, the metric alone     clock s"
+    )
     ratios: list[tuple[float, ...]] = []
     for name, nodes in {"union": section.nodes, **section.groups}.items():
         edits = _random_edits(model, nodes, prompts)
         with timed(own) as cost, FlopCounterMode(display=False) as counted:
             found = own.write_many(edits, prompts, logit_difference, logits=True)
-        ours, work = cost(), _token_layers(counted.get_total_flops(), model, len(edits) * len(prompts))
+        ours, work = (
+            cost(),
+            _token_layers(counted.get_total_flops(), model, len(edits) * len(prompts)),
+        )
         ours = _again(own, edits, prompts, ours)
         with timed(own) as cost:
             own.measure(edits, prompts, logit_difference)
@@ -66,7 +89,10 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
         with timed(other) as cost:
             expected = other.write_many(edits, prompts, logit_difference, logits=True)
         whole = cost()
-        difference = max(float((one.logits - two.logits).abs().max()) for one, two in zip(found, expected, strict=True))
+        difference = max(
+            float((one.logits - two.logits).abs().max())
+            for one, two in zip(found, expected, strict=True)
+        )
         pairs = (
             (ours.token_layers, whole.token_layers),
             (ours.processor, whole.processor),
@@ -74,8 +100,13 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
             (ours.seconds, whole.seconds),
         )
         ratios.append(tuple(two / one for one, two in pairs))
-        layers, processor, measured, clock = (f"{one:8.2f} : {two:8.2f} = {two / one:5.1f}" for one, two in pairs)
-        print(f"    {name:10} {len(nodes):5}  {difference:10.1e}   {layers} ({work:.0f})   {processor} ({measured})   {clock}", flush=True)
+        layers, processor, measured, clock = (
+            f"{one:8.2f} : {two:8.2f} = {two / one:5.1f}" for one, two in pairs
+        )
+        print(
+            f"    {name:10} {len(nodes):5}  {difference:10.1e}   {layers} ({work:.0f})   {processor} ({measured})   {clock}",
+            flush=True,
+        )
     means = [sum(ratio[place] for ratio in ratios[1:]) / len(ratios[1:]) for place in range(4)]
     print(
         f"    mean over groups: {means[0]:.1f}x fewer token-layers, {means[1]:.1f}x less processor time "
@@ -85,12 +116,12 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
 
 def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
     """(e) The price of one dictionary's edit and run as prompts, latents and hooks grow."""
-    from sage.projection import project, reached
+    from sage.dictionaries.projected import project, reached
 
     section = circuit_section(arguments.contrast, model.anatomy)
-    evidence = gather(watch(model), task, splits, section)
+    data = gather(watch(model), task, splits, section)
     print("(e)  prompts  latents  hooks   encode+choose s (processor)   run s (processor)")
-    tests = len(evidence.test.base)
+    tests = len(data.test.base)
     for prompts, latents, hooks in [
         (tests // 4, 24_576, 1),
         (tests // 2, 24_576, 1),
@@ -101,30 +132,45 @@ def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
         (tests, 24_576, 4),
     ]:
         own = watch(model)
-        suite = random_suite("random", hooks_of(section, model.anatomy, count=hooks), model.anatomy, width=latents)
+        suite = random_suite(
+            "random", hooks_of(section, model.anatomy, count=hooks), model.anatomy, width=latents
+        )
         nodes = reached(suite, model.anatomy, section.nodes)
-        base, target = (run.on(nodes).select(range(prompts)) for run in evidence.test)
-        dictionary = project(suite, model.anatomy, nodes, evidence.on(nodes).moments)
+        base, target = (run.on(nodes).select(range(prompts)) for run in data.test)
+        dictionary = project(suite, model.anatomy, nodes, data.on(nodes).moments)
         with timed(own) as cost:
             edits = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
         chosen = cost()
         own.write(base.values, base.prompts, logit_difference)
         with timed(own) as cost:
             own.write_many([edit.values for edit in edits.values()], base.prompts, logit_difference)
-        print(f"    {prompts:8} {latents:8} {hooks:6}   {chosen.processor:12.2f}              {cost().processor:12.2f}", flush=True)
+        print(
+            f"    {prompts:8} {latents:8} {hooks:6}   {chosen.processor:12.2f}              {cost().processor:12.2f}",
+            flush=True,
+        )
 
 
 PARTS = {"a": groups, "b": whole_task, "d": one_suite, "e": growth}
 
 
-def _random_edits(model: Model, nodes: Sequence[Node], prompts: Sequence[Tokenized]) -> list[dict[Node, torch.Tensor]]:
+def _random_edits(
+    model: Model, nodes: Sequence[Node], prompts: Sequence[Tokenized]
+) -> list[dict[Node, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     values = model.read(nodes, prompts)
-    moved = [{node: torch.randn(value.shape, generator=generator).to(value) for node, value in values.items()} for _ in range(SETS)]
+    moved = [
+        {
+            node: torch.randn(value.shape, generator=generator).to(value)
+            for node, value in values.items()
+        }
+        for _ in range(SETS)
+    ]
     return [{node: values[node] + step for node, step in one.items()} for one in moved]
 
 
-def _again(own: Watched, edits: list[dict[Node, torch.Tensor]], prompts: Sequence[Tokenized], first: Cost) -> Cost:
+def _again(
+    own: Watched, edits: list[dict[Node, torch.Tensor]], prompts: Sequence[Tokenized], first: Cost
+) -> Cost:
     """The same call timed without anything watching it."""
     with timed(own) as cost:
         own.write_many(edits, prompts, logit_difference)
@@ -133,28 +179,55 @@ def _again(own: Watched, edits: list[dict[Node, torch.Tensor]], prompts: Sequenc
 
 
 def _token_layers(operations: int, model: Model, cells: int) -> float:
-    """Floating-point operations as token-layers: what the unembedding takes is taken away, attention itself is left in."""
+    """Floating-point operations as token-layers: what the unembedding takes is taken away,
+    attention itself is left in."""
     layer = model.anatomy.blocks[0]
     each = 2 * (
-        sum(part.numel() for part in (layer.W_Q, layer.W_K, layer.W_V, layer.W_O)) + 2 * model.anatomy.d_model * model.anatomy.d_mlp
+        sum(part.numel() for part in (layer.W_Q, layer.W_K, layer.W_V, layer.W_O))
+        + 2 * model.anatomy.d_model * model.anatomy.d_mlp
     )
     return (operations - 2 * cells * model.anatomy.d_model * model.anatomy.d_vocab) / each
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("size", choices=("gpt2-small", "pythia-70m"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prompts", type=int, default=500, help="test pairs of a contrast")
-    parser.add_argument("--fit", type=int, default=None, help="prompts that everything is decided on; by default as many as a run takes")
-    parser.add_argument("--tried", type=int, default=200, help="pairs of a contrast that everything is decided on")
-    parser.add_argument("--compared", type=int, default=16, help="prompts on which whole forward passes are run")
-    parser.add_argument("--hooks", type=int, default=1, help="how many residual streams a suite has SAEs at")
-    parser.add_argument("--last", action="store_true", help="the last of these streams, where edits change little, and not the first")
+    parser.add_argument(
+        "--fit",
+        type=int,
+        default=None,
+        help="prompts that everything is decided on; by default as many as a run takes",
+    )
+    parser.add_argument(
+        "--tried", type=int, default=200, help="pairs of a contrast that everything is decided on"
+    )
+    parser.add_argument(
+        "--compared", type=int, default=16, help="prompts on which whole forward passes are run"
+    )
+    parser.add_argument(
+        "--hooks", type=int, default=1, help="how many residual streams a suite has SAEs at"
+    )
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="the last of these streams, where edits change little, and not the first",
+    )
     parser.add_argument("--contrast", default="IO")
-    parser.add_argument("--literal", action="store_true", help="in part b also every dictionary by itself, by whole passes, nothing shared")
+    parser.add_argument(
+        "--literal",
+        action="store_true",
+        help="in part b also every dictionary by itself, by whole passes, nothing shared",
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--parts", default="abe", help="a: groups, b, c: a contrast with its controls, d: one suite's memory, e: growth")
+    parser.add_argument(
+        "--parts",
+        default="abe",
+        help="a: groups, b, c: a contrast with its controls, d: one suite's memory, e: growth",
+    )
     return parser.parse_args()
 
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sage.metric import Metric
 from sage.models.base import Model, Outcome
 from sage.models.counter import Counter
 from sage.models.partial import Partial
 from sage.nodes import Node
-from sage.tokens import Tokenized
+from sage.task.metric import Metric
+from sage.task.tokens import Tokenized
 
 
 class Cost(NamedTuple):
@@ -33,7 +33,8 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Watched(Model):
-    """Notes for every run of edits its own cost and the token-layers that whole forward passes would take."""
+    """Notes for every run of edits its own cost and the token-layers that whole forward passes
+    would take."""
 
     written: list[Cost] = field(default_factory=list)
     whole: list[int] = field(default_factory=list)
@@ -46,27 +47,44 @@ class Watched(Model):
         return found
 
     def write_many(
-        self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized], metric: Metric, *, logits: bool = False
+        self,
+        edits: Sequence[Mapping[Node, Tensor]],
+        prompts: Sequence[Tokenized],
+        metric: Metric,
+        *,
+        logits: bool = False,
     ) -> list[Outcome]:
         with self._noted(edits, prompts):
             return super().write_many(edits, prompts, metric, logits=logits)
 
-    def measure(self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized], metric: Metric) -> Tensor:
+    def measure(
+        self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized], metric: Metric
+    ) -> Tensor:
         with self._noted(edits, prompts):
             return super().measure(edits, prompts, metric)
 
     @contextmanager
-    def _noted(self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized]) -> Iterator[None]:
+    def _noted(
+        self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized]
+    ) -> Iterator[None]:
         with timed(self) as cost:
             yield
         self.written.append(cost())
-        self.whole.append(len(edits) * sum(len(prompt.ids) for prompt in prompts) * self.anatomy.layers)
+        self.whole.append(
+            len(edits) * sum(len(prompt.ids) for prompt in prompts) * self.anatomy.layers
+        )
 
 
 def watch(model: Model) -> Watched:
     """The same model, counting from zero and knowing no clean run."""
     known = {one.name: getattr(model, one.name) for one in fields(model)}
-    return Watched(**{**known, "counter": Counter(), "partial": model.partial and Partial(model.partial.network)})
+    return Watched(
+        **{
+            **known,
+            "counter": Counter(),
+            "partial": model.partial and Partial(model.partial.network),
+        }
+    )
 
 
 def fully(model: Model) -> Model:
@@ -80,7 +98,11 @@ def timed(model: Model) -> Iterator[Callable[[], Cost]]:
     before = (time.perf_counter(), time.process_time(), model.counter.token_layers)
 
     def cost() -> Cost:
-        return Cost(time.perf_counter() - before[0], time.process_time() - before[1], model.counter.token_layers - before[2])
+        return Cost(
+            time.perf_counter() - before[0],
+            time.process_time() - before[1],
+            model.counter.token_layers - before[2],
+        )
 
     yield cost
     if model.device == "cuda":

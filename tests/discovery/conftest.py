@@ -11,13 +11,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from sage.catalog import load_task
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.models.wired import wired_folder
-from sage.splits import Splits, split
-from sage.task import Task
-from sage.tokens import TokenizedPair, align
+from sage.task.catalog import load_task
+from sage.task.splits import Splits, split
+from sage.task.task import Task
+from sage.task.tokens import TokenizedPair, align
 from tests.models.twin import Twin, load_twin
 from tests.tiny import random_prompts, save_random_model
 
@@ -37,18 +37,30 @@ class Ready(NamedTuple):
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Family -> the folder of a random model whose vocabulary has all words of ioi."""
-    texts = [" ".join([prompt.text, *prompt.answers, *prompt.foils]) for prompt in IOI.sample(2000, seed=0)]
-    return cache(lambda family: save_random_model(tmp_path_factory.mktemp("random") / family, family, texts=texts))
+    texts = [
+        " ".join([prompt.text, *prompt.answers, *prompt.foils])
+        for prompt in IOI.sample(2000, seed=0)
+    ]
+    return cache(
+        lambda family: save_random_model(
+            tmp_path_factory.mktemp("random") / family, family, texts=texts
+        )
+    )
 
 
 @pytest.fixture(scope="session")
 def ready(folder: Callable[[str], Path]) -> Callable[[str, str], Ready]:
-    """(family, backend) -> the random model reading ioi; another template moves everything in it, so templates are no null."""
+    """(family, backend) -> the random model reading ioi; another template moves everything in it,
+    so templates are no null."""
 
     def load(family: str, backend: str) -> Ready:
         model = load_model(str(folder(family)), backend=backend, device="cpu")
         splits = split(IOI, model.tokenize, seed=0, discover=8, test=30, fit=400)
-        return Ready(model, IOI, replace(splits, null={name: splits.null[name] for name in ("place", "object")}))
+        return Ready(
+            model,
+            IOI,
+            replace(splits, null={name: splits.null[name] for name in ("place", "object")}),
+        )
 
     return cache(load)
 
@@ -58,8 +70,14 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Read
     """(seed, backend) -> a wired model with its task."""
 
     def load(seed: int, backend: str) -> Ready:
-        model = load_model(str(wired_folder(seed, tmp_path_factory.mktemp("wired") / str(seed))), backend=backend, device="cpu")
-        return Ready(model, WIRED, split(WIRED, model.tokenize, seed=seed, discover=12, test=30, fit=200))
+        model = load_model(
+            str(wired_folder(seed, tmp_path_factory.mktemp("wired") / str(seed))),
+            backend=backend,
+            device="cpu",
+        )
+        return Ready(
+            model, WIRED, split(WIRED, model.tokenize, seed=seed, discover=12, test=30, fit=200)
+        )
 
     return cache(load)
 
@@ -70,12 +88,17 @@ def twin(folder: Callable[[str], Path]) -> Callable[[str], Twin]:
     return cache(lambda family: load_twin(family, folder(family)))
 
 
-def random_pairs(count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8, 6)) -> tuple[TokenizedPair, ...]:
-    """Pairs of random prompts that differ from the token at position A on; names A (1), B (3) and END."""
+def random_pairs(
+    count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8, 6)
+) -> tuple[TokenizedPair, ...]:
+    """Pairs of random prompts that differ from the token at position A on; names A (1), B (3) and
+    END."""
     generator = torch.Generator().manual_seed(seed)
     pairs: list[TokenizedPair] = []
     for clean in random_prompts(count, seed, lengths=lengths):
         changed = torch.randint(2, 100, (len(clean.ids) - 1,), generator=generator).tolist()
-        other = replace(clean, ids=(clean.ids[0], *changed), answers=clean.foils, foils=clean.answers)
+        other = replace(
+            clean, ids=(clean.ids[0], *changed), answers=clean.foils, foils=clean.answers
+        )
         pairs.append(TokenizedPair(clean, align(clean, other), "random"))
     return tuple(pairs)

@@ -1,4 +1,5 @@
-"""Attribution against slow literal twins: transformers alone, finite differences, and the attention written out."""
+"""Attribution against slow literal twins: transformers alone, finite differences, and the attention
+written out."""
 
 from __future__ import annotations
 
@@ -9,30 +10,50 @@ import pytest
 import torch
 from torch import Tensor
 
-from sage.discovery.attribution import EMBED, GRAD_DROP, INTEGRATED_GRADIENTS, METHODS, Attribution, attribute
+from sage.discovery.attribution import (
+    EMBED,
+    GRAD_DROP,
+    INTEGRATED_GRADIENTS,
+    METHODS,
+    Attribution,
+    attribute,
+)
 from sage.discovery.candidates import SECTION_KINDS, nodes_at
 from sage.discovery.patching import patch
 from sage.discovery.statistic import pool
 from sage.errors import Unsupported
-from sage.metric import logit_difference
 from sage.models.base import Model
 from sage.models.steps import Point, differentiate, forward_steps, gradient_steps, run_steps
 from sage.nodes import Node, parse_node
-from sage.tokens import Tokenized, TokenizedPair
+from sage.task.metric import logit_difference
+from sage.task.tokens import Tokenized, TokenizedPair
 from tests import toy
 from tests.discovery.conftest import Ready, random_pairs
 from tests.models.twin import Twin
 from tests.tiny import FAMILIES
 
-TWO_LAYERS = ("0.1.q@B", "1.1.q@END", "0.0.k@A", "1.1.k@B", "0.1.v@B", "1.0.z@END", "0.2.z@B", "0.mlp_in@B", "1.mlp_in@END")
+TWO_LAYERS = (
+    "0.1.q@B",
+    "1.1.q@END",
+    "0.0.k@A",
+    "1.1.k@B",
+    "0.1.v@B",
+    "1.0.z@END",
+    "0.2.z@B",
+    "0.mlp_in@B",
+    "1.mlp_in@END",
+)
 """Every kind, where each can matter; Gemma-2 has key-value heads 0 and 1 and a sliding window in layer 0."""
 
 
 # The twin: one node, one pair, one small step at a time
 
 
-def twin_attribution(twin: Twin, node: Node, pair: TokenizedPair, *, qk_fix: bool, drop: int | None = None) -> float:
-    """The derivative of the metric along the change of a node; for q and k along the change of the patterns it makes."""
+def twin_attribution(
+    twin: Twin, node: Node, pair: TokenizedPair, *, qk_fix: bool, drop: int | None = None
+) -> float:
+    """The derivative of the metric along the change of a node; for q and k along the change of the
+    patterns it makes."""
     frozen = [Node(kind, drop) for kind in ("attn_out", "mlp_out")] if drop is not None else []
     held = [(place, twin.read(place, pair.clean)) for place in frozen]
     before, after = twin.read(node, pair.clean), twin.read(node, pair.counterfactual)
@@ -43,15 +64,28 @@ def twin_attribution(twin: Twin, node: Node, pair: TokenizedPair, *, qk_fix: boo
     for head in heads:
         pattern = Node("pattern", node.layer, head)
         clean = twin.read(pattern, pair.clean)
-        total += slope(twin, pair.clean, held, [(pattern, clean, twin.read(pattern, pair.clean, [(node, after)]) - clean)])
+        total += slope(
+            twin,
+            pair.clean,
+            held,
+            [(pattern, clean, twin.read(pattern, pair.clean, [(node, after)]) - clean)],
+        )
     return total
 
 
-def slope(twin: Twin, prompt: Tokenized, held: list[tuple[Node, Tensor]], moves: list[tuple[Node, Tensor, Tensor]]) -> float:
-    """Slope of the metric along the moves with the rest held; from four wide steps, as transformers rounds some parts to float32."""
+def slope(
+    twin: Twin,
+    prompt: Tokenized,
+    held: list[tuple[Node, Tensor]],
+    moves: list[tuple[Node, Tensor, Tensor]],
+) -> float:
+    """Slope of the metric along the moves with the rest held; from four wide steps, as transformers
+    rounds some parts to float32."""
 
     def metric(step: float) -> float:
-        logits = twin.patched([*((node, value + step * change) for node, value, change in moves), *held], prompt)
+        logits = twin.patched(
+            [*((node, value + step * change) for node, value, change in moves), *held], prompt
+        )
         return float(logit_difference(logits[None], [prompt]))
 
     near, far = (metric(step) - metric(-step) for step in (0.01, 0.02))
@@ -71,9 +105,16 @@ def test_attribution_is_the_slope_along_the_change_and_the_fix_along_that_of_the
     nodes, pairs = [parse_node(name) for name in TWO_LAYERS], random_pairs(2)
     if not qk_fix:
         nodes = [node for node in nodes if node.kind in ("q", "k")]
-    found = attribute(ready(family, "transformer-lens").model, nodes, pairs, logit_difference, qk_fix=qk_fix)
-    expected = [[twin_attribution(twin(family), node, pair, qk_fix=qk_fix) for pair in pairs] for node in nodes]
-    assert torch.allclose(found.values[0].double(), torch.tensor(expected, dtype=torch.float64), atol=1e-4, rtol=1e-3)
+    found = attribute(
+        ready(family, "transformer-lens").model, nodes, pairs, logit_difference, qk_fix=qk_fix
+    )
+    expected = [
+        [twin_attribution(twin(family), node, pair, qk_fix=qk_fix) for pair in pairs]
+        for node in nodes
+    ]
+    assert torch.allclose(
+        found.values[0].double(), torch.tensor(expected, dtype=torch.float64), atol=1e-4, rtol=1e-3
+    )
     assert all(max(map(abs, row)) > 1e-4 for row in expected)
 
 
@@ -83,15 +124,29 @@ def test_graddrop_is_the_slope_with_one_layers_outputs_held_still(
 ):
     """E|I| of the method is then the mean over layers of |slope|, times L/(L - 1)."""
     model = ready(family, "transformer-lens").model
-    nodes, pairs = [parse_node(name) for name in ("0.1.q@B", "0.0.k@A", "0.0.v@B", "1.mlp_in@END")], random_pairs(2)
+    nodes, pairs = (
+        [parse_node(name) for name in ("0.1.q@B", "0.0.k@A", "0.0.v@B", "1.mlp_in@END")],
+        random_pairs(2),
+    )
     found = attribute(model, nodes, pairs, logit_difference, method=GRAD_DROP)
     layers = range(model.anatomy.layers)
     expected = torch.tensor(
-        [[[twin_attribution(twin(family), node, pair, qk_fix=True, drop=layer) for pair in pairs] for node in nodes] for layer in layers],
+        [
+            [
+                [
+                    twin_attribution(twin(family), node, pair, qk_fix=True, drop=layer)
+                    for pair in pairs
+                ]
+                for node in nodes
+            ]
+            for layer in layers
+        ],
         dtype=torch.float64,
     )
     assert torch.allclose(found.values.double(), expected, atol=1e-4, rtol=1e-3)
-    assert torch.allclose(found.mean, expected.abs().mean(2).sum(0) / (len(layers) - 1), atol=1e-4, rtol=1e-3)
+    assert torch.allclose(
+        found.mean, expected.abs().mean(2).sum(0) / (len(layers) - 1), atol=1e-4, rtol=1e-3
+    )
     assert (found.values[0, 0] == 0).all()
 
 
@@ -99,7 +154,8 @@ def test_graddrop_is_the_slope_with_one_layers_outputs_held_still(
 
 
 class LinearEngine:
-    """No norms; nothing but the pattern of layer 0 bends, and it enters linearly; layer 1 attends evenly. Two query heads per key."""
+    """No norms; nothing but the pattern of layer 0 bends, and it enters linearly; layer 1 attends
+    evenly. Two query heads per key."""
 
     name = "linear"
 
@@ -108,7 +164,10 @@ class LinearEngine:
         self.anatomy.blocks[1].W_Q.zero_()
         self.anatomy.blocks[1].b_Q.zero_()
         draw = toy.draw(7)
-        self.embedding, self.unembedding = torch.randn(50, toy.D, generator=draw), torch.randn(toy.D, 50, generator=draw)
+        self.embedding, self.unembedding = (
+            torch.randn(50, toy.D, generator=draw),
+            torch.randn(toy.D, 50, generator=draw),
+        )
         self.mlps = torch.randn(2, toy.D, toy.D, generator=draw) / 4
 
     def forward(self, ids, *, read=(), write=None):
@@ -130,7 +189,11 @@ class LinearEngine:
         for layer, block in enumerate(self.anatomy.blocks):
             q, k, v = (
                 at(kind, layer, torch.einsum("bpD,hdD->bphd", x, W) / 4 + b)
-                for kind, W, b in (("q", block.W_Q, block.b_Q), ("k", block.W_K, block.b_K), ("v", block.W_V, block.b_V))
+                for kind, W, b in (
+                    ("q", block.W_Q, block.b_Q),
+                    ("k", block.W_K, block.b_K),
+                    ("v", block.W_V, block.b_V),
+                )
             )
             k, v = k.repeat_interleave(2, 2), v.repeat_interleave(2, 2)
             logits = torch.einsum("bthd,bshd->bhts", q, k).masked_fill(~past, -torch.inf)
@@ -152,15 +215,22 @@ def short_pairs() -> tuple[TokenizedPair, ...]:
     """Pairs in a vocabulary of 50."""
 
     def small(prompt: Tokenized) -> Tokenized:
-        ids, answers, foils = (tuple(token % 50 for token in tokens) for tokens in (prompt.ids, prompt.answers, prompt.foils))
+        ids, answers, foils = (
+            tuple(token % 50 for token in tokens)
+            for tokens in (prompt.ids, prompt.answers, prompt.foils)
+        )
         return Tokenized(prompt.prompt, ids, prompt.index, answers, foils)
 
-    return tuple(TokenizedPair(small(pair.clean), small(pair.counterfactual), pair.contrast) for pair in random_pairs(12))
+    return tuple(
+        TokenizedPair(small(pair.clean), small(pair.counterfactual), pair.contrast)
+        for pair in random_pairs(12)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_on_a_linear_model_attribution_is_exact_patching(linear: Model, method: str):
-    """Queries and keys too: the metric is linear in the pattern. GradDrop's variants leave out the paths of one layer."""
+    """Queries and keys too: the metric is linear in the pattern. GradDrop's variants leave out the
+    paths of one layer."""
     nodes, pairs = nodes_at(("A", "B", "END"), SECTION_KINDS, linear.anatomy), short_pairs()
     runs = patch(linear, [(), *((node,) for node in nodes)], pairs, logit_difference)
     exact = runs[1:] - runs[0]
@@ -168,9 +238,14 @@ def test_on_a_linear_model_attribution_is_exact_patching(linear: Model, method: 
     last = [row for row, node in enumerate(nodes) if node.layer == 1]
     rows, guess = (last, found[0]) if method == GRAD_DROP else (list(range(len(nodes))), found[0])
     if method == INTEGRATED_GRADIENTS:
-        rows = [row for row, node in enumerate(nodes) if node.kind in ("z", "mlp_in") or node.layer == 1]
+        rows = [
+            row for row, node in enumerate(nodes) if node.kind in ("z", "mlp_in") or node.layer == 1
+        ]
     assert torch.allclose(guess[rows], exact[rows], atol=1e-3)
-    assert all(exact[nodes.index(parse_node(name))].abs().max() > 0.05 for name in ("0.0.k@A", "0.3.q@END", "1.1.v@B", "0.mlp_in@B"))
+    assert all(
+        exact[nodes.index(parse_node(name))].abs().max() > 0.05
+        for name in ("0.0.k@A", "0.3.q@END", "1.1.v@B", "0.mlp_in@B")
+    )
 
 
 def test_without_the_fix_a_query_is_misjudged(linear: Model):
@@ -185,10 +260,14 @@ def test_without_the_fix_a_query_is_misjudged(linear: Model):
 
 
 @pytest.mark.parametrize("contrast", ["quality", "kind"])
-def test_integrated_gradients_at_the_embeddings_add_up_to_the_change_of_the_metric(contrast: str, wired: Callable[[int, str], Ready]):
+def test_integrated_gradients_at_the_embeddings_add_up_to_the_change_of_the_metric(
+    contrast: str, wired: Callable[[int, str], Ready]
+):
     model, _, splits = wired(0, "transformer-lens")
     pairs = splits.discover[contrast]
-    total = attribute(model, [EMBED], pairs, logit_difference, method=INTEGRATED_GRADIENTS).values[0, 0]
+    total = attribute(model, [EMBED], pairs, logit_difference, method=INTEGRATED_GRADIENTS).values[
+        0, 0
+    ]
     ends = model.write({}, [pair.counterfactual for pair in pairs], clean_metric(pairs)).metric
     change = ends - model.write({}, [pair.clean for pair in pairs], logit_difference).metric
     assert (total - change).abs().max() <= 0.05 * change.abs().mean()
@@ -205,17 +284,23 @@ def clean_metric(pairs):
 
 def test_results_do_not_depend_on_the_order_of_the_pairs(ready: Callable[[str, str], Ready]):
     model = ready("neox", "transformer-lens").model
-    nodes, pairs = [parse_node(name) for name in ("0.1.q@B", "1.1.k@B", "1.0.z@END")], random_pairs(9)
+    nodes, pairs = (
+        [parse_node(name) for name in ("0.1.q@B", "1.1.k@B", "1.0.z@END")],
+        random_pairs(9),
+    )
     found = attribute(model, nodes, pairs, logit_difference).values
     again = attribute(model, nodes, pairs[::-1], logit_difference).values
     assert torch.allclose(found, again.flip(2), atol=1e-5)
 
 
 def test_a_node_has_its_better_place_in_the_two_rankings():
-    """By E|I| the first node leads, by the direction-wise statistic the second; the third is last in both."""
+    """By E|I| the first node leads, by the direction-wise statistic the second; the third is last
+    in both."""
     nodes = tuple(parse_node(name) for name in ("0.0.z@END", "0.1.z@END", "0.2.z@END"))
     values = torch.tensor([[[3.0, -3.0] * 10, [1.0, 1.0] * 10, [0.0, 0.0] * 10]])
-    assert Attribution(nodes, values).ranks(pool(["one"] * 20)) == dict(zip(nodes, (0, 0, 2), strict=True))
+    assert Attribution(nodes, values).ranks(pool(["one"] * 20)) == dict(
+        zip(nodes, (0, 0, 2), strict=True)
+    )
 
 
 def test_graddrop_needs_two_layers(linear: Model):

@@ -29,11 +29,14 @@ def rows(q: Tensor, k: Tensor) -> list[list[float]]:
 
 
 def moved(before: list[list[float]], after: list[list[float]], gradient: Tensor) -> float:
-    return sum((after[t][s] - before[t][s]) * float(gradient[t, s]) for t in range(T) for s in range(t + 1))
+    return sum(
+        (after[t][s] - before[t][s]) * float(gradient[t, s]) for t in range(T) for s in range(t + 1)
+    )
 
 
 class Case:
-    """One layer of grouped heads on two prompts; `size` is how large logits are, so how saturated the softmax is."""
+    """One layer of grouped heads on two prompts; `size` is how large logits are, so how saturated
+    the softmax is."""
 
     def __init__(self, size: float) -> None:
         draw = toy.draw(3)
@@ -56,7 +59,9 @@ class Case:
 @pytest.mark.parametrize("size", [0.3, 3, 10])
 def test_a_key_moves_every_later_row_of_every_head_that_reads_it(size: float):
     case, at = Case(size), torch.tensor([1, 3])
-    found = key_effect(parse_node("0.1.k@A"), case.changed, at, case.anatomy, case.values, case.gradients)
+    found = key_effect(
+        parse_node("0.1.k@A"), case.changed, at, case.anatomy, case.values, case.gradients
+    )
     for prompt in range(2):
         k = case.k[prompt, 1].clone()
         k[at[prompt]] = case.changed[prompt]
@@ -71,24 +76,33 @@ def test_a_key_moves_every_later_row_of_every_head_that_reads_it(size: float):
 def test_a_query_moves_its_own_row(size: float):
     case, at = Case(1), torch.tensor([2, 4])
     changed = case.changed * size
-    found = query_effect(parse_node("0.3.q@A"), changed, at, case.anatomy, case.values, case.gradients)
+    found = query_effect(
+        parse_node("0.3.q@A"), changed, at, case.anatomy, case.values, case.gradients
+    )
     for prompt in range(2):
         q = case.q[prompt, 3].clone()
         q[at[prompt]] = changed[prompt]
         k = case.k[prompt, 1]
-        assert float(found[prompt]) == pytest.approx(moved(rows(case.q[prompt, 3], k), rows(q, k), case.gradient[prompt, 3]), abs=1e-4)
+        assert float(found[prompt]) == pytest.approx(
+            moved(rows(case.q[prompt, 3], k), rows(q, k), case.gradient[prompt, 3]), abs=1e-4
+        )
 
 
 def test_a_query_sees_nothing_beyond_its_window():
     """With a window of two tokens the row of token 3 has weights at 2 and 3 alone."""
     case, at = Case(1), torch.tensor([3, 3])
-    windowed = replace(case.anatomy, blocks=[replace(block, window=2) for block in case.anatomy.blocks])
-    found = query_effect(parse_node("0.0.q@A"), case.changed, at, windowed, case.values, case.gradients)
+    windowed = replace(
+        case.anatomy, blocks=[replace(block, window=2) for block in case.anatomy.blocks]
+    )
+    found = query_effect(
+        parse_node("0.0.q@A"), case.changed, at, windowed, case.values, case.gradients
+    )
     for prompt in range(2):
         new = softmax([float(case.changed[prompt] @ case.k[prompt, 0, s]) for s in (2, 3)])
         old = case.values[Node("pattern", 0, 0)][prompt, 3]
         expected = sum(
-            (weight - float(old[s])) * float(case.gradient[prompt, 0, 3, s]) for s, weight in zip(range(4), [0, 0, *new], strict=True)
+            (weight - float(old[s])) * float(case.gradient[prompt, 0, 3, s])
+            for s, weight in zip(range(4), [0, 0, *new], strict=True)
         )
         assert float(found[prompt]) == pytest.approx(expected, abs=1e-5)
 
@@ -96,7 +110,9 @@ def test_a_query_sees_nothing_beyond_its_window():
 def test_a_token_that_sees_only_itself_cannot_attend_less_to_it():
     """Weight 1 and a logit that falls by hundreds: the row stays as it is."""
     case, at = Case(30), torch.tensor([0, 0])
-    found = key_effect(parse_node("0.0.k@A"), -100 * case.k[:, 0, 0], at, case.anatomy, case.values, case.gradients)
+    found = key_effect(
+        parse_node("0.0.k@A"), -100 * case.k[:, 0, 0], at, case.anatomy, case.values, case.gradients
+    )
     assert torch.isfinite(found).all()
 
 
@@ -106,4 +122,7 @@ def test_a_key_needs_all_queries_of_its_group_and_a_query_its_key():
     assert [str(node) for node in key.projections] == ["0.2.q@*", "0.3.q@*", "0.1.k@*"]
     assert [str(node) for node in key.patterns] == ["0.2.pattern@*", "0.3.pattern@*"]
     query = attention_of([parse_node("1.2.q@END")], anatomy)
-    assert [str(node) for node in (*query.projections, *query.patterns)] == ["1.1.k@*", "1.2.pattern@*"]
+    assert [str(node) for node in (*query.projections, *query.patterns)] == [
+        "1.1.k@*",
+        "1.2.pattern@*",
+    ]

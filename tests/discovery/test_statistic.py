@@ -38,9 +38,12 @@ def test_directions_count_equally_however_many_pairs_they_have():
 
 
 def test_the_standard_error_is_that_of_a_mean_of_class_means():
-    """Two classes of 10: variances 90/9 x .1 (values -3 and 3) and 0, so each mean has variance 1 and 0, their mean sqrt(1)/2."""
+    """Two classes of 10: variances 90/9 x .1 (values -3 and 3) and 0, so each mean has variance 1
+    and 0, their mean sqrt(1)/2."""
     effects = torch.tensor([[3.0, -3.0] * 5 + [7.0] * 10])
-    assert standard_error(effects, pool(["up"] * 10 + ["down"] * 10)).tolist() == pytest.approx([0.5])
+    assert standard_error(effects, pool(["up"] * 10 + ["down"] * 10)).tolist() == pytest.approx(
+        [0.5]
+    )
 
 
 def test_the_null_is_the_99th_percentile_over_nodes():

@@ -29,12 +29,18 @@ def test_a_perfect_curve_has_cpr_near_one_and_cmd_near_zero():
 
 
 def test_correlations_take_rounding_for_ties():
-    """Ranks of (0, 0, 0, 2, 3) against (0, 0, 0, 3, 2), whatever the order of the three zeros' rounding errors."""
-    guess, exact = torch.tensor([1e-9, 3e-9, 2e-9, 2.0, 3.0]), torch.tensor([3e-9, 1e-9, 2e-9, 3.0, 2.0])
+    """Ranks of (0, 0, 0, 2, 3) against (0, 0, 0, 3, 2), whatever the order of the three zeros'
+    rounding errors."""
+    guess, exact = (
+        torch.tensor([1e-9, 3e-9, 2e-9, 2.0, 3.0]),
+        torch.tensor([3e-9, 1e-9, 2e-9, 3.0, 2.0]),
+    )
     left, right = np.array([2, 2, 2, 4, 5.0]), np.array([2, 2, 2, 5, 4.0])
     expected = ((left - 3) * (right - 3)).sum() / ((left - 3) ** 2).sum()
     assert correlate(guess, exact, noise=1e-6).spearman == pytest.approx(expected)
-    assert correlate(guess, exact, noise=1e-6).pearson == pytest.approx(float(np.corrcoef([0, 0, 0, 2, 3], [0, 0, 0, 3, 2])[0, 1]))
+    assert correlate(guess, exact, noise=1e-6).pearson == pytest.approx(
+        float(np.corrcoef([0, 0, 0, 2, 3], [0, 0, 0, 3, 2])[0, 1])
+    )
 
 
 def test_there_is_no_correlation_with_what_does_not_vary():
@@ -47,9 +53,16 @@ def test_top_overlap_counts_nodes_both_put_first():
 
 
 def test_random_sets_match_the_section_in_size_layer_and_kind_and_avoid_it_where_they_can():
-    """Layer 0 has two z outside the section for its one; layer 1 has one outside for its two, so one of its own fills up."""
+    """Layer 0 has two z outside the section for its one; layer 1 has one outside for its two, so
+    one of its own fills up."""
     section = [parse_node(name) for name in ("0.0.z@END", "1.0.z@END", "1.1.z@END")]
-    candidates = [*section, *(parse_node(name) for name in ("0.1.z@END", "0.2.z@END", "1.2.z@END", "0.0.q@END", "2.0.z@END"))]
+    candidates = [
+        *section,
+        *(
+            parse_node(name)
+            for name in ("0.1.z@END", "0.2.z@END", "1.2.z@END", "0.0.q@END", "2.0.z@END")
+        ),
+    ]
     sets = matched_sets(section, candidates, count=20, seed=0)
     assert len(sets) == 20
     for chosen in sets:

@@ -1,4 +1,5 @@
-"""Random-weight models of every family, each loaded once by either backend and once as a plain transformers model."""
+"""Random-weight models of every family, each loaded once by either backend and once as a plain
+transformers model."""
 
 from __future__ import annotations
 
@@ -19,12 +20,18 @@ BACKENDS = ("transformer-lens", "nnsight")
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Family -> the folder of its model."""
-    return cache(lambda family: save_random_model(tmp_path_factory.mktemp("models") / family, family))
+    return cache(
+        lambda family: save_random_model(tmp_path_factory.mktemp("models") / family, family)
+    )
 
 
 @pytest.fixture(scope="session")
 def _loaded(folder: Callable[[str], Path]) -> Callable[[str, str], Model]:
-    return cache(lambda family, backend: load_model(str(folder(family)), backend=backend, device="cpu", partial=False))
+    return cache(
+        lambda family, backend: load_model(
+            str(folder(family)), backend=backend, device="cpu", partial=False
+        )
+    )
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -33,7 +40,9 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def model(request: pytest.FixtureRequest, family: str, _loaded: Callable[[str, str], Model]) -> Model:
+def model(
+    request: pytest.FixtureRequest, family: str, _loaded: Callable[[str, str], Model]
+) -> Model:
     """The family's model in one of the backends."""
     return _loaded(family, request.param)
 

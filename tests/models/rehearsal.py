@@ -1,4 +1,5 @@
-"""A rehearsal of remote runs: `python -m tests.models.rehearsal FOLDER...` prints how far they are from runs here.
+"""A rehearsal of remote runs: `python -m tests.models.rehearsal FOLDER...` prints how far they are
+from runs here.
 
 It has a process of its own because functions that shape checking wraps cannot be sent.
 """
@@ -9,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sage.metric import logit_difference
 from sage.models.families import families
 from sage.models.load import load_model
 from sage.models.traced import TracedEngine
 from sage.nodes import parse_node
+from sage.task.metric import logit_difference
 from tests.tiny import random_prompts
 
 
@@ -27,14 +28,25 @@ def rehearse(folders: Sequence[str]) -> float:
         here = load_model(folder, backend="nnsight", device="cpu", partial=False)
         hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
         family = families()[hf.config.model_type]
-        engine = TracedEngine(hf, family=family, remote="local", source=folder, tokenizer=here.tokenizer)
+        engine = TracedEngine(
+            hf, family=family, remote="local", source=folder, tokenizer=here.tokenizer
+        )
         away = replace(here, engine=engine)
         values = here.read([node], prompts)[node]
         edits = {node: values.roll(1, 0)}
         differences += [
             (values - away.read([node], prompts)[node]).abs().max().item(),
-            (here.write(edits, prompts, logit_difference).metric - away.write(edits, prompts, logit_difference).metric).abs().max().item(),
-            (here.gradients([node], prompts, logit_difference)[node] - away.gradients([node], prompts, logit_difference)[node])
+            (
+                here.write(edits, prompts, logit_difference).metric
+                - away.write(edits, prompts, logit_difference).metric
+            )
+            .abs()
+            .max()
+            .item(),
+            (
+                here.gradients([node], prompts, logit_difference)[node]
+                - away.gradients([node], prompts, logit_difference)[node]
+            )
             .abs()
             .max()
             .item(),

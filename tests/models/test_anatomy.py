@@ -1,4 +1,5 @@
-"""Anatomy against the model itself: what it says of weights, norms and attention recomputes what the model reads."""
+"""Anatomy against the model itself: what it says of weights, norms and attention recomputes what
+the model reads."""
 
 from __future__ import annotations
 
@@ -25,14 +26,20 @@ def test_projections_of_the_normed_residual_are_q_k_and_v(model: Model) -> None:
                 node = Node(kind, layer, head)
                 x = _read(model, anatomy.source(node))
                 weight, bias = anatomy.projection(kind, layer, head)
-                assert torch.allclose(anatomy.norm_before(node).apply(x) @ weight.T + bias, _read(model, node), atol=1e-5)
+                assert torch.allclose(
+                    anatomy.norm_before(node).apply(x) @ weight.T + bias,
+                    _read(model, node),
+                    atol=1e-5,
+                )
 
 
 def test_the_normed_residual_is_what_the_mlp_reads(model: Model) -> None:
     for layer in range(model.anatomy.layers):
         node = Node("mlp_in", layer)
         x = _read(model, model.anatomy.source(node))
-        assert torch.allclose(model.anatomy.norm_before(node).apply(x), _read(model, node), atol=1e-5)
+        assert torch.allclose(
+            model.anatomy.norm_before(node).apply(x), _read(model, node), atol=1e-5
+        )
 
 
 def test_a_norm_at_its_own_scale_is_the_norm_and_is_affine_at_a_frozen_one(model: Model) -> None:
@@ -48,7 +55,9 @@ def test_a_layer_norm_by_hand() -> None:
     norm = Norm("layer", torch.tensor([2.0, 4.0]), torch.tensor([10.0, 20.0]), 3.0)
     assert norm.apply(torch.tensor([1.0, 3.0])).tolist() == [9.0, 22.0]
     """x = (1, 7) is not centred: mean square 25, s = sqrt(25 + 0) = 5."""
-    assert Norm("rms", torch.ones(2), torch.zeros(2), 0.0).apply(torch.tensor([1.0, 7.0])).tolist() == pytest.approx([0.2, 1.4])
+    assert Norm("rms", torch.ones(2), torch.zeros(2), 0.0).apply(
+        torch.tensor([1.0, 7.0])
+    ).tolist() == pytest.approx([0.2, 1.4])
 
 
 def test_a_rotation_by_hand() -> None:
@@ -60,21 +69,30 @@ def test_a_rotation_by_hand() -> None:
 
 
 def test_attention_logits_masked_and_normalised_are_the_pattern(model: Model) -> None:
-    """Scale, partial rotary, soft cap and sliding window, from q and k as they are read (before rotary)."""
+    """Scale, partial rotary, soft cap and sliding window, from q and k as they are read (before
+    rotary)."""
     anatomy, count = model.anatomy, 8
     query, key = torch.arange(count)[:, None], torch.arange(count)[None, :]
     for layer in range(anatomy.layers):
         seen = anatomy.visible(layer, query, key)
         for head in range(anatomy.heads):
-            q, k = _read(model, Node("q", layer, head)), _read(model, Node("k", layer, anatomy.kv_head(head)))
+            q, k = (
+                _read(model, Node("q", layer, head)),
+                _read(model, Node("k", layer, anatomy.kv_head(head))),
+            )
             pairs = (len(q), count, count, anatomy.d_head)
-            logits = anatomy.attention_logits(q[:, :, None].expand(pairs), k[:, None].expand(pairs), query, key)
+            logits = anatomy.attention_logits(
+                q[:, :, None].expand(pairs), k[:, None].expand(pairs), query, key
+            )
             pattern = logits.masked_fill(~seen, -torch.inf).softmax(-1)
             assert torch.allclose(pattern, _read(model, Node("pattern", layer, head)), atol=1e-5)
 
 
 def test_a_sliding_window_hides_what_is_far(model: Model) -> None:
-    hidden = [bool((_read(model, Node("pattern", layer, 0))[:, 7, 0] == 0).all()) for layer in range(model.anatomy.layers)]
+    hidden = [
+        bool((_read(model, Node("pattern", layer, 0))[:, 7, 0] == 0).all())
+        for layer in range(model.anatomy.layers)
+    ]
     assert hidden == [block.window is not None for block in model.anatomy.blocks]
     assert any(hidden) == (model.anatomy.family == "gemma2")
 
@@ -83,25 +101,39 @@ def test_a_heads_output_is_its_pattern_over_the_values(model: Model) -> None:
     anatomy = model.anatomy
     for layer in range(anatomy.layers):
         for head in range(anatomy.heads):
-            pattern, v = _read(model, Node("pattern", layer, head)), _read(model, Node("v", layer, anatomy.kv_head(head)))
+            pattern, v = (
+                _read(model, Node("pattern", layer, head)),
+                _read(model, Node("v", layer, anatomy.kv_head(head))),
+            )
             assert torch.allclose(pattern @ v, _read(model, Node("z", layer, head)), atol=1e-5)
 
 
 def test_what_attention_adds_is_the_sum_of_its_heads(model: Model) -> None:
     anatomy = model.anatomy
     for layer in range(anatomy.layers):
-        heads = [_read(model, Node("z", layer, head)) @ anatomy.output(layer, head).T for head in range(anatomy.heads)]
-        added, post = sum(heads, start=anatomy.output_bias(layer)), anatomy.blocks[layer].attention_post
+        heads = [
+            _read(model, Node("z", layer, head)) @ anatomy.output(layer, head).T
+            for head in range(anatomy.heads)
+        ]
+        added, post = (
+            sum(heads, start=anatomy.output_bias(layer)),
+            anatomy.blocks[layer].attention_post,
+        )
         expected = added if post is None else post.apply(added)
         assert torch.allclose(expected, _read(model, Node("attn_out", layer)), atol=1e-5)
 
 
 def test_the_residual_stream_is_the_sum_of_what_is_added(model: Model) -> None:
     for layer in range(model.anatomy.layers):
-        pre, attention, mlp, post = (_read(model, Node(kind, layer)) for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
+        pre, attention, mlp, post = (
+            _read(model, Node(kind, layer))
+            for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post")
+        )
         assert torch.allclose(pre + attention + mlp, post, atol=1e-5)
         if not model.anatomy.parallel:
-            assert torch.allclose(pre + attention, _read(model, Node("resid_mid", layer)), atol=1e-5)
+            assert torch.allclose(
+                pre + attention, _read(model, Node("resid_mid", layer)), atol=1e-5
+            )
     assert _read(model, Node("embed", -1)).equal(_read(model, Node("resid_pre", 0)))
 
 
@@ -114,7 +146,18 @@ def test_the_families_are_told_apart(both: tuple[Model, Model]) -> None:
     for model in both:
         a = model.anatomy
         rotary = a.rotary and a.rotary.dims
-        found = (a.layers, a.heads, a.kv_heads, a.d_head, a.parallel, rotary, a.attention_cap, a.logit_cap, a.embedding_scale, model.bos)
+        found = (
+            a.layers,
+            a.heads,
+            a.kv_heads,
+            a.d_head,
+            a.parallel,
+            rotary,
+            a.attention_cap,
+            a.logit_cap,
+            a.embedding_scale,
+            model.bos,
+        )
         assert found == told[a.family]
 
 
@@ -135,8 +178,12 @@ def test_weights_are_views_of_the_loaded_parameters(family: str, folder: object)
 
 def test_grouped_queries_share_a_key_value_head(both: tuple[Model, Model]) -> None:
     anatomy = both[0].anatomy
-    assert [anatomy.kv_head(head) for head in range(anatomy.heads)] == [head // anatomy.group for head in range(anatomy.heads)]
-    assert [head for kv in range(anatomy.kv_heads) for head in anatomy.query_heads(kv)] == list(range(anatomy.heads))
+    assert [anatomy.kv_head(head) for head in range(anatomy.heads)] == [
+        head // anatomy.group for head in range(anatomy.heads)
+    ]
+    assert [head for kv in range(anatomy.kv_heads) for head in anatomy.query_heads(kv)] == list(
+        range(anatomy.heads)
+    )
 
 
 @pytest.mark.parametrize("text", ["1.resid_pre@END", "1.resid_post@END", "embed@END"])

@@ -1,4 +1,5 @@
-"""Loading: names, hub ids and folders; every mistake a user can put right is said without a traceback."""
+"""Loading: names, hub ids and folders; every mistake a user can put right is said without a
+traceback."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sage.errors import BadFile, SageError, UnknownName, Unsupported
-from sage.metric import logit_difference
 from sage.models.load import known_models, load_model
-from sage.prompt import Prompt
+from sage.task.metric import logit_difference
+from sage.task.prompt import Prompt
 from tests.tiny import FAMILIES, WORDS, edit_config, random_prompts, save_random_model
 
 Folder = Callable[[str], Path]
@@ -39,8 +40,15 @@ def test_a_model_says_what_it_is(folder: Folder, backend: str) -> None:
 
 
 def test_the_revision_is_that_of_the_weights_bytes(folder: Folder, broken: Path) -> None:
-    first, same = load_model(str(folder("gpt2")), device="cpu"), load_model(str(broken), device="cpu")
-    assert first.revision == same.revision == hashlib.sha256((broken / "model.safetensors").read_bytes()).hexdigest()
+    first, same = (
+        load_model(str(folder("gpt2")), device="cpu"),
+        load_model(str(broken), device="cpu"),
+    )
+    assert (
+        first.revision
+        == same.revision
+        == hashlib.sha256((broken / "model.safetensors").read_bytes()).hexdigest()
+    )
     weights = load_file(broken / "model.safetensors")
     weights["transformer.ln_f.bias"][0] += 1e-3
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
@@ -55,7 +63,10 @@ def test_weights_in_several_files_are_read_as_one_model(folder: Folder, broken: 
     hf.save_pretrained(broken, max_shard_size="30KB")
     assert len(list(broken.glob("model-*.safetensors"))) > 1
     prompts = random_prompts(2)
-    whole, sharded = (load_model(str(path), device="cpu").write({}, prompts, logit_difference) for path in (folder("gpt2"), broken))
+    whole, sharded = (
+        load_model(str(path), device="cpu").write({}, prompts, logit_difference)
+        for path in (folder("gpt2"), broken)
+    )
     assert torch.allclose(whole.metric, sharded.metric, atol=1e-5)
     sorted(broken.glob("model-*.safetensors"))[1].unlink()
     with pytest.raises(BadFile, match=r"lacks.*model-00002"):
@@ -63,19 +74,25 @@ def test_weights_in_several_files_are_read_as_one_model(folder: Folder, broken: 
 
 
 def test_the_names_of_old_checkpoints_are_understood(folder: Folder, tmp_path: Path) -> None:
-    """GPT-2 was published without a prefix and with its mask as a buffer, Pythia with another name for the unembedding."""
+    """GPT-2 was published without a prefix and with its mask as a buffer, Pythia with another name
+    for the unembedding."""
     old = {
         "gpt2": lambda name: name.removeprefix("transformer."),
         "neox": lambda name: name.replace("lm_head", "embed_out"),
     }
     for family, rename in old.items():
         copy = Path(shutil.copytree(folder(family), tmp_path / family))
-        weights = {rename(name): tensor for name, tensor in load_file(copy / "model.safetensors").items()}
+        weights = {
+            rename(name): tensor for name, tensor in load_file(copy / "model.safetensors").items()
+        }
         if family == "gpt2":
             weights["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
         save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
         prompts = random_prompts(2)
-        new, found = (load_model(str(path), device="cpu").write({}, prompts, logit_difference) for path in (folder(family), copy))
+        new, found = (
+            load_model(str(path), device="cpu").write({}, prompts, logit_difference)
+            for path in (folder(family), copy)
+        )
         assert torch.allclose(new.metric, found.metric, atol=1e-5)
 
 
@@ -88,7 +105,10 @@ def test_gpt2_and_gemma_begin_with_bos_and_neox_does_not(folder: Folder, broken:
 def test_a_prompt_is_tokenized_under_the_models_own_policy(folder: Folder) -> None:
     prompt = Prompt("Mary gave John", "f", "v", {}, {}, {"S": (10, 14)}, (" Mary",), (" John",))
     ids = [2 + 2 * WORDS.index("Mary"), *(3 + 2 * WORDS.index(word) for word in ("gave", "John"))]
-    with_bos, without = (load_model(str(folder(family)), device="cpu").tokenize(prompt) for family in ("gpt2", "neox"))
+    with_bos, without = (
+        load_model(str(folder(family)), device="cpu").tokenize(prompt)
+        for family in ("gpt2", "neox")
+    )
     assert without.ids == tuple(ids)
     assert with_bos.ids == (0, *ids)
     assert (without.index["S"], with_bos.index["S"]) == (2, 3)
@@ -101,7 +121,9 @@ def test_half_precision_models_answer_in_single_precision(folder: Folder) -> Non
     assert outcome.logits.dtype == outcome.metric.dtype == torch.float32
 
 
-def test_an_engine_that_disagrees_with_transformers_is_not_used(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_disagrees_with_transformers_is_not_used(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sage.models.hooked import HookedEngine
 
     forward = HookedEngine.forward
@@ -116,7 +138,10 @@ def test_an_engine_that_disagrees_with_transformers_is_not_used(folder: Folder, 
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"No model is named 'gpt2-smal'. Did you mean 'gpt2-small'.*hub id.*local folder"):
+    with pytest.raises(
+        UnknownName,
+        match=r"No model is named 'gpt2-smal'. Did you mean 'gpt2-small'.*hub id.*local folder",
+    ):
         load_model("gpt2-smal")
 
 
@@ -129,7 +154,9 @@ def test_a_path_that_is_not_there_is_a_path_not_a_hub_id(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["gemma-2-2b", "somebody/some-model"])
-def test_without_network_the_error_says_what_was_tried(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_says_what_was_tried(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -153,14 +180,18 @@ def test_a_gated_model_says_how_to_get_access(monkeypatch: pytest.MonkeyPatch) -
     def gated(identifier: str, *, local_files_only: bool = False, **rest: object) -> object:
         if local_files_only:
             return snapshot_download(identifier, local_files_only=True, **rest)
-        raise GatedRepoError("401", response=httpx.Response(401, request=httpx.Request("GET", "https://example.org")))
+        raise GatedRepoError(
+            "401", response=httpx.Response(401, request=httpx.Request("GET", "https://example.org"))
+        )
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     with pytest.raises(SageError, match=r"google/gemma-2-2b is gated.*licence.*hf auth login"):
         load_model("gemma-2-2b")
 
 
-def test_a_snapshot_in_the_cache_needs_no_network(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_in_the_cache_needs_no_network(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     home = tmp_path / "models--openai-community--gpt2"
@@ -181,11 +212,24 @@ def test_an_unsupported_architecture_is_answered_with_the_supported_ones(broken:
     ("family", "fields", "says"),
     [
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ("neox", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "linear"),
+        (
+            "neox",
+            {
+                "rope_parameters": {
+                    "rope_type": "linear",
+                    "factor": 2.0,
+                    "rope_theta": 1e4,
+                    "partial_rotary_factor": 0.5,
+                }
+            },
+            "linear",
+        ),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ],
 )
-def test_a_variant_that_anatomy_does_not_describe_is_refused(folder: Folder, tmp_path: Path, family: str, fields: dict, says: str) -> None:
+def test_a_variant_that_anatomy_does_not_describe_is_refused(
+    folder: Folder, tmp_path: Path, family: str, fields: dict, says: str
+) -> None:
     changed = edit_config(Path(shutil.copytree(folder(family), tmp_path / "model")), **fields)
     with pytest.raises(Unsupported, match=says):
         load_model(str(changed))
@@ -278,7 +322,9 @@ def test_a_damaged_tokenizer_is_refused(broken: Path) -> None:
         load_model(str(broken))
 
 
-def test_a_tokenizer_with_more_words_than_the_model_is_refused(broken: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(
+    broken: Path, tmp_path: Path
+) -> None:
     larger = save_random_model(tmp_path / "larger", "gpt2", texts=["zebra giraffe"])
     shutil.copy(larger / "tokenizer.json", broken / "tokenizer.json")
     with pytest.raises(BadFile, match=r"152.*148|148.*152"):
@@ -306,7 +352,9 @@ def test_known_models_say_where_they_come_from() -> None:
     assert {"pythia-70m-deduped", "gemma-2-2b", "wired"} <= set(found)
 
 
-def test_an_embedded_model_is_found_by_its_name(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedded_model_is_found_by_its_name(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sage.models import load
 
     shutil.copytree(folder("neox"), tmp_path / "zoo" / "tiny-neox")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from sage.activations import Activations, moments, read
-from sage.metric import logit_difference
+from sage.dictionaries.activations import Activations, moments, read
+from sage.dictionaries.projected import ProjectedSuite, attention_output, project, seen_from
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.projection import ProjectedSuite, attention_output, project, seen_from
 from sage.saes.suite import Suite, assemble
+from sage.task.metric import logit_difference
 from tests.tiny import random_prompts
 from tests.toy import identity_sae, relu_sae
 
@@ -20,13 +20,25 @@ POSITIONS = ("B", "END")
 def nodes(model: Model) -> list[Node]:
     """Every head of the last layer, and the MLPs of all layers."""
     last = model.anatomy.layers - 1
-    heads = [Node(kind, last, head, place) for kind in "qkvz" for head in range(model.anatomy.heads_of(kind)) for place in POSITIONS]
+    heads = [
+        Node(kind, last, head, place)
+        for kind in "qkvz"
+        for head in range(model.anatomy.heads_of(kind))
+        for place in POSITIONS
+    ]
     return [*heads, *(Node("mlp_in", layer, None, "END") for layer in range(last + 1))]
 
 
-def suite(model: Model, given: Activations, *, identity: bool = False, reads_bos: bool = True) -> Suite:
+def suite(
+    model: Model, given: Activations, *, identity: bool = False, reads_bos: bool = True
+) -> Suite:
     d = model.anatomy.d_model
-    saes = [identity_sae(hook, d=d) if identity else relu_sae(hook, width=3 * d, d=d, reads_bos=reads_bos) for hook in given.streams]
+    saes = [
+        identity_sae(hook, d=d)
+        if identity
+        else relu_sae(hook, width=3 * d, d=d, reads_bos=reads_bos)
+        for hook in given.streams
+    ]
     return assemble("suite", saes)
 
 
@@ -36,7 +48,9 @@ def projected(saes: Suite, given: Activations) -> ProjectedSuite:
 
 def test_the_identity_dictionary_gives_every_activation_back(model: Model) -> None:
     given = read(model, nodes(model), PROMPTS)
-    for node, value in projected(suite(model, given, identity=True), given).reconstruct(given).items():
+    for node, value in (
+        projected(suite(model, given, identity=True), given).reconstruct(given).items()
+    ):
         torch.testing.assert_close(value, given.values[node], atol=3e-5, rtol=1e-4)
 
 
@@ -46,7 +60,8 @@ def test_attention_rows_sum_to_one(model: Model) -> None:
 
 
 def test_the_error_is_the_residual_error_through_the_weights(model: Model) -> None:
-    """y - y_hat = W~ (x - x_hat)/s(x), sources mixed by the attention row at z; position 0, which passes through, is exact."""
+    """y - y_hat = W~ (x - x_hat)/s(x), sources mixed by the attention row at z; position 0, which
+    passes through, is exact."""
     given = read(model, nodes(model), PROMPTS)
     saes = suite(model, given, reads_bos=not model.bos)
     found = projected(saes, given).reconstruct(given)
@@ -57,8 +72,15 @@ def test_the_error_is_the_residual_error_through_the_weights(model: Model) -> No
         missing = (stream - sae.reconstruct(stream)) / given.anatomy.norm_before(node).scale(stream)
         missing[:, 0] = 0
         own = torch.nn.functional.one_hot(given.index(node.position), stream.shape[1]).float()
-        mixed = torch.einsum("ps,psd->pd", given.patterns[node] if node.kind == "z" else own, missing)
-        torch.testing.assert_close(given.values[node] - found[node], seen_from(given.anatomy, node, mixed), atol=1e-4, rtol=1e-3)
+        mixed = torch.einsum(
+            "ps,psd->pd", given.patterns[node] if node.kind == "z" else own, missing
+        )
+        torch.testing.assert_close(
+            given.values[node] - found[node],
+            seen_from(given.anatomy, node, mixed),
+            atol=1e-4,
+            rtol=1e-3,
+        )
 
 
 def test_attn_out_is_made_of_z(model: Model) -> None:
@@ -66,7 +88,9 @@ def test_attn_out_is_made_of_z(model: Model) -> None:
     heads = [Node("z", last, head, "END") for head in range(model.anatomy.heads)]
     given = read(model, heads, PROMPTS)
     wanted = Node("attn_out", last, None, "END")
-    made = attention_output(projected(suite(model, given, identity=True), given), given, layer=last, position="END")
+    made = attention_output(
+        projected(suite(model, given, identity=True), given), given, layer=last, position="END"
+    )
     torch.testing.assert_close(made, model.read([wanted], PROMPTS)[wanted], atol=1e-4, rtol=1e-3)
 
 
@@ -96,7 +120,10 @@ def test_the_whole_edit_and_the_error_are_the_ground_truth_patch(model: Model) -
     }
     for node, value in values.items():
         torch.testing.assert_close(value, target.values[node], atol=1e-4, rtol=1e-3)
-    patched, truth = (model.write(chosen, base.prompts, logit_difference).metric for chosen in (values, target.values))
+    patched, truth = (
+        model.write(chosen, base.prompts, logit_difference).metric
+        for chosen in (values, target.values)
+    )
     torch.testing.assert_close(patched, truth, atol=1e-3, rtol=1e-3)
 
 
@@ -107,13 +134,18 @@ def test_an_edit_moves_towards_the_counterfactual_with_every_pick(model: Model) 
     variance = dictionary.moments.variance
     distances = [
         sum(
-            ((edited.values[node] - target.values[node]).square().sum(-1) / variance[node] for node in base.nodes),
+            (
+                (edited.values[node] - target.values[node]).square().sum(-1) / variance[node]
+                for node in base.nodes
+            ),
             start=torch.zeros(len(base)),
         )
         for edited in found.values()
     ]
     picks = [edited.picks for edited in found.values()]
-    for nearer, farther, more, fewer in zip(distances[1:], distances[:-1], picks[1:], picks[:-1], strict=True):
+    for nearer, farther, more, fewer in zip(
+        distances[1:], distances[:-1], picks[1:], picks[:-1], strict=True
+    ):
         assert (nearer[more > fewer] < farther[more > fewer]).all()
         assert torch.equal(nearer[more == fewer], farther[more == fewer])
     assert distances[-1].mean() < 0.7 * distances[0].mean()

@@ -1,4 +1,5 @@
-"""The slow literal twin: plain hooks on the transformers module, one prompt and one patch at a time, in double precision."""
+"""The slow literal twin: plain hooks on the transformers module, one prompt and one patch at a
+time, in double precision."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sage.nodes import EVERYWHERE, Node
-from sage.tokens import Tokenized
+from sage.task.tokens import Tokenized
 
 
 class Where(NamedTuple):
@@ -36,7 +37,9 @@ class Twin:
         """Logits at the last position."""
         return self.hf(torch.tensor([prompt.ids])).logits[0, -1]
 
-    def read(self, node: Node, prompt: Tokenized, patches: Sequence[tuple[Node, Tensor]] = ()) -> Tensor:
+    def read(
+        self, node: Node, prompt: Tokenized, patches: Sequence[tuple[Node, Tensor]] = ()
+    ) -> Tensor:
         """The node's value with the patches made; every position for `*`."""
         kept: list[Tensor] = []
         with ExitStack() as stack:
@@ -64,7 +67,9 @@ class Twin:
             return
         if node.kind == "resid_mid":
             before: list[Tensor] = []
-            self._hook(stack, self._where(Node("resid_pre", node.layer)), lambda x: before.append(x))
+            self._hook(
+                stack, self._where(Node("resid_pre", node.layer)), lambda x: before.append(x)
+            )
 
             def skip(x: Tensor) -> None:
                 x[0, rows] = value - before[0][0, rows]
@@ -91,9 +96,13 @@ class Twin:
             return value
 
         if where.side == "output":
-            handle = where.module.register_forward_hook(lambda module, inputs, output: changed(output))  # noqa: ARG005
+            handle = where.module.register_forward_hook(
+                lambda module, inputs, output: changed(output)
+            )
         else:
-            handle = where.module.register_forward_pre_hook(lambda module, inputs: (changed(inputs[0]), *inputs[1:]))  # noqa: ARG005
+            handle = where.module.register_forward_pre_hook(
+                lambda module, inputs: (changed(inputs[0]), *inputs[1:])
+            )
         stack.callback(handle.remove)
 
     def _where(self, node: Node) -> Where:
@@ -105,7 +114,13 @@ class Twin:
 def load_twin(family: str, folder: Path) -> Twin:
     from transformers import AutoModelForCausalLM
 
-    hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval().double()
+    hf = (
+        AutoModelForCausalLM.from_pretrained(
+            folder, attn_implementation="eager", dtype=torch.float32
+        )
+        .eval()
+        .double()
+    )
     return Twin(family, hf.requires_grad_(False))
 
 
@@ -160,15 +175,31 @@ def _gemma2(hf: Any, node: Node) -> Where:
 
 
 @contextmanager
-def _attention(family: str, node: Node, *, keep: list[Tensor] | None = None, put: tuple[Any, Tensor] | None = None) -> Iterator[None]:
-    """Attention written out, in place of transformers' own, so that one head's pattern can be kept or set."""
+def _attention(
+    family: str,
+    node: Node,
+    *,
+    keep: list[Tensor] | None = None,
+    put: tuple[Any, Tensor] | None = None,
+) -> Iterator[None]:
+    """Attention written out, in place of transformers' own, so that one head's pattern can be kept
+    or set."""
     from transformers.models.gemma2 import modeling_gemma2
     from transformers.models.gpt2 import modeling_gpt2
     from transformers.models.gpt_neox import modeling_gpt_neox
 
     library = {"gpt2": modeling_gpt2, "neox": modeling_gpt_neox, "gemma2": modeling_gemma2}[family]
 
-    def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float, softcap: float | None = None, **_: Any) -> Any:
+    def attend(
+        module: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor,
+        scaling: float,
+        softcap: float | None = None,
+        **_: Any,
+    ) -> Any:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         scores = torch.einsum("bhtd,bhsd->bhts", q, k) * scaling
         if softcap is not None:

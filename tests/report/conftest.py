@@ -1,4 +1,5 @@
-"""One report on results with everything in them that can go wrong, shared by the tests that read it."""
+"""One report on results with everything in them that can go wrong, shared by the tests that read
+it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""In a browser, from disk: nothing fails to load, figures are drawn, tables sort, phones need not scroll sideways."""
+"""In a browser, from disk: nothing fails to load, figures are drawn, tables sort, phones need not
+scroll sideways."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ COLUMN = "(column) => Array.from(document.querySelectorAll('#suites tbody tr'), 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         pytest.skip("no chromium on this machine")
     with sync_api.sync_playwright() as playwright:
@@ -39,16 +44,30 @@ def _open(page: sync_api.Page, report: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_open_from_disk_without_an_error_and_draw_every_figure(browser: sync_api.Browser, report: Path, name: str) -> None:
+def test_pages_open_from_disk_without_an_error_and_draw_every_figure(
+    browser: sync_api.Browser, report: Path, name: str
+) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            troubles.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("requestfailed", lambda request: troubles.append(request.url))
     page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else troubles.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("file:", "data:")) else troubles.append(request.url)
+        ),
+    )
     _open(page, report, name)
-    widths = page.evaluate("Array.from(document.images, (image) => image.complete ? image.naturalWidth : 0)")
+    widths = page.evaluate(
+        "Array.from(document.images, (image) => image.complete ? image.naturalWidth : 0)"
+    )
     page.close()
     assert troubles == []
     assert all(width > 0 for width in widths)
@@ -56,10 +75,14 @@ def test_pages_open_from_disk_without_an_error_and_draw_every_figure(browser: sy
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_page_scrolls_sideways_on_a_phone(browser: sync_api.Browser, report: Path, name: str) -> None:
+def test_no_page_scrolls_sideways_on_a_phone(
+    browser: sync_api.Browser, report: Path, name: str
+) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
     _open(page, report, name)
-    page.evaluate("document.querySelectorAll('details.fold').forEach((fold) => { fold.open = true; })")
+    page.evaluate(
+        "document.querySelectorAll('details.fold').forEach((fold) => { fold.open = true; })"
+    )
     width = page.evaluate("document.documentElement.scrollWidth")
     page.locator("details.menu summary").click()
     with_menu = page.evaluate("document.documentElement.scrollWidth")
@@ -67,7 +90,9 @@ def test_no_page_scrolls_sideways_on_a_phone(browser: sync_api.Browser, report: 
     assert (width, with_menu) == (390, 390)
 
 
-def test_a_heading_sorts_numbers_with_undefined_last_both_ways(page: sync_api.Page, report: Path) -> None:
+def test_a_heading_sorts_numbers_with_undefined_last_both_ways(
+    page: sync_api.Page, report: Path
+) -> None:
     _open(page, report, "index")
     heading = page.locator("#suites th", has_text="control")
     place = heading.evaluate("(element) => element.cellIndex")
@@ -82,11 +107,15 @@ def test_a_heading_sorts_numbers_with_undefined_last_both_ways(page: sync_api.Pa
     assert numbers == sorted(numbers, key=float, reverse=True)
     assert [value for value in rising if not value.startswith("undefined")] == numbers[::-1]
     for shown in (falling, rising):
-        assert [value.startswith("undefined") for value in shown] == sorted(value.startswith("undefined") for value in shown)
+        assert [value.startswith("undefined") for value in shown] == sorted(
+            value.startswith("undefined") for value in shown
+        )
         assert shown[-1].startswith("undefined")
 
 
-def test_the_keyboard_sorts_too_and_one_heading_at_a_time(page: sync_api.Page, report: Path) -> None:
+def test_the_keyboard_sorts_too_and_one_heading_at_a_time(
+    page: sync_api.Page, report: Path
+) -> None:
     _open(page, report, "index")
     page.locator("#suites th button", has_text="suite").focus()
     page.keyboard.press("Enter")
@@ -102,7 +131,9 @@ def test_paper_shows_what_is_folded_and_no_navigation(page: sync_api.Page, repor
     _open(page, report, "ioi--tiny")
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    folded = page.evaluate("Array.from(document.querySelectorAll('details.fold'), (fold) => fold.open)")
+    folded = page.evaluate(
+        "Array.from(document.querySelectorAll('details.fold'), (fold) => fold.open)"
+    )
     page_has_bar = page.locator("header.bar").is_visible()
     page.emulate_media(media="screen")
     assert folded

@@ -1,4 +1,5 @@
-"""The first line of a report: the best suite's control over tasks, chosen among suites that can be ranked, or why there is none."""
+"""The first line of a report: the best suite's control over tasks, chosen among suites that can be
+ranked, or why there is none."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def test_the_claim_is_the_mean_over_tasks_with_its_interval(tmp_path: Path) -> N
 
 
 def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
-    summaries = _summaries(tmp_path, [result({"a": 0.6, "b": 0.5}, task="ioi"), result({}, task="successor", passed=False)])
+    summaries = _summaries(
+        tmp_path,
+        [result({"a": 0.6, "b": 0.5}, task="ioi"), result({}, task="successor", passed=False)],
+    )
     beside = " ".join(claim(standings(summaries), summaries).beside)
     assert "PCA 0.40 [0.36, 0.44], untrained 0.05 [0.01, 0.09]" in beside
     assert "reach 100 % of the sections" in beside
@@ -42,11 +46,16 @@ def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
 
 
 def test_a_suite_that_reaches_less_is_not_ranked_with_the_others(tmp_path: Path) -> None:
-    assert "tiny/wide, controls 0.50" in _headline(tmp_path, result({"narrow": 0.9, "wide": 0.5}, reach={"narrow": 0.3}))
+    assert "tiny/wide, controls 0.50" in _headline(
+        tmp_path, result({"narrow": 0.9, "wide": 0.5}, reach={"narrow": 0.3})
+    )
 
 
 def test_a_suite_scored_on_fewer_tasks_is_not_ranked_with_the_others(tmp_path: Path) -> None:
-    both = result({"often": 0.5, "once": 0.9}, task="ioi"), result({"often": 0.5, "once": None}, task="successor")
+    both = (
+        result({"often": 0.5, "once": 0.9}, task="ioi"),
+        result({"often": 0.5, "once": None}, task="successor"),
+    )
     assert "tiny/often, controls 0.50" in _headline(tmp_path, *both)
 
 
@@ -59,14 +68,28 @@ def test_models_are_compared_by_their_best_suites(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "headline", "beside"),
     [
-        (result({}, passed=False), "No model does its task here, so nothing was scored.", "gates below"),
-        (result({"a": None}), "No suite has a control score here.", "Undefined: no contrast has a control score."),
-        (result({"a": 0.5}, reach={"a": 0.0}), "No suite has a control score here.", "no node of the section reads an SAE of this suite"),
+        (
+            result({}, passed=False),
+            "No model does its task here, so nothing was scored.",
+            "gates below",
+        ),
+        (
+            result({"a": None}),
+            "No suite has a control score here.",
+            "Undefined: no contrast has a control score.",
+        ),
+        (
+            result({"a": 0.5}, reach={"a": 0.0}),
+            "No suite has a control score here.",
+            "no node of the section reads an SAE of this suite",
+        ),
         (result({}), "No suite has a control score here.", "Undefined: no suite was given."),
     ],
     ids=["gate", "undefined", "reach", "no suite"],
 )
-def test_where_there_is_no_claim_the_first_line_says_why(tmp_path: Path, made: Result, headline: str, beside: str) -> None:
+def test_where_there_is_no_claim_the_first_line_says_why(
+    tmp_path: Path, made: Result, headline: str, beside: str
+) -> None:
     summaries = _summaries(tmp_path, [made])
     found = claim(standings(summaries), summaries)
     assert found.headline == headline

@@ -1,4 +1,5 @@
-"""Means over tasks: worked by hand, with the interval of independent draws, and never over what is undefined."""
+"""Means over tasks: worked by hand, with the interval of independent draws, and never over what is
+undefined."""
 
 from __future__ import annotations
 
@@ -41,13 +42,18 @@ def test_where_nothing_is_defined_every_reason_is_said_once() -> None:
 
 def test_seeds_are_averaged_before_tasks() -> None:
     """Task one: (.4 + .6)/2 = .5; with task two at 1 the mean is .75, not (.4 + .6 + 1)/3."""
-    found = mean_over_tasks([[Score(0.4, 0, 1, 0.1, 9), Score(0.6, 0, 1, 0.1, 9)], [Score(1.0, 0, 1, 0.1, 9)]])
+    found = mean_over_tasks(
+        [[Score(0.4, 0, 1, 0.1, 9), Score(0.6, 0, 1, 0.1, 9)], [Score(1.0, 0, 1, 0.1, 9)]]
+    )
     assert (found.value, found.tasks) == (pytest.approx(0.75), 2)
     assert found.stderr == pytest.approx((0.1**2 / 2 + 0.1**2) ** 0.5 / 2)
 
 
 def test_a_row_without_a_value_keeps_its_reason() -> None:
     assert (
-        score_of(Row("IO", "s", "s", "T2", "IO", None, 7, status="undefined: the patch changes nothing")).why == "the patch changes nothing"
+        score_of(
+            Row("IO", "s", "s", "T2", "IO", None, 7, status="undefined: the patch changes nothing")
+        ).why
+        == "the patch changes nothing"
     )
     assert score_of(None, missing="not measured") == Score(None, why="not measured")

@@ -1,4 +1,5 @@
-"""Results are found where they lie, told apart by task, model and seed, and named for files without clashes."""
+"""Results are found where they lie, told apart by task, model and seed, and named for files without
+clashes."""
 
 from __future__ import annotations
 
@@ -15,9 +16,18 @@ from sage.report.sources import find_sources, slug
 
 
 def test_results_are_found_below_a_folder_smaller_models_first(tmp_path: Path) -> None:
-    write(tmp_path, result({}, task="b", model="large", d_model=128), result({}, task="b", d_model=64), result({}, task="a", d_model=64))
+    write(
+        tmp_path,
+        result({}, task="b", model="large", d_model=128),
+        result({}, task="b", d_model=64),
+        result({}, task="a", d_model=64),
+    )
     found = find_sources([tmp_path])
-    assert [(one.model, one.task) for one in found] == [("tiny", "a"), ("tiny", "b"), ("large", "b")]
+    assert [(one.model, one.task) for one in found] == [
+        ("tiny", "a"),
+        ("tiny", "b"),
+        ("large", "b"),
+    ]
     assert [one.slug for one in found] == ["a--tiny", "b--tiny", "b--large"]
 
 
@@ -34,7 +44,10 @@ def test_hidden_folders_hold_unfinished_results_and_are_passed_over(tmp_path: Pa
 
 def test_two_results_of_one_task_model_and_seed_clash(tmp_path: Path) -> None:
     write(tmp_path, result({}), result({}))
-    with pytest.raises(SageError, match=r"0/result\.json and .*1/result\.json are both of task 'ioi' on tiny with seed 0"):
+    with pytest.raises(
+        SageError,
+        match=r"0/result\.json and .*1/result\.json are both of task 'ioi' on tiny with seed 0",
+    ):
         find_sources([tmp_path])
 
 
@@ -58,19 +71,30 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 
 def test_what_a_result_is_of_is_found_wherever_it_stands_in_the_file(tmp_path: Path) -> None:
     """Another program may write the rows first."""
-    path = write(tmp_path, result({"a": 0.5, "b": 0.5, "c": 0.5}, contrasts=("x", "y", "z"))) / "0" / "result.json"
+    path = (
+        write(tmp_path, result({"a": 0.5, "b": 0.5, "c": 0.5}, contrasts=("x", "y", "z")))
+        / "0"
+        / "result.json"
+    )
     turned = dict(reversed(json.loads(path.read_text()).items()))
     path.write_text(json.dumps(turned))
     assert next(iter(turned)) == "schema"
-    assert [(one.task, one.model, one.seed, one.d_model) for one in find_sources([tmp_path])] == [("ioi", "tiny", 0, 64)]
+    assert [(one.task, one.model, one.seed, one.d_model) for one in find_sources([tmp_path])] == [
+        ("ioi", "tiny", 0, 64)
+    ]
 
 
 def test_plain_names_are_their_own_slugs() -> None:
     assert slug("subject_verb_agreement", "tiny-gpt2") == "subject_verb_agreement--tiny-gpt2"
 
 
-@given(st.lists(st.text(min_size=1), min_size=2, max_size=2), st.lists(st.text(min_size=1), min_size=2, max_size=2))
-def test_slugs_are_safe_and_differ_where_names_do_even_by_case(one: list[str], other: list[str]) -> None:
+@given(
+    st.lists(st.text(min_size=1), min_size=2, max_size=2),
+    st.lists(st.text(min_size=1), min_size=2, max_size=2),
+)
+def test_slugs_are_safe_and_differ_where_names_do_even_by_case(
+    one: list[str], other: list[str]
+) -> None:
     for name in (slug(*one), slug(*other)):
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
         assert 0 < len(name) <= 80

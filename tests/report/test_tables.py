@@ -15,7 +15,11 @@ TABLE = Table(
     [Column("suite"), Column("control"), Column("L0")],
     [
         [text("a|b"), score(Score(0.5, 0.4, 0.6, 0.05, 9)), number(8.04, digits=1)],
-        [text("<i>x</i>"), score(Score(None, why="nothing moves")), number(None, why="not measured")],
+        [
+            text("<i>x</i>"),
+            score(Score(None, why="nothing moves")),
+            number(None, why="not measured"),
+        ],
         [text("c"), score(Score(None, why="nothing moves")), number(2e-6, digits=3)],
     ],
 )
@@ -55,4 +59,7 @@ def test_numbers_in_a_csv_stay_numbers(value: object) -> None:
 
 
 def test_what_is_undefined_is_not_blank_in_a_csv() -> None:
-    assert csv_text([{"value": None, "status": "undefined: why, oh"}]) == 'value,status\nNaN,"undefined: why, oh"\n'
+    assert (
+        csv_text([{"value": None, "status": "undefined: why, oh"}])
+        == 'value,status\nNaN,"undefined: why, oh"\n'
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from sage.nodes import Node
-from sage.saes.batchtopk import BatchTopK
-from sage.saes.gated import Gated
-from sage.saes.jumprelu import JumpReLU
-from sage.saes.matryoshka import Matryoshka
-from sage.saes.prolu import ProLU
-from sage.saes.relu import ReLU
+from sage.saes.architectures.batchtopk import BatchTopK
+from sage.saes.architectures.gated import Gated
+from sage.saes.architectures.jumprelu import JumpReLU
+from sage.saes.architectures.matryoshka import Matryoshka
+from sage.saes.architectures.prolu import ProLU
+from sage.saes.architectures.relu import ReLU
+from sage.saes.architectures.topk import TopK
 from sage.saes.sae import SAE, Architecture, Stated
-from sage.saes.topk import TopK
 
 D, WIDTH = 6, 10
 NAMES = ("relu", "gated", "jumprelu", "topk", "batchtopk", "matryoshka", "prolu", "prolu ste")
@@ -30,7 +30,9 @@ def encoder(name: str, *, seed: int = 0, d: int = D, width: int = WIDTH) -> Arch
         "jumprelu": JumpReLU(W_enc, b, threshold - 0.2),
         "topk": TopK(W_enc, b, torch.ones(width), 3),
         "batchtopk": BatchTopK(W_enc, b, threshold[:1].expand(width).contiguous(), 4.0),
-        "matryoshka": Matryoshka(W_enc, b, threshold[:1].expand(width).contiguous(), (2, 5, width), 4.0),
+        "matryoshka": Matryoshka(
+            W_enc, b, threshold[:1].expand(width).contiguous(), (2, 5, width), 4.0
+        ),
         "prolu": ProLU(W_enc, b, "relu"),
         "prolu ste": ProLU(W_enc, b, "ste"),
     }

@@ -10,24 +10,42 @@ import torch
 from saes.examples import NAMES, D, encoder, inputs, sae
 from sage.errors import BadFile, SageError, Unsupported
 from sage.nodes import Node
-from sage.saes.jumprelu import JumpReLU
-from sage.saes.prolu import ProLU, prolu
-from sage.saes.relu import ReLU
-from sage.saes.sae import SAE, Normalisation, SageWarning, Stated, check_fits, fold_decoder_norms, fold_factor, measure
+from sage.saes.architectures.jumprelu import JumpReLU
+from sage.saes.architectures.prolu import ProLU, prolu
+from sage.saes.architectures.relu import ReLU
+from sage.saes.sae import (
+    SAE,
+    Normalisation,
+    SageWarning,
+    Stated,
+    check_fits,
+    fold_decoder_norms,
+    fold_factor,
+    measure,
+)
 from sage.saes.suite import assemble
 
 
-def twin(name: str, weights: dict[str, np.ndarray], settings: dict[str, object], x: np.ndarray) -> np.ndarray:
+def twin(
+    name: str, weights: dict[str, np.ndarray], settings: dict[str, object], x: np.ndarray
+) -> np.ndarray:
     """The codes of one token, latent by latent, from the papers' definitions."""
     codes = []
-    p = [sum(x[d] * weights["W_enc"][d, i] for d in range(len(x))) for i in range(weights["W_enc"].shape[1])]
+    p = [
+        sum(x[d] * weights["W_enc"][d, i] for d in range(len(x)))
+        for i in range(weights["W_enc"].shape[1])
+    ]
     for i, m in enumerate(p):
         pre = m + weights["b_enc"][i] if "b_enc" in weights else m
         if name == "relu":
             codes.append(max(0.0, pre))
         elif name == "gated":
             open_gate = m + weights["b_gate"][i] > 0
-            codes.append(max(0.0, m * np.exp(weights["r_mag"][i]) + weights["b_mag"][i]) if open_gate else 0.0)
+            codes.append(
+                max(0.0, m * np.exp(weights["r_mag"][i]) + weights["b_mag"][i])
+                if open_gate
+                else 0.0
+            )
         elif name == "topk":
             stronger = sum(p[j] + weights["b_enc"][j] > pre for j in range(len(p)))
             codes.append(max(0.0, pre) if stronger < settings["k"] else 0.0)
@@ -43,7 +61,9 @@ def test_codes_equal_a_literal_twin(name: str) -> None:
     made = encoder(name)
     weights = {key: value.double().numpy() for key, value in made.tensors().items()}
     x = inputs()
-    literal = np.stack([twin(made.name, weights, made.settings(), token) for token in x.double().numpy()])
+    literal = np.stack(
+        [twin(made.name, weights, made.settings(), token) for token in x.double().numpy()]
+    )
     assert np.abs(made.encode(x).numpy() - literal).max() < 1e-5
     assert 0 < (literal > 0).mean() < 1
 
@@ -51,7 +71,9 @@ def test_codes_equal_a_literal_twin(name: str) -> None:
 def test_codes_do_not_depend_on_the_shape_of_the_batch() -> None:
     for name in NAMES:
         x = inputs(tokens=12)
-        assert torch.equal(sae(name).encode(x.reshape(3, 4, D)), sae(name).encode(x).reshape(3, 4, -1))
+        assert torch.equal(
+            sae(name).encode(x.reshape(3, 4, D)), sae(name).encode(x).reshape(3, 4, -1)
+        )
 
 
 def test_prolu_is_a_jumprelu_with_threshold_max_of_minus_b_and_zero() -> None:
@@ -90,7 +112,8 @@ NORMALISATIONS = (
 
 
 def normalised_by_hand(x: np.ndarray, how: Normalisation) -> tuple[np.ndarray, float, float]:
-    """One token as SAELens normalises it: the input, the factor and the shift that its output undoes it with."""
+    """One token as SAELens normalises it: the input, the factor and the shift that its output
+    undoes it with."""
     if how.kind == "expected_average_only_in":
         return x * how.factor, 1 / how.factor, 0.0
     if how.kind == "constant_norm_rescale":
@@ -105,7 +128,9 @@ def normalised_by_hand(x: np.ndarray, how: Normalisation) -> tuple[np.ndarray, f
 @pytest.mark.parametrize("how", NORMALISATIONS, ids=lambda how: how.kind)
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("subtract", [False, True])
-def test_a_reconstruction_is_n_times_the_dictionary_plus_mu(how: Normalisation, centred: bool, subtract: bool) -> None:
+def test_a_reconstruction_is_n_times_the_dictionary_plus_mu(
+    how: Normalisation, centred: bool, subtract: bool
+) -> None:
     made = sae("relu", normalisation=how, centred=centred, subtract_b_dec=subtract)
     x = inputs()
     f = made.encode(x)
@@ -115,13 +140,23 @@ def test_a_reconstruction_is_n_times_the_dictionary_plus_mu(how: Normalisation, 
     x_hat = n * (sum(f[:, i, None] * made.W_dec[i] for i in range(made.width)) + made.b_dec) + mu
     assert (x_hat - made.reconstruct(x)).abs().max() < 1e-5
     weights = made.architecture.tensors()
-    for token, code, rebuilt in zip(x.double().numpy(), f.numpy(), made.reconstruct(x).numpy(), strict=True):
+    for token, code, rebuilt in zip(
+        x.double().numpy(), f.numpy(), made.reconstruct(x).numpy(), strict=True
+    ):
         mean = token.mean() if centred else 0.0
         inside, factor, shift = normalised_by_hand(token - mean, how)
         inside = inside - made.b_dec.numpy() if subtract else inside
         literal = np.maximum(0, inside @ weights["W_enc"].numpy() + weights["b_enc"].numpy())
         assert np.abs(literal - code).max() < 1e-4
-        assert np.abs((literal @ made.W_dec.numpy() + made.b_dec.numpy()) * factor + shift + mean - rebuilt).max() < 1e-3
+        assert (
+            np.abs(
+                (literal @ made.W_dec.numpy() + made.b_dec.numpy()) * factor
+                + shift
+                + mean
+                - rebuilt
+            ).max()
+            < 1e-3
+        )
 
 
 def test_a_token_of_zeros_is_normalised_to_zeros() -> None:
@@ -149,8 +184,17 @@ def test_folding_leaves_a_latent_without_a_direction_alone() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("subtract", [False, True])
-def test_folding_the_factor_leaves_codes_and_reconstructions_unchanged(name: str, subtract: bool) -> None:
-    made, x = sae(name, normalisation=Normalisation("expected_average_only_in", 0.37), subtract_b_dec=subtract), inputs()
+def test_folding_the_factor_leaves_codes_and_reconstructions_unchanged(
+    name: str, subtract: bool
+) -> None:
+    made, x = (
+        sae(
+            name,
+            normalisation=Normalisation("expected_average_only_in", 0.37),
+            subtract_b_dec=subtract,
+        ),
+        inputs(),
+    )
     folded = fold_factor(made)
     assert folded.normalisation == Normalisation()
     assert (folded.encode(x) - made.encode(x)).abs().max() < 1e-5
@@ -160,7 +204,13 @@ def test_folding_the_factor_leaves_codes_and_reconstructions_unchanged(name: str
 def test_fidelity_is_counted_by_hand() -> None:
     # Two latents read the two axes; the third reads nothing and is dead.
     W_enc = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    made = SAE("axes", ReLU(W_enc, torch.tensor([0.0, 0.0, -1.0])), W_enc.T.contiguous(), torch.zeros(2), Node("resid_pre", 1))
+    made = SAE(
+        "axes",
+        ReLU(W_enc, torch.tensor([0.0, 0.0, -1.0])),
+        W_enc.T.contiguous(),
+        torch.zeros(2),
+        Node("resid_pre", 1),
+    )
     x = torch.tensor([[1.0, 0.0], [3.0, -2.0], [2.0, 2.0]])
     # Active: 1, 1, 2 latents. Lost: 4 (the -2). About the mean (2, 0): 1 + 5 + 4 = 10.
     found = measure(made, x)
@@ -195,7 +245,10 @@ def test_an_sae_of_another_width_than_the_model_is_refused() -> None:
 
 
 def test_what_leaves_a_layer_is_what_enters_the_next() -> None:
-    leaving, entering = sae("relu", hook=Node("resid_post", 4)), sae("topk", hook=Node("resid_pre", 2))
+    leaving, entering = (
+        sae("relu", hook=Node("resid_post", 4)),
+        sae("topk", hook=Node("resid_pre", 2)),
+    )
     suite = assemble("both", [leaving, entering])
     assert suite.hooks == (Node("resid_pre", 2), Node("resid_pre", 5))
     assert suite.at(Node("resid_pre", 5, None, "END")) is leaving

@@ -1,4 +1,5 @@
-"""Damaged and hostile files: every one is refused with a SageError, or loads with finite numbers where only a weight was touched."""
+"""Damaged and hostile files: every one is refused with a SageError, or loads with finite numbers
+where only a weight was touched."""
 
 from __future__ import annotations
 
@@ -26,12 +27,32 @@ from sage.saes.sae import SAE, Stated
 GPT2 = Stated(l0=3.0, model="gpt2")
 HEALTHY: dict[str, tuple[object, str, SAE]] = {
     **{f"saelens {name}": (saelens, "sae", sae(name)) for name in NAMES},
-    "gemma_scope": (gemma_scope, "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82", sae("jumprelu", reads_bos=False)),
+    "gemma_scope": (
+        gemma_scope,
+        "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82",
+        sae("jumprelu", reads_bos=False),
+    ),
     "sparsify": (sparsify, "layers.3", sae("topk", subtract_b_dec=True, reads_bos=False)),
-    "dictionary_learning relu": (dictionary_learning, "ae", sae("relu", subtract_b_dec=True, reads_bos=False, stated=GPT2)),
-    "dictionary_learning gated": (dictionary_learning, "ae", sae("gated", subtract_b_dec=True, reads_bos=False, stated=GPT2)),
-    "dictionary_learning topk": (dictionary_learning, "ae", sae("topk", subtract_b_dec=True, reads_bos=False, stated=GPT2)),
-    "dictionary_learning matryoshka": (dictionary_learning, "ae", sae("matryoshka", subtract_b_dec=True, reads_bos=False, stated=GPT2)),
+    "dictionary_learning relu": (
+        dictionary_learning,
+        "ae",
+        sae("relu", subtract_b_dec=True, reads_bos=False, stated=GPT2),
+    ),
+    "dictionary_learning gated": (
+        dictionary_learning,
+        "ae",
+        sae("gated", subtract_b_dec=True, reads_bos=False, stated=GPT2),
+    ),
+    "dictionary_learning topk": (
+        dictionary_learning,
+        "ae",
+        sae("topk", subtract_b_dec=True, reads_bos=False, stated=GPT2),
+    ),
+    "dictionary_learning matryoshka": (
+        dictionary_learning,
+        "ae",
+        sae("matryoshka", subtract_b_dec=True, reads_bos=False, stated=GPT2),
+    ),
 }
 
 
@@ -49,7 +70,9 @@ def fresh(shelf: Path, name: str, tmp_path: Path) -> tuple[Path, Path]:
     shutil.rmtree(tmp_path / name, ignore_errors=True)
     shutil.copytree(shelf / name, tmp_path / name)
     folder = tmp_path / name / HEALTHY[name][1]
-    return folder, next(file for file in folder.iterdir() if file.suffix in (".safetensors", ".npz", ".pt"))
+    return folder, next(
+        file for file in folder.iterdir() if file.suffix in (".safetensors", ".npz", ".pt")
+    )
 
 
 def refused(folder: Path) -> None:
@@ -61,7 +84,11 @@ def read(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npz":
         with np.load(file, allow_pickle=False) as archive:
             return dict(archive)
-    loaded = read_safetensors(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+    loaded = (
+        read_safetensors(file)
+        if file.suffix == ".safetensors"
+        else torch.load(file, weights_only=True)
+    )
     return {name: array.numpy() for name, array in loaded.items()}
 
 
@@ -98,15 +125,22 @@ def test_a_file_cut_short_is_refused(name: str, shelf: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_missing_misshapen_or_non_finite_array_is_refused(name: str, shelf: Path, tmp_path: Path) -> None:
-    """Each array in turn: gone, renamed, one row short, one row long, flattened, NaN, infinite. About 400 files."""
+def test_a_missing_misshapen_or_non_finite_array_is_refused(
+    name: str, shelf: Path, tmp_path: Path
+) -> None:
+    """Each array in turn: gone, renamed, one row short, one row long, flattened, NaN, infinite.
+    About 400 files."""
     draw = random.Random(f"array {name}")
     folder, file = fresh(shelf, name, tmp_path)
     healthy = read(file)
     for key, array in healthy.items():
         damage: list[dict[str, np.ndarray]] = [{}, {key + "_": array}]
         if array.ndim:
-            damage += [{key: array[:-1]}, {key: np.concatenate([array, array[:1]])}, {key: array.reshape(1, -1)}]
+            damage += [
+                {key: array[:-1]},
+                {key: np.concatenate([array, array[:1]])},
+                {key: array.reshape(1, -1)},
+            ]
         if array.dtype.kind == "f":
             for value in (np.nan, np.inf, -np.inf):
                 broken = array.copy().reshape(-1)
@@ -115,16 +149,27 @@ def test_a_missing_misshapen_or_non_finite_array_is_refused(name: str, shelf: Pa
             damage.append({key: array.astype(np.int32)})
         for replacement in damage:
             optional = (
-                not replacement and HEALTHY[name][0] is dictionary_learning and (key == "k" or (key == "threshold" and "topk" in name))
+                not replacement
+                and HEALTHY[name][0] is dictionary_learning
+                and (key == "k" or (key == "threshold" and "topk" in name))
             )
-            write(file, {**{other: value for other, value in healthy.items() if other != key}, **replacement})
+            write(
+                file,
+                {
+                    **{other: value for other, value in healthy.items() if other != key},
+                    **replacement,
+                },
+            )
             if not optional:
                 refused(folder)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_flipped_bit_is_refused_or_loads_with_finite_numbers(name: str, shelf: Path, tmp_path: Path) -> None:
-    """40 flips anywhere in each weight file: 560 files. No other exception, no number that is not finite."""
+def test_a_flipped_bit_is_refused_or_loads_with_finite_numbers(
+    name: str, shelf: Path, tmp_path: Path
+) -> None:
+    """40 flips anywhere in each weight file: 560 files. No other exception, no number that is not
+    finite."""
     draw = random.Random(f"flip {name}")
     folder, file = fresh(shelf, name, tmp_path)
     whole = file.read_bytes()
@@ -141,12 +186,17 @@ def test_a_flipped_bit_is_refused_or_loads_with_finite_numbers(name: str, shelf:
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_scrambled_configuration_is_refused_or_read(name: str, shelf: Path, tmp_path: Path) -> None:
-    """Every field in turn takes values of every wrong type; what loads nonetheless computes finite numbers."""
+def test_a_scrambled_configuration_is_refused_or_read(
+    name: str, shelf: Path, tmp_path: Path
+) -> None:
+    """Every field in turn takes values of every wrong type; what loads nonetheless computes finite
+    numbers."""
     folder, _ = fresh(shelf, name, tmp_path)
     for file in folder.glob("*.json"):
         config = json.loads(file.read_text())
-        places = [(config, key) for key in config] + [(inner, key) for inner in config.values() if isinstance(inner, dict) for key in inner]
+        places = [(config, key) for key in config] + [
+            (inner, key) for inner in config.values() if isinstance(inner, dict) for key in inner
+        ]
         for place, key in places:
             kept = place[key]
             for value in (None, -1, 0, 7, 1e300, "", "x", [], [[]], {}, {"a": {}}, True):
@@ -163,10 +213,24 @@ def test_a_scrambled_configuration_is_refused_or_read(name: str, shelf: Path, tm
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "3", '"cfg"', "{", "[" * 100_000, '{"d_in": ' + "9" * 5000 + "}", "\x00", '{"d_in": NaN}']
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        '"cfg"',
+        "{",
+        "[" * 100_000,
+        '{"d_in": ' + "9" * 5000 + "}",
+        "\x00",
+        '{"d_in": NaN}',
+    ],
 )
 @pytest.mark.parametrize("name", ["saelens relu", "sparsify", "dictionary_learning relu"])
-def test_a_configuration_that_is_no_object_is_refused(text: str, name: str, shelf: Path, tmp_path: Path) -> None:
+def test_a_configuration_that_is_no_object_is_refused(
+    text: str, name: str, shelf: Path, tmp_path: Path
+) -> None:
     folder, _ = fresh(shelf, name, tmp_path)
     next(folder.glob("*.json")).write_text(text)
     with pytest.raises(BadFile, match=r"\.json"):
@@ -222,7 +286,10 @@ def test_an_npz_header_that_lies_is_refused(shelf: Path, tmp_path: Path) -> None
         with zipfile.ZipFile(file, "w") as archive:
             for key, array in healthy.items():
                 archive.writestr(
-                    f"{key}.npy", lie if key == "W_enc" else member(np.lib.format.header_data_from_array_1_0(array), array.tobytes())
+                    f"{key}.npy",
+                    lie
+                    if key == "W_enc"
+                    else member(np.lib.format.header_data_from_array_1_0(array), array.tobytes()),
                 )
         refused(folder)
 
@@ -255,12 +322,19 @@ PAYLOADS: dict[str, object] = {
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_a_foreign_pickle_is_refused_before_it_runs(payload: str, protocol: int, shelf: Path, tmp_path: Path) -> None:
+def test_a_foreign_pickle_is_refused_before_it_runs(
+    payload: str, protocol: int, shelf: Path, tmp_path: Path
+) -> None:
     folder, file = fresh(shelf, "dictionary_learning relu", tmp_path)
     torch.save(PAYLOADS[payload], file, pickle_protocol=max(protocol, 1))
     with pytest.raises(BadFile, match="It was not opened"):
         load_file(folder)
-    file.write_bytes(pickle.dumps(PAYLOADS[payload] if payload != "a call beside tensors" else [Hostile()], protocol=protocol))
+    file.write_bytes(
+        pickle.dumps(
+            PAYLOADS[payload] if payload != "a call beside tensors" else [Hostile()],
+            protocol=protocol,
+        )
+    )
     refused(folder)
     assert EXECUTED == []
 
@@ -276,9 +350,14 @@ def test_a_pickle_is_refused_in_the_other_formats_too(shelf: Path, tmp_path: Pat
     assert EXECUTED == []
 
 
-@pytest.mark.parametrize("name", [name for name in HEALTHY if name.startswith("dictionary_learning")])
-def test_a_pickle_rewritten_byte_by_byte_is_refused_or_loads_with_finite_numbers(name: str, shelf: Path, tmp_path: Path) -> None:
-    """60 changes to each data.pkl with the archive's checksums made right again, so that only the audit and torch stand guard."""
+@pytest.mark.parametrize(
+    "name", [name for name in HEALTHY if name.startswith("dictionary_learning")]
+)
+def test_a_pickle_rewritten_byte_by_byte_is_refused_or_loads_with_finite_numbers(
+    name: str, shelf: Path, tmp_path: Path
+) -> None:
+    """60 changes to each data.pkl with the archive's checksums made right again, so that only the
+    audit and torch stand guard."""
     draw = random.Random(f"pickle {name}")
     folder, file = fresh(shelf, name, tmp_path)
     with zipfile.ZipFile(file) as archive:
@@ -312,7 +391,8 @@ def test_an_archive_with_two_pickles_or_none_is_refused(shelf: Path, tmp_path: P
 
 
 def test_a_tensor_that_claims_more_than_its_record_is_refused(shelf: Path, tmp_path: Path) -> None:
-    """A rebuilt tensor may be larger than its storage, which torch would then grow with whatever lies in memory."""
+    """A rebuilt tensor may be larger than its storage, which torch would then grow with whatever
+    lies in memory."""
     folder, file = fresh(shelf, "dictionary_learning relu", tmp_path)
     arrays = torch.load(file, weights_only=True)
     torch.save({**arrays, "bias": torch.zeros(4)}, file)

@@ -30,13 +30,27 @@ def planted(start: int) -> Iterator[torch.Tensor]:
     while True:
         draw = torch.Generator().manual_seed(1000 + step)
         active = torch.rand(BATCH, FEATURES, generator=draw) < 2 / FEATURES
-        yield (active * (0.5 + torch.rand(BATCH, FEATURES, generator=draw))) @ directions() * 3 + 0.2
+        yield (
+            active * (0.5 + torch.rand(BATCH, FEATURES, generator=draw))
+        ) @ directions() * 3 + 0.2
         step += 1
 
 
 def training(architecture: str, **changes: object) -> Training:
     penalty = 0.05 if architecture == "jumprelu" else 0.5
-    made = Training(architecture, "wired", Node("resid_post", 1), D, 32, 40, BATCH, k=3.0, penalty=penalty, nested=(4, 12), warm_up=10)
+    made = Training(
+        architecture,
+        "wired",
+        Node("resid_post", 1),
+        D,
+        32,
+        40,
+        BATCH,
+        k=3.0,
+        penalty=penalty,
+        nested=(4, 12),
+        warm_up=10,
+    )
     return replace(made, **changes)
 
 
@@ -49,7 +63,9 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(architecture: str, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
+    architecture: str, tmp_path: Path
+) -> None:
     wanted = training(architecture, snapshots=(0, 5, 35), decay=10, dead_after=4)
     whole = train(wanted, planted, out=tmp_path / "whole")
 
@@ -58,7 +74,9 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(a
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train(wanted, planted, out=tmp_path / "parts", report=interrupt, report_every=8, save_every=10)
+        train(
+            wanted, planted, out=tmp_path / "parts", report=interrupt, report_every=8, save_every=10
+        )
     assert not (tmp_path / "parts" / "cfg.json").exists()
     asked: list[int] = []
 
@@ -89,7 +107,10 @@ def test_a_trained_sae_is_read_by_sae_lens_too(architecture: str, tmp_path: Path
 
     ours = train(training(architecture, snapshots=(0,)), planted, out=tmp_path / "sae")
     x = next(planted(77))
-    for folder, made in ((tmp_path / "sae", ours), (tmp_path / "sae" / "snapshots" / "step_000000", None)):
+    for folder, made in (
+        (tmp_path / "sae", ours),
+        (tmp_path / "sae" / "snapshots" / "step_000000", None),
+    ):
         theirs, made = sae_lens.SAE.load_from_disk(folder), made or load_file(folder)
         assert theirs.cfg.metadata.model_name == "wired"
         with torch.no_grad():
@@ -116,7 +137,11 @@ def test_training_finds_planted_features(architecture: str, tmp_path: Path) -> N
 
 def test_topk_keeps_k_and_batchtopk_k_on_average(tmp_path: Path) -> None:
     x = torch.cat(list(islice(planted(5000), 16)))
-    for architecture, steps, off in (("topk", 20, 0.0), ("batchtopk", 500, 0.3), ("matryoshka", 500, 0.3)):
+    for architecture, steps, off in (
+        ("topk", 20, 0.0),
+        ("batchtopk", 500, 0.3),
+        ("matryoshka", 500, 0.3),
+    ):
         sae = train(training(architecture, steps=steps), planted, out=tmp_path / architecture)
         assert measure(sae, x).l0 == pytest.approx(3, rel=off), architecture
         assert sae.architecture.settings()["k"] == 3
@@ -124,8 +149,14 @@ def test_topk_keeps_k_and_batchtopk_k_on_average(tmp_path: Path) -> None:
 
 
 def test_the_two_gradients_of_prolu_train_different_saes(tmp_path: Path) -> None:
-    relu, ste = (train(training("prolu", gradient=gradient), planted, out=tmp_path / gradient) for gradient in ("relu", "ste"))
-    assert (relu.architecture.settings(), ste.architecture.settings()) == ({"gradient": "relu"}, {"gradient": "ste"})
+    relu, ste = (
+        train(training("prolu", gradient=gradient), planted, out=tmp_path / gradient)
+        for gradient in ("relu", "ste")
+    )
+    assert (relu.architecture.settings(), ste.architecture.settings()) == (
+        {"gradient": "relu"},
+        {"gradient": "ste"},
+    )
     assert relu.architecture.tensors()["b_enc"].any()
     assert ste.architecture.tensors()["b_enc"].any()
     assert not torch.equal(relu.W_dec, ste.W_dec)
@@ -136,7 +167,8 @@ def test_seeds_decide_the_weights_and_nothing_else_random_is_touched(tmp_path: P
     expected = torch.rand(2)
     torch.manual_seed(3)
     first, again, other = (
-        train(training("relu", seed=seed), planted, out=tmp_path / name) for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+        train(training("relu", seed=seed), planted, out=tmp_path / name)
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
     )
     assert torch.equal(torch.rand(2), expected)
     assert torch.equal(first.W_dec, again.W_dec)
@@ -159,7 +191,9 @@ def test_a_finished_training_is_returned_and_another_one_refused(tmp_path: Path)
     assert [entry.name for entry in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
-def test_the_folder_of_trainings_is_a_local_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_trainings_is_a_local_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for layer in (0, 1):
         train(
@@ -184,7 +218,9 @@ def test_the_folder_of_trainings_is_a_local_release(tmp_path: Path, monkeypatch:
         ({"architecture": "matryoshka", "nested": (8, 32)}, "rising widths"),
     ],
 )
-def test_a_training_that_cannot_be_is_refused_at_once(changes: dict[str, object], message: str) -> None:
+def test_a_training_that_cannot_be_is_refused_at_once(
+    changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(SageError, match=message):
         replace(training("relu"), **changes)
 
@@ -206,7 +242,10 @@ def test_shuffled_activations_come_in_the_same_order_from_any_step() -> None:
     batches: Batches = shuffled(x, batch=4, seed=1)
     whole = list(islice(batches(0), 12))
     for start in (3, 5, 11):
-        assert all(torch.equal(a, b) for a, b in zip(islice(batches(start), 12 - start), whole[start:], strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(islice(batches(start), 12 - start), whole[start:], strict=True)
+        )
     epochs = [torch.cat(whole[:5])[:, 0].tolist(), torch.cat(whole[5:10])[:, 0].tolist()]
     assert all(len(set(epoch)) == 20 for epoch in epochs)
     assert epochs[0] != epochs[1]

@@ -10,7 +10,8 @@ from sage.scores.activity import corrected, detectors
 
 
 def some(seed: int, *, prompts: int = 40, latents: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes with zeros, negatives and many ties; four predicates of different prevalence, one of which always holds."""
+    """Codes with zeros, negatives and many ties; four predicates of different prevalence, one of
+    which always holds."""
     generator = np.random.default_rng(seed)
     codes = generator.normal(size=(prompts, latents)) * (generator.random((prompts, latents)) < 0.7)
     codes[:, ::2] = codes[:, ::2].round()
@@ -43,7 +44,10 @@ def test_the_threshold_is_the_best_of_all_cuts_through_positive_codes(seed: int)
 
 def test_a_threshold_lies_halfway_to_the_next_lower_code() -> None:
     """Codes 5 3 1 1 0: the predicate holds at 5 and 3. The best cut is between 3 and 1."""
-    codes, truth = torch.tensor([[5.0], [3], [1], [1], [0]]), torch.tensor([[True], [True], [False], [False], [False]])
+    codes, truth = (
+        torch.tensor([[5.0], [3], [1], [1], [0]]),
+        torch.tensor([[True], [True], [False], [False], [False]]),
+    )
     found = detectors(codes, truth, thresholded=True)
     assert (found.threshold.item(), found.hits.item(), found.active.item()) == (2, 2, 2)
     lowest = detectors(codes, torch.tensor([[True]] * 4 + [[False]]), thresholded=True)
@@ -73,16 +77,25 @@ def test_without_thresholds_active_is_above_zero() -> None:
         for predicate in range(4):
             holds = truth[:, predicate].numpy()
             assert found.f1[latent, predicate] == pytest.approx(f1(active, holds), abs=1e-6)
-            assert found.precision[latent, predicate] == pytest.approx((active & holds).sum() / max(active.sum(), 1), abs=1e-6)
+            assert found.precision[latent, predicate] == pytest.approx(
+                (active & holds).sum() / max(active.sum(), 1), abs=1e-6
+            )
 
 
 def test_correction_takes_always_on_to_zero_and_perfect_to_one() -> None:
-    """At p = 1/4 always-on has F1 = .4: .7 becomes .5, anything below .4 nothing; where the predicate always holds nothing is gained."""
+    """At p = 1/4 always-on has F1 = .4: .7 becomes .5, anything below .4 nothing; where the
+    predicate always holds nothing is gained."""
     p = torch.tensor(0.25)
-    assert [corrected(torch.tensor(value), p).item() for value in (0.4, 0.7, 1.0, 0.1)] == pytest.approx([0, 0.5, 1, 0])
+    assert [
+        corrected(torch.tensor(value), p).item() for value in (0.4, 0.7, 1.0, 0.1)
+    ] == pytest.approx([0, 0.5, 1, 0])
     assert corrected(torch.tensor(1.0), torch.tensor(1.0)) == 0
 
 
 def test_no_latents_and_no_predicates_are_no_detectors() -> None:
-    assert detectors(torch.zeros(5, 0), torch.ones(5, 2, dtype=torch.bool), thresholded=True).f1.shape == (0, 2)
-    assert detectors(torch.zeros(5, 3), torch.ones(5, 0, dtype=torch.bool), thresholded=True).f1.shape == (3, 0)
+    assert detectors(
+        torch.zeros(5, 0), torch.ones(5, 2, dtype=torch.bool), thresholded=True
+    ).f1.shape == (0, 2)
+    assert detectors(
+        torch.zeros(5, 3), torch.ones(5, 0, dtype=torch.bool), thresholded=True
+    ).f1.shape == (3, 0)

@@ -8,16 +8,24 @@ import torch
 from torch import Tensor
 
 from linear import MLP, D, activations
-from sage.activations import Activations
-from sage.features import fit_features
+from sage.dictionaries.activations import Activations
+from sage.dictionaries.supervised import fit_features
 from sage.scores.isolation import Decoder, bystanders, spoiled
 
 
 def world() -> tuple[Activations, Decoder]:
-    """`a` along e0 and e1, `b` along e2 and e3, `place` (irrelevant) along e4 and e5: 8 combinations, three times each."""
-    labels = [{"a": a, "b": b, "place": place} for a, b, place in product(range(2), range(2), range(2))] * 3
+    """`a` along e0 and e1, `b` along e2 and e3, `place` (irrelevant) along e4 and e5: 8
+    combinations, three times each."""
+    labels = [
+        {"a": a, "b": b, "place": place} for a, b, place in product(range(2), range(2), range(2))
+    ] * 3
     eye = torch.eye(D)
-    values = torch.stack([2 * eye[int(own["a"])] + 2 * eye[2 + int(own["b"])] + eye[4 + int(own["place"])] for own in labels])
+    values = torch.stack(
+        [
+            2 * eye[int(own["a"])] + 2 * eye[2 + int(own["b"])] + eye[4 + int(own["place"])]
+            for own in labels
+        ]
+    )
     given = activations(labels, mlp=values)
     features = fit_features(given, attributes=("a", "b"))
     places = fit_features(given, attributes=("place",), how="mean", coupled=False)
@@ -45,7 +53,8 @@ def test_the_edit_it_was_meant_to_be_spoils_nothing() -> None:
 
 
 def test_an_edit_that_moves_another_attribute_spoils_it_where_it_was_right() -> None:
-    """Prompts 0 and 1 have b = 0; adding 5 to b = 1 makes them read b = 1. Prompts 2 and 3 had b = 1 already."""
+    """Prompts 0 and 1 have b = 0; adding 5 to b = 1 makes them read b = 1. Prompts 2 and 3 had b =
+    1 already."""
     eye = torch.eye(D)
     assert after(5 * eye[3]) == [[1, 1, 0, 0], [2] * 4]
     assert after(5 * eye[4] + 5 * eye[3]) == [[1, 2, 0, 1], [2] * 4]
@@ -69,7 +78,9 @@ def test_an_attribute_that_the_contrast_names_is_no_bystander_even_where_it_stay
 def test_what_was_not_right_before_cannot_be_spoiled() -> None:
     given, decoder = world()
     base, target = runs(given)
-    blank = activations([dict(prompt.prompt.labels) for prompt in base.prompts], mlp=-5 * base.values[MLP])
+    blank = activations(
+        [dict(prompt.prompt.labels) for prompt in base.prompts], mlp=-5 * base.values[MLP]
+    )
     watched = bystanders(decoder, blank, target, named=("a",))
     assert watched.total.tolist() == [2] * 4
     right = sum(own.right.double() for own in watched.every)
@@ -99,22 +110,37 @@ def test_an_attribute_that_the_node_does_not_carry_is_no_bystander() -> None:
 
 
 def test_nested_attributes_are_read_together() -> None:
-    """Names within genders: Mary and John differ in both; moving half of the way to Bob spoils no gender, moving to Mary does."""
+    """Names within genders: Mary and John differ in both; moving half of the way to Bob spoils no
+    gender, moving to Mary does."""
     people = {"Mary": ("F", 0), "Alice": ("F", 1), "John": ("M", 2), "Bob": ("M", 3)}
-    labels = [{"gender": people[name][0], "name": name, "b": b} for name in people for b in range(2)] * 3
+    labels = [
+        {"gender": people[name][0], "name": name, "b": b} for name in people for b in range(2)
+    ] * 3
     eye = torch.eye(D)
     values = torch.stack(
-        [3 * eye[people[str(own["name"])][1]] + eye[4 + int(own["b"])] + (own["gender"] == "F") * eye[6] for own in labels]
+        [
+            3 * eye[people[str(own["name"])][1]]
+            + eye[4 + int(own["b"])]
+            + (own["gender"] == "F") * eye[6]
+            for own in labels
+        ]
     )
     given = activations(labels, mlp=values)
-    features = fit_features(given, attributes=("gender", "name", "b"), within={"name": "gender"}, coupled=False)
+    features = fit_features(
+        given, attributes=("gender", "name", "b"), within={"name": "gender"}, coupled=False
+    )
     decoder = Decoder(features, {}, ("gender", "name", "b"))
-    john, mary, bob = (given.select([labels.index({"gender": people[name][0], "name": name, "b": 0})]) for name in ("John", "Mary", "Bob"))
+    john, mary, bob = (
+        given.select([labels.index({"gender": people[name][0], "name": name, "b": 0})])
+        for name in ("John", "Mary", "Bob")
+    )
     for run in (john, mary, bob):
         for attribute in ("gender", "name"):
             reader = decoder.reader(MLP, attribute, run, run)
             assert reader is not None
-            assert [reader.labels[place] for place in reader.nearest(run.values[MLP]).tolist()] == run.labels(attribute)
+            assert [
+                reader.labels[place] for place in reader.nearest(run.values[MLP]).tolist()
+            ] == run.labels(attribute)
     half = (john.values[MLP] + bob.values[MLP]) / 2
     watched = bystanders(decoder, john, bob, named=("name",))
     assert spoiled(watched, {MLP: half}).tolist() == [0]

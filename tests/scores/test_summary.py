@@ -14,7 +14,9 @@ def number(value: float, *draws: float) -> Sampled:
 
 
 def test_a_component_is_its_share_of_the_way_from_floor_to_ceiling_draw_by_draw() -> None:
-    found = between(number(0.5, 0.4, 0.7), floor=number(0.1, 0.0, 0.2), ceiling=number(0.9, 0.8, 1.2))
+    found = between(
+        number(0.5, 0.4, 0.7), floor=number(0.1, 0.0, 0.2), ceiling=number(0.9, 0.8, 1.2)
+    )
     assert found.status == "ok"
     assert found.normalised is not None
     assert found.normalised.value == pytest.approx(0.5)
@@ -36,8 +38,14 @@ def test_what_is_missing_is_said() -> None:
     assert between(None, floor=one, ceiling=one).status == "undefined: the score was not measured"
     assert between(one, floor=None, ceiling=one).status == "undefined: a floor was not measured"
     assert between(one, floor=one, ceiling=None).status == "undefined: a ceiling was not measured"
-    assert between(number(float("nan")), floor=number(0.0), ceiling=one).status == "undefined: the raw score is"
-    assert between(one, floor=number(0.0), ceiling=one, missing="no effect").status == "undefined: no effect"
+    assert (
+        between(number(float("nan")), floor=number(0.0), ceiling=one).status
+        == "undefined: the raw score is"
+    )
+    assert (
+        between(one, floor=number(0.0), ceiling=one, missing="no effect").status
+        == "undefined: no effect"
+    )
 
 
 def test_the_floor_is_the_best_control_on_fit_that_may_be_one() -> None:
@@ -50,12 +58,15 @@ def test_the_floor_is_the_best_control_on_fit_that_may_be_one() -> None:
 
 
 def test_components_are_averaged_over_the_contrasts_that_have_them_and_then_clipped() -> None:
-    """T1: (.9 + 1.3)/2 = 1.1, clipped to 1; T2 of one contrast -.2, clipped to 0; T3 .5; T4 (.2 + .4)/2. sage = 1.8/4."""
+    """T1: (.9 + 1.3)/2 = 1.1, clipped to 1; T2 of one contrast -.2, clipped to 0; T3 .5; T4 (.2 +
+    .4)/2. sage = 1.8/4."""
     first = {"T1": number(0.9), "T2": number(-0.2), "T3": number(0.5), "T4": number(0.2)}
-    found = summarise({"IO": first, "S": {"T1": number(1.3), "T3": number(0.5), "T4": number(0.4)}, "order": {}})
-    assert {name: value and value.value for name, value in found.components.items()} == pytest.approx(
-        {"T1": 1, "T2": 0, "T3": 0.5, "T4": 0.3}
+    found = summarise(
+        {"IO": first, "S": {"T1": number(1.3), "T3": number(0.5), "T4": number(0.4)}, "order": {}}
     )
+    assert {
+        name: value and value.value for name, value in found.components.items()
+    } == pytest.approx({"T1": 1, "T2": 0, "T3": 0.5, "T4": 0.3})
     assert found.contrasts == {"T1": 2, "T2": 1, "T3": 2, "T4": 2}
     assert found.sage is not None
     assert found.sage.value == pytest.approx(0.45)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from sage.errors import BadTask
-from sage.prompt import Prompt
+from sage.task.prompt import Prompt
 from sage.zoo.corpus import (
     COMBINATIONS,
     TASKS,
@@ -51,9 +51,15 @@ def test_the_corpus_has_no_held_out_combination_and_no_held_out_family(name: str
 @pytest.mark.parametrize("name", TASKS)
 def test_held_out_prompts_are_what_they_say(name: str) -> None:
     task = KNOWN[name]
-    combinations, templates = held_out_combinations(task, 20, seed=0), held_out_templates(task, 20, seed=0)
+    combinations, templates = (
+        held_out_combinations(task, 20, seed=0),
+        held_out_templates(task, 20, seed=0),
+    )
     assert len(combinations) == 20
-    assert all(is_held_out(task, prompt) and prompt.family not in held_out_families(task) for prompt in combinations)
+    assert all(
+        is_held_out(task, prompt) and prompt.family not in held_out_families(task)
+        for prompt in combinations
+    )
     assert all(prompt.family in held_out_families(task) for prompt in templates)
     assert bool(templates) == (task.strata != "template")
 
@@ -92,7 +98,9 @@ def test_what_can_be_told_is_the_completion_or_the_second_saying() -> None:
 
 def test_few_completions_are_foils() -> None:
     made = [(prompts_of("successor", [row]), row) for row in rows(4000, seed=3)]
-    wrong = [prompt.foils[0] + "." == row.text[row.known :] for found, row in made for prompt in found]
+    wrong = [
+        prompt.foils[0] + "." == row.text[row.known :] for found, row in made for prompt in found
+    ]
     assert 0.005 < sum(wrong) / len(wrong) < 0.08
 
 

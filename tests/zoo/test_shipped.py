@@ -1,4 +1,5 @@
-"""What ships: the models do their tasks on what their corpus held out, the SAEs are what they state, and all is small."""
+"""What ships: the models do their tasks on what their corpus held out, the SAEs are what they
+state, and all is small."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def test_models_grow_in_the_order_of_the_real_ones() -> None:
-    sizes = [sum(path.stat().st_size for path in (ZOO / name).glob("*.safetensors")) for name in RECIPES]
+    sizes = [
+        sum(path.stat().st_size for path in (ZOO / name).glob("*.safetensors")) for name in RECIPES
+    ]
     assert list(RECIPES) == ["tiny-neox", "tiny-gpt2", "tiny-gemma2"]
     assert sizes == sorted(sizes)
 
@@ -45,9 +48,13 @@ def test_a_model_reads_bos_and_the_tokenizer_of_the_corpus(model: Model) -> None
 def test_the_saes_of_a_model_are_all_there(model: Model) -> None:
     layers = len(model.anatomy.blocks)
     assert layers == LAYERS[model.name]
-    wanted = {(plan.suite, f"{plan.hook.layer}.{plan.hook.kind}") for plan in plans(model.name, layers)}
+    wanted = {
+        (plan.suite, f"{plan.hook.layer}.{plan.hook.kind}") for plan in plans(model.name, layers)
+    }
     if model.name == "tiny-gpt2":
-        wanted |= {(f"topk8-{when}", f"{layer}.resid_pre") for when in SNAPSHOTS for layer in range(layers)}
+        wanted |= {
+            (f"topk8-{when}", f"{layer}.resid_pre") for when in SNAPSHOTS for layer in range(layers)
+        }
         assert ("topk8-mid", "2.resid_mid") in wanted
     assert {(suite, folder.name) for suite, folder in shipped(model.name)} == wanted
 
@@ -55,16 +62,24 @@ def test_the_saes_of_a_model_are_all_there(model: Model) -> None:
 def test_every_layer_has_topk_and_relu_and_the_middle_ones_have_all_five() -> None:
     for name, layers in LAYERS.items():
         for layer in range(layers):
-            there = {plan.architecture for plan in plans(name, layers) if plan.hook == Node("resid_pre", layer)}
+            there = {
+                plan.architecture
+                for plan in plans(name, layers)
+                if plan.hook == Node("resid_pre", layer)
+            }
             middle = layer in (layers // 2 - 1, layers // 2)
-            assert there == ({"topk", "relu", "jumprelu", "gated", "prolu"} if middle else {"topk", "relu"})
+            assert there == (
+                {"topk", "relu", "jumprelu", "gated", "prolu"} if middle else {"topk", "relu"}
+            )
 
 
 def test_saes_have_the_sparsity_and_fidelity_that_they_state(model: Model) -> None:
     found = fidelity(model, texts=300)
     assert found
     for (suite, hook), measured in found.items():
-        stated = json.loads((ZOO / model.name / "saes" / suite / hook / saelens.CONFIG).read_text())["metadata"]
+        stated = json.loads(
+            (ZOO / model.name / "saes" / suite / hook / saelens.CONFIG).read_text()
+        )["metadata"]
         assert measured.l0 == pytest.approx(stated["l0"], rel=0.1, abs=0.3), (suite, hook)
         assert measured.fvu == pytest.approx(stated["fvu"], rel=0.2, abs=0.01), (suite, hook)
 
@@ -72,11 +87,16 @@ def test_saes_have_the_sparsity_and_fidelity_that_they_state(model: Model) -> No
 def test_training_brings_an_sae_from_nothing_to_a_good_description() -> None:
     for layer in range(LAYERS["tiny-gpt2"]):
         suites = [*(f"topk8-{when}" for when in SNAPSHOTS), "topk8"]
-        unexplained = [saelens.load(ZOO / "tiny-gpt2" / "saes" / suite / f"{layer}.resid_pre").stated.fvu for suite in suites]
+        unexplained = [
+            saelens.load(ZOO / "tiny-gpt2" / "saes" / suite / f"{layer}.resid_pre").stated.fvu
+            for suite in suites
+        ]
         assert unexplained == sorted(unexplained, key=lambda fvu: -(fvu or 0))
 
 
 def test_models_and_saes_together_are_small() -> None:
-    weights = [path for path in ZOO.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    weights = [
+        path for path in ZOO.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
     assert sum(path.stat().st_size for path in weights) < 25e6
     assert not list(Path(ZOO).rglob("*.pt"))

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from sage.catalog import load_task
-from sage.token_audit import audit
-from sage.tokens import encode
+from sage.task.catalog import load_task
+from sage.task.token_audit import audit
+from sage.task.tokens import encode
 from sage.zoo.corpus import TASKS
 from sage.zoo.tokenizer import make_tokenizer
 
@@ -30,7 +30,11 @@ def test_real_tokenizers_carry_the_task(shared_data: Path, name: str, tokenizer:
     from transformers import AutoTokenizer
 
     task = load_task(name)
-    found = audit(task, AutoTokenizer.from_pretrained(shared_data / "tokenizers" / tokenizer), bos=tokenizer == "gpt2")
+    found = audit(
+        task,
+        AutoTokenizer.from_pretrained(shared_data / "tokenizers" / tokenizer),
+        bos=tokenizer == "gpt2",
+    )
     assert not found.families
     assert not found.refused
     dropped = {slot for slot, values in found.dropped.items() if values}
@@ -53,7 +57,10 @@ def test_a_year_is_compared_by_its_last_two_digits(shared_data: Path) -> None:
     for folder in ("gpt2", "pythia"):
         tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / folder)
         pieces = encode(prompt.text, tokenizer)
-        assert [prompt.text[slice(*pieces.spans[at])] for at in (-1, *pieces.covering(prompt.spans["YY"]))] == [" 17", "96", "96"]
+        assert [
+            prompt.text[slice(*pieces.spans[at])]
+            for at in (-1, *pieces.covering(prompt.spans["YY"]))
+        ] == [" 17", "96", "96"]
 
 
 def test_a_year_changes_inside_its_decade_and_a_decade_changes_with_its_year() -> None:
@@ -61,7 +68,9 @@ def test_a_year_changes_inside_its_decade_and_a_decade_changes_with_its_year() -
     prompt = task.make("lasted", "plain", {"noun": "war", "CC": "17", "YY": "42"})
     years = [other.slots["YY"] for other in task.counterfactuals(prompt, "YY", rng=Random(0))]
     assert sorted(years) == ["40", "41", "43", "44", "45", "46", "47", "48", "49"]
-    decades = {other.labels["decade"] for other in task.counterfactuals(prompt, "decade", rng=Random(0))}
+    decades = {
+        other.labels["decade"] for other in task.counterfactuals(prompt, "decade", rng=Random(0))
+    }
     assert decades == set(range(10)) - {4}
 
 
@@ -85,7 +94,11 @@ def test_a_pronoun_follows_the_name() -> None:
 )
 def test_a_successor_is_the_next_item_of_its_list(item: str, following: str, kind: str) -> None:
     prompt = load_task("successor").make("before", "plain", {"noun": "map", "item": item})
-    assert (prompt.answers, prompt.foils, prompt.labels["kind"]) == ((f" {following}",), (f" {item}",), kind)
+    assert (prompt.answers, prompt.foils, prompt.labels["kind"]) == (
+        (f" {following}",),
+        (f" {item}",),
+        kind,
+    )
 
 
 def test_the_last_items_of_the_lists_that_end_are_only_answers() -> None:
@@ -94,6 +107,10 @@ def test_the_last_items_of_the_lists_that_end_are_only_answers() -> None:
 
 def test_a_capital_is_asked_for_against_another_of_its_continent() -> None:
     task = load_task("country_capital")
-    for country, answer, foil in (("France", "Paris", "Berlin"), ("Turkey", "Ankara", "Paris"), ("Peru", "Lima", "Santiago")):
+    for country, answer, foil in (
+        ("France", "Paris", "Berlin"),
+        ("Turkey", "Ankara", "Paris"),
+        ("Peru", "Lima", "Santiago"),
+    ):
         prompt = task.make("called", "plain", {"country": country, "noun": "map"})
         assert (prompt.answers, prompt.foils) == ((f" {answer}",), (f" {foil}",))

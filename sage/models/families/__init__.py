@@ -13,6 +13,10 @@ from sage.models.families.family import Family
 
 def families() -> dict[str, Family]:
     """Every family, by the model_type of its Hugging Face configuration."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "family"))
+    names = sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if path.stem not in ("__init__", "family")
+    )
     found = [import_module(f"{__name__}.{name}").family for name in names]
     return {family.model_type: family for family in found}

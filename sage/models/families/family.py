@@ -1,4 +1,5 @@
-"""What a family tells of its Hugging Face implementation: how its anatomy is read off the module, and where its activations stand."""
+"""What a family tells of its Hugging Face implementation: how its anatomy is read off the module,
+and where its activations stand."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ Layout = Literal["whole", "heads", "qkv heads", "heads qkv"]
 
 
 class Place(NamedTuple):
-    """Where an activation stands: a submodule of a block (nothing for the block itself), its input or output, and how heads are laid out
-    there.
+    """Where an activation stands: a submodule of a block (nothing for the block itself), its input
+    or output, and how heads are laid out there.
 
-    `part` is the index in a tuple output, None for a tensor. Layouts: `whole`, no heads; `heads`, [head * d_head]; `qkv heads`, [3 * head *
-    d_head]; `heads qkv`, [head * 3 * d_head].
+    `part` is the index in a tuple output, None for a tensor. Layouts: `whole`, no heads; `heads`,
+    [head * d_head]; `qkv heads`, [3 * head * d_head]; `heads qkv`, [head * 3 * d_head].
     """
 
     module: str
@@ -31,11 +32,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """One model family. `blocks` is the path of its blocks, `places` where each kind of node stands in a block, in the order of
-    computation.
+    """One model family. `blocks` is the path of its blocks, `places` where each kind of node stands
+    in a block, in the order of computation.
 
-    `bos` is whether prompts begin with the BOS token; `only` the fields of the configuration that must have one value, because the anatomy
-    describes no other; `network` gives all the weights, for a forward pass of our own.
+    `bos` is whether prompts begin with the BOS token; `only` the fields of the configuration that
+    must have one value, because the anatomy describes no other; `network` gives all the weights,
+    for a forward pass of our own.
     """
 
     model_type: str
@@ -48,7 +50,9 @@ class Family:
     network: Callable[[Any, Anatomy], Network]
 
 
-def split_heads(weight: Float[Tensor, "rows d_model"], heads: int) -> Float[Tensor, "head d_head d_model"]:
+def split_heads(
+    weight: Float[Tensor, "rows d_model"], heads: int
+) -> Float[Tensor, "head d_head d_model"]:
     """Rows of a projection, head by head."""
     return weight.unflatten(0, (heads, -1))
 

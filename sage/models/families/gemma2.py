@@ -1,4 +1,5 @@
-"""Gemma 2 (Gemma Team 2024, arXiv 2408.00118): RMS norms before and after both sublayers, grouped queries, soft caps, sliding windows."""
+"""Gemma 2 (Gemma Team 2024, arXiv 2408.00118): RMS norms before and after both sublayers, grouped
+queries, soft caps, sliding windows."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def _anatomy(hf: Any) -> Anatomy:
 
 
 def _layer(block: Any, config: Any, index: int) -> Layer:
-    attention, heads, kv_heads = block.self_attn, config.num_attention_heads, config.num_key_value_heads
+    attention, heads, kv_heads = (
+        block.self_attn,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+    )
     none = torch.zeros((), device=attention.q_proj.weight.device)
     return Layer(
         attention_norm=_rms(block.input_layernorm),
@@ -57,19 +62,35 @@ def _network(hf: Any, anatomy: Anatomy) -> Network:
         MLP(own.up_proj.weight, None, own.down_proj.weight, None, act, own.gate_proj.weight)
         for own in (block.mlp for block in hf.model.layers)
     ]
-    return Network(anatomy, mlps, hf.model.embed_tokens.weight, None, _rms(hf.model.norm), hf.get_output_embeddings().weight)
+    return Network(
+        anatomy,
+        mlps,
+        hf.model.embed_tokens.weight,
+        None,
+        _rms(hf.model.norm),
+        hf.get_output_embeddings().weight,
+    )
 
 
 def _rms(module: Any) -> Norm:
     """Gemma multiplies by 1 + w."""
-    return Norm("rms", 1 + module.weight.float(), torch.zeros_like(module.weight, dtype=torch.float32), float(module.eps))
+    return Norm(
+        "rms",
+        1 + module.weight.float(),
+        torch.zeros_like(module.weight, dtype=torch.float32),
+        float(module.eps),
+    )
 
 
 family = Family(
     model_type="gemma2",
     example="Gemma 2",
     bos=True,
-    only={"attention_bias": False, "use_bidirectional_attention": False, "rope_parameters.rope_type": "default"},
+    only={
+        "attention_bias": False,
+        "use_bidirectional_attention": False,
+        "rope_parameters.rope_type": "default",
+    },
     blocks="model.layers",
     places={
         "resid_pre": Place("", "input"),

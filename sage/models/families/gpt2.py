@@ -1,4 +1,5 @@
-"""GPT-2 (Radford et al. 2019): layer norms, learned positions, sequential blocks, fused q, k, v in transposed linear layers."""
+"""GPT-2 (Radford et al. 2019): layer norms, learned positions, sequential blocks, fused q, k, v in
+transposed linear layers."""
 
 from __future__ import annotations
 
@@ -34,9 +35,25 @@ def _anatomy(hf: Any) -> Anatomy:
 def _layer(block: Any, heads: int) -> Layer:
     weights = block.attn.c_attn.weight.T.chunk(3, 0)
     biases = block.attn.c_attn.bias.chunk(3, 0)
-    (W_Q, W_K, W_V), (b_Q, b_K, b_V) = [split_heads(part, heads) for part in weights], [part.unflatten(0, (heads, -1)) for part in biases]
-    W_O: Float[Tensor, "head d_model d_head"] = block.attn.c_proj.weight.unflatten(0, (heads, -1)).mT
-    return Layer(layer_norm(block.ln_1), layer_norm(block.ln_2), W_Q, b_Q, W_K, b_K, W_V, b_V, W_O, block.attn.c_proj.bias)
+    (W_Q, W_K, W_V), (b_Q, b_K, b_V) = (
+        [split_heads(part, heads) for part in weights],
+        [part.unflatten(0, (heads, -1)) for part in biases],
+    )
+    W_O: Float[Tensor, "head d_model d_head"] = block.attn.c_proj.weight.unflatten(
+        0, (heads, -1)
+    ).mT
+    return Layer(
+        layer_norm(block.ln_1),
+        layer_norm(block.ln_2),
+        W_Q,
+        b_Q,
+        W_K,
+        b_K,
+        W_V,
+        b_V,
+        W_O,
+        block.attn.c_proj.bias,
+    )
 
 
 def _network(hf: Any, anatomy: Anatomy) -> Network:
@@ -46,7 +63,14 @@ def _network(hf: Any, anatomy: Anatomy) -> Network:
         for own in (block.mlp for block in hf.transformer.h)
     ]
     whole = hf.transformer
-    return Network(anatomy, mlps, whole.wte.weight, whole.wpe.weight, layer_norm(whole.ln_f), hf.get_output_embeddings().weight)
+    return Network(
+        anatomy,
+        mlps,
+        whole.wte.weight,
+        whole.wpe.weight,
+        layer_norm(whole.ln_f),
+        hf.get_output_embeddings().weight,
+    )
 
 
 family = Family(

@@ -1,4 +1,5 @@
-"""GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv 2304.01373): partial rotary, parallel blocks."""
+"""GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv
+2304.01373): partial rotary, parallel blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def _anatomy(hf: Any) -> Anatomy:
         d_vocab=config.vocab_size,
         parallel=bool(config.use_parallel_residual),
         attention_scale=d_head**-0.5,
-        rotary=Rotary(int(d_head * rope.get("partial_rotary_factor", 1.0)), float(rope["rope_theta"])),
+        rotary=Rotary(
+            int(d_head * rope.get("partial_rotary_factor", 1.0)), float(rope["rope_theta"])
+        ),
     )
 
 
@@ -51,9 +54,16 @@ def _layer(block: Any, heads: int) -> Layer:
 def _network(hf: Any, anatomy: Anatomy) -> Network:
     act = activation(hf.config.hidden_act)
     parts = [(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h) for block in hf.gpt_neox.layers]
-    mlps = [MLP(first.weight, first.bias, second.weight, second.bias, act) for first, second in parts]
+    mlps = [
+        MLP(first.weight, first.bias, second.weight, second.bias, act) for first, second in parts
+    ]
     return Network(
-        anatomy, mlps, hf.gpt_neox.embed_in.weight, None, layer_norm(hf.gpt_neox.final_layer_norm), hf.get_output_embeddings().weight
+        anatomy,
+        mlps,
+        hf.gpt_neox.embed_in.weight,
+        None,
+        layer_norm(hf.gpt_neox.final_layer_norm),
+        hf.get_output_embeddings().weight,
     )
 
 

@@ -1,7 +1,8 @@
-"""Clean runs: what a prompt holds where nothing is edited, kept for the next edits of the same prompts.
+"""Clean runs: what a prompt holds where nothing is edited, kept for the next edits of the same
+prompts.
 
-All that edits leave alone is taken from here: the residual stream ahead of every block, keys, values, and what leaves the last block at
-END.
+All that edits leave alone is taken from here: the residual stream ahead of every block, keys,
+values, and what leaves the last block at END.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Held(NamedTuple):
 class CleanRuns:
     """Clean runs by the ids of their prompts, as many as fit into `limit` bytes.
 
-    Those least recently used go first, and never one used since `begin`: a call whose prompts do not all fit keeps those that do.
+    Those least recently used go first, and never one used since `begin`: a call whose prompts do
+    not all fit keeps those that do.
     """
 
     limit: int

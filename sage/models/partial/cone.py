@@ -1,7 +1,9 @@
-"""The dependency cone of edits: which layers, and at each which positions, they can change and END's logits can feel.
+"""The dependency cone of edits: which layers, and at each which positions, they can change and
+END's logits can feel.
 
-An edit changes its own position; through keys and values it changes all positions that attend to it, which are later ones, within
-the layer's window. From the other end, END's logits depend on END alone above the last layer, and below it on what END can see.
+An edit changes its own position; through keys and values it changes all positions that attend to
+it, which are later ones, within the layer's window. From the other end, END's logits depend on END
+alone above the last layer, and below it on what END can see.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ Touched = Mapping[Point, frozenset[int]]
 
 
 class Level(NamedTuple):
-    """One layer: `before` are positions where the residual stream ahead of it may differ from the clean run's and matters, `after` those
-    where the stream behind it may. Only these are computed."""
+    """One layer: `before` are positions where the residual stream ahead of it may differ from the
+    clean run's and matters, `after` those where the stream behind it may. Only these are computed.
+    """
 
     layer: int
     before: tuple[int, ...]
@@ -32,20 +35,24 @@ class Level(NamedTuple):
 
 
 class Cone(NamedTuple):
-    """The levels to compute, lowest first, and whether END's stream behind the last layer may differ."""
+    """The levels to compute, lowest first, and whether END's stream behind the last layer may
+    differ."""
 
     levels: tuple[Level, ...]
     last: bool
 
 
 def cone(touched: Touched, windows: Sequence[int | None], length: int) -> Cone:
-    """The cone of edits at these positions of these points, in a prompt of this length; `windows` are the layers', None for no limit."""
+    """The cone of edits at these positions of these points, in a prompt of this length; `windows`
+    are the layers', None for no limit."""
     first = first_layer(touched, len(windows))
     start = reach(windows, length)
     levels: list[Level] = []
     dirty: set[int] = set()
     for layer in range(first, len(windows)):
-        before = {position for position in dirty | entering(touched, layer) if position >= start[layer]}
+        before = {
+            position for position in dirty | entering(touched, layer) if position >= start[layer]
+        }
         seen = before | _at(touched, layer, _KEYS)
         own = before | _at(touched, layer, _SUBLAYERS)
         dirty = {
@@ -63,7 +70,8 @@ def first_layer(touched: Collection[Point], layers: int) -> int:
 
 
 def reach(windows: Sequence[int | None], length: int) -> list[int]:
-    """For every layer, and behind the last, the first position whose residual stream END's logits can feel."""
+    """For every layer, and behind the last, the first position whose residual stream END's logits
+    can feel."""
     start = [length - 1]
     for window in reversed(windows):
         start.append(0 if window is None else max(0, start[-1] - window + 1))
@@ -72,7 +80,10 @@ def reach(windows: Sequence[int | None], length: int) -> list[int]:
 
 def entering(touched: Touched, layer: int) -> set[int]:
     """Positions where what enters a layer is set, under either of its names."""
-    return {*touched.get(Point("resid_pre", layer), ()), *touched.get(Point("resid_post", layer - 1), ())}
+    return {
+        *touched.get(Point("resid_pre", layer), ()),
+        *touched.get(Point("resid_post", layer - 1), ()),
+    }
 
 
 def _at(touched: Touched, layer: int, kinds: Sequence[str]) -> set[int]:

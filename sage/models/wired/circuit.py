@@ -1,16 +1,18 @@
-"""The wired circuit: its heads and MLPs, where a seed puts them, and what flows through which of their inputs.
+"""The wired circuit: its heads and MLPs, where a seed puts them, and what flows through which of
+their inputs.
 
-previous   a token attends to the one before it: nouns learn their owner (my, your), commas and semicolons the quality named before
-clause     the comma or semicolon learns whose clause it ends, from the owner four tokens before
-ask        an MLP turns an animal into a question for that animal
-duplicate  the animal asked about attends to its first mention and learns its owner
-mover      the last token takes that owner from the animal before it
-lookup     two heads attend from the last token to the end of the clause with that owner and take the quality held there
-say        an MLP turns the quality looked up into what the unembedding reads
+previous   a token attends to the one before it: nouns learn their owner (my, your), commas and
+semicolons the quality named before clause     the comma or semicolon learns whose clause it ends,
+from the owner four tokens before ask        an MLP turns an animal into a question for that animal
+duplicate  the animal asked about attends to its first mention and learns its owner mover      the
+last token takes that owner from the animal before it lookup     two heads attend from the last
+token to the end of the clause with that owner and take the quality held there say        an MLP
+turns the quality looked up into what the unembedding reads
 
-Sections (method, section 2) follow from CARRIED alone: an activation at a named position of the task is listed where its value
-differs between a prompt and its counterfactual and the metric depends on it. Where a named position reads nothing that differs, or
-is read by nobody, nothing is listed: the other animal's owner is not asked for, and the ends of clauses have no names.
+Sections (method, section 2) follow from CARRIED alone: an activation at a named position of the
+task is listed where its value differs between a prompt and its counterfactual and the metric
+depends on it. Where a named position reads nothing that differs, or is read by nobody, nothing is
+listed: the other animal's owner is not asked for, and the ends of clauses have no names.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ LOOKUPS = ("lookup1", "lookup2")
 HEADS = ("previous", "clause", "duplicate", "mover", *LOOKUPS)
 MLPS = ("ask", "say")
 
-_WRITES = {"looked up": LOOKUPS[0], "asked": "ask", "found": "duplicate", "wanted": "mover", "said": "say"}
+_WRITES = {
+    "looked up": LOOKUPS[0],
+    "asked": "ask",
+    "found": "duplicate",
+    "wanted": "mover",
+    "said": "say",
+}
 
 
 class Head(NamedTuple):
@@ -43,7 +51,8 @@ class Head(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What one input or output of a part carries at a named position: the attributes whose features it reads at a stage."""
+    """What one input or output of a part carries at a named position: the attributes whose features
+    it reads at a stage."""
 
     part: str
     kind: str
@@ -67,12 +76,18 @@ CARRIED = (
     Carried("mover", "z", "END", "found", ("owner",)),
     *(Carried(lookup, "q", "END", "wanted", ("owner",)) for lookup in LOOKUPS),
 )
-VARIABLES = {"quality": ("colour", "size"), "kind": ("kind",), "animal": ("animal",), "owner": ("owner",)}
+VARIABLES = {
+    "quality": ("colour", "size"),
+    "kind": ("kind",),
+    "animal": ("animal",),
+    "owner": ("owner",),
+}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where every part stands; at least two heads of each layer, and most MLPs, have no part in the circuit."""
+    """Where every part stands; at least two heads of each layer, and most MLPs, have no part in the
+    circuit."""
 
     heads: Mapping[str, Head]
     mlps: Mapping[str, int]
@@ -81,7 +96,12 @@ class Placement:
     def unused(self) -> tuple[Head, ...]:
         """Heads without a part."""
         used = set(self.heads.values())
-        return tuple(Head(layer, head) for layer in range(N_LAYERS) for head in range(N_HEADS) if (layer, head) not in used)
+        return tuple(
+            Head(layer, head)
+            for layer in range(N_LAYERS)
+            for head in range(N_HEADS)
+            if (layer, head) not in used
+        )
 
     def node(self, carried: Carried) -> Node:
         """The node of an input or output."""
@@ -90,7 +110,8 @@ class Placement:
         return Node(carried.kind, *self.heads[carried.part], carried.position)
 
     def written(self, stage: str) -> int:
-        """The first site where the residual stream can hold a stage: 2 l is the site of l.resid_pre, 2 l + 1 of l.resid_mid."""
+        """The first site where the residual stream can hold a stage: 2 l is the site of
+        l.resid_pre, 2 l + 1 of l.resid_mid."""
         if stage == "token":
             return 0
         part = _WRITES.get(stage, stage)
@@ -99,17 +120,27 @@ class Placement:
 
 def place(rng: np.random.Generator) -> Placement:
     """A random placement in which every part stands above those whose output it reads."""
-    previous, duplicate, mover, lookup = (int(layer) for layer in np.sort(rng.choice(N_LAYERS - 1, 4, replace=False)))
+    previous, duplicate, mover, lookup = (
+        int(layer) for layer in np.sort(rng.choice(N_LAYERS - 1, 4, replace=False))
+    )
     last = int(rng.integers(lookup, N_LAYERS))
     layers = (previous, int(rng.integers(lookup)), duplicate, mover, lookup, last)
     order = rng.permuted(np.tile(np.arange(N_HEADS), (N_LAYERS, 1)), axis=1)
     free = [layers[:index].count(layer) for index, layer in enumerate(layers)]
-    heads = {name: Head(layer, int(order[layer, number])) for name, layer, number in zip(HEADS, layers, free, strict=True)}
-    return Placement(heads, {"ask": int(rng.integers(duplicate)), "say": int(rng.integers(last, N_LAYERS))})
+    heads = {
+        name: Head(layer, int(order[layer, number]))
+        for name, layer, number in zip(HEADS, layers, free, strict=True)
+    }
+    return Placement(
+        heads, {"ask": int(rng.integers(duplicate)), "say": int(rng.integers(last, N_LAYERS))}
+    )
 
 
 def sections(placement: Placement) -> dict[str, frozenset[Node]]:
     """Every contrast of the task `wired` with the nodes where it lives."""
     return {
-        attribute: frozenset(placement.node(carried) for carried in CARRIED if attribute in carried.attributes) for attribute in VARIABLES
+        attribute: frozenset(
+            placement.node(carried) for carried in CARRIED if attribute in carried.attributes
+        )
+        for attribute in VARIABLES
     }

@@ -1,7 +1,7 @@
 """The wired model on disk: a Hugging Face GPT-2 folder, written once for each seed.
 
-Without a folder it goes to the user's cache, under a name made from the seed and from the code that writes it, so that
-a changed constructor never meets an old folder.
+Without a folder it goes to the user's cache, under a name made from the seed and from the code that
+writes it, so that a changed constructor never meets an old folder.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _PIECES = r" ?[A-Za-z]+|[,;]"
 
 
 def wired_folder(seed: int = 0, folder: Path | None = None) -> Path:
-    """Write the wired model of a seed (config.json, model.safetensors, tokenizer.json) and return its folder.
+    """Write the wired model of a seed (config.json, model.safetensors, tokenizer.json) and return
+    its folder.
 
-    Without `folder` it is one in the cache (SAGE_CACHE, else `sage` in XDG_CACHE_HOME or ~/.cache), written only where it is not there.
-    A reader never sees half a file. BadFile where nothing can be written.
+    Without `folder` it is one in the cache (SAGE_CACHE, else `sage` in XDG_CACHE_HOME or ~/.cache),
+    written only where it is not there. A reader never sees half a file. BadFile where nothing can
+    be written.
     """
     target = folder or _cache() / f"wired-{seed}-{_fingerprint()}"
     if folder is not None or not target.is_dir():
@@ -42,7 +44,8 @@ def wired_folder(seed: int = 0, folder: Path | None = None) -> Path:
 
 
 def _install(made: Path, target: Path) -> None:
-    """Rename a finished folder to its place; where there is one already (another process was faster), replace its files."""
+    """Rename a finished folder to its place; where there is one already (another process was
+    faster), replace its files."""
     try:
         made.rename(target)
     except OSError:

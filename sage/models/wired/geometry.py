@@ -1,8 +1,10 @@
-"""Where the wired model's residual stream holds what: variables, each at places in subspaces of their own.
+"""Where the wired model's residual stream holds what: variables, each at places in subspaces of
+their own.
 
-The values of a variable are vectors that sum to zero (a simplex with edges of different lengths), because that is the form in
-which least squares gives features back (method, section 3): centring them changes nothing. Their duals read one of them out, and
-read less than nothing while another is present, so that a ReLU separates them without an error.
+The values of a variable are vectors that sum to zero (a simplex with edges of different lengths),
+because that is the form in which least squares gives features back (method, section 3): centring
+them changes nothing. Their duals read one of them out, and read less than nothing while another is
+present, so that a ReLU separates them without an error.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ _VALUES = {
 
 @dataclass(frozen=True)
 class Variable:
-    """Values of which at most one is present at a time; coordinates [value, dim] sum to zero unless there is only one value."""
+    """Values of which at most one is present at a time; coordinates [value, dim] sum to zero unless
+    there is only one value."""
 
     name: str
     values: tuple[str, ...]
@@ -63,7 +66,8 @@ class Variable:
 
 @dataclass(frozen=True)
 class Place:
-    """A variable as the residual stream holds it after a stage of the circuit: `columns` [d_model, dim] are orthonormal."""
+    """A variable as the residual stream holds it after a stage of the circuit: `columns` [d_model,
+    dim] are orthonormal."""
 
     stage: str
     variable: Variable
@@ -87,7 +91,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Every place, the constant direction `ballast` that keeps the norm's scale almost constant, and the columns nobody reads."""
+    """Every place, the constant direction `ballast` that keeps the norm's scale almost constant,
+    and the columns nobody reads."""
 
     places: tuple[Place, ...]
     ballast: Float[np.ndarray, "d_model"]
@@ -104,14 +109,17 @@ class Geometry:
 
 
 def lay_out(rng: np.random.Generator) -> Geometry:
-    """Lengths of the values and a random rotation that keeps all places orthogonal to the ones-vector, which a norm subtracts."""
+    """Lengths of the values and a random rotation that keeps all places orthogonal to the
+    ones-vector, which a norm subtracts."""
     variables = {name: _variable(name, values, rng) for name, values in _VALUES.items()}
     columns = _columns(rng)
     places: list[Place] = []
     for stage, names in _STAGES.items():
         for name in names:
             dim = variables[name].coordinates.shape[1]
-            places.append(Place(stage, variables[name], np.stack([next(columns) for _ in range(dim)], axis=1)))
+            places.append(
+                Place(stage, variables[name], np.stack([next(columns) for _ in range(dim)], axis=1))
+            )
     ballast = next(columns)
     return Geometry(tuple(places), BALLAST * ballast, np.stack(list(columns), axis=1))
 

@@ -1,4 +1,5 @@
-"""What is true of a wired model: the sections of its contrasts, its features at every node of them, and its dictionary as an SAE.
+"""What is true of a wired model: the sections of its contrasts, its features at every node of them,
+and its dictionary as an SAE.
 
 All of it is computed from the constants of the constructor, none of it is measured on the model.
 """
@@ -22,10 +23,12 @@ _THRESHOLD = 0.02
 
 @dataclass(frozen=True)
 class PlantedSAE:
-    """A ReLU SAE with one latent per planted feature: f = relu(x @ W_enc + b_enc), x_hat = f @ W_dec + b_dec.
+    """A ReLU SAE with one latent per planted feature: f = relu(x @ W_enc + b_enc), x_hat = f @
+    W_dec + b_dec.
 
-    It does not matter whether b_dec is taken from x before: no encoder column reads it. A latent is about 1 where its feature
-    is present; what is left out is the little that unused heads and MLPs add.
+    It does not matter whether b_dec is taken from x before: no encoder column reads it. A latent is
+    about 1 where its feature is present; what is left out is the little that unused heads and MLPs
+    add.
     """
 
     hook: Node
@@ -40,10 +43,12 @@ class PlantedSAE:
 class Wired:
     """The truth about the wired model of a seed, for the task `wired`.
 
-    `sections[contrast]` are the nodes where it lives. `features[node][attribute, value]` is the planted feature there, [d]: the
-    direction W~ d of the residual feature that the node reads, for the attributes that it carries; its length says nothing. They
-    sum to zero over the values of an attribute; a fit's features do so over its prompts, which alone turns them by a cosine of about
-    .998 with 2,000 prompts and of .9994 with 8,000. `heads` and `mlps` name the parts of the circuit, `unused` the heads without one.
+    `sections[contrast]` are the nodes where it lives. `features[node][attribute, value]` is the
+    planted feature there, [d]: the direction W~ d of the residual feature that the node reads, for
+    the attributes that it carries; its length says nothing. They sum to zero over the values of an
+    attribute; a fit's features do so over its prompts, which alone turns them by a cosine of about
+    .998 with 2,000 prompts and of .9994 with 8,000. `heads` and `mlps` name the parts of the
+    circuit, `unused` the heads without one.
     """
 
     seed: int
@@ -55,24 +60,38 @@ class Wired:
     blueprint: Blueprint
 
     def planted_sae(self, hook: Node) -> PlantedSAE:
-        """The planted dictionary of a residual stream (`3.resid_pre`), with a latent for each feature that can be present there."""
+        """The planted dictionary of a residual stream (`3.resid_pre`), with a latent for each
+        feature that can be present there."""
         places = self.places(hook)
-        peaks = np.concatenate([np.full(len(place.directions), place.variable.peak) for place in places])
-        encoder = np.concatenate([place.readers for place in places]) / (peaks * (1 - _THRESHOLD))[:, None]
+        peaks = np.concatenate(
+            [np.full(len(place.directions), place.variable.peak) for place in places]
+        )
+        encoder = (
+            np.concatenate([place.readers for place in places])
+            / (peaks * (1 - _THRESHOLD))[:, None]
+        )
         bias = np.full(len(encoder), -_THRESHOLD / (1 - _THRESHOLD))
         decoder = np.concatenate([place.directions for place in places])
         meanings = tuple(meaning for place in places for meaning in place.meanings)
-        arrays = (np.ascontiguousarray(array, dtype=np.float32) for array in (encoder.T, bias, decoder, self.blueprint.geometry.ballast))
+        arrays = (
+            np.ascontiguousarray(array, dtype=np.float32)
+            for array in (encoder.T, bias, decoder, self.blueprint.geometry.ballast)
+        )
         return PlantedSAE(hook, meanings, *arrays)
 
     def places(self, hook: Node) -> tuple[Place, ...]:
-        """What the residual stream can hold at a hook: what the parts below it have written, and the embeddings."""
+        """What the residual stream can hold at a hook: what the parts below it have written, and
+        the embeddings."""
         if hook.kind not in RESIDUAL_KINDS or not 0 <= hook.layer < N_LAYERS:
             raise SageError(
                 f"The wired model has no residual stream at {hook}. Hooks: {', '.join(RESIDUAL_KINDS)} of layers 0 to {N_LAYERS - 1}."
             )
         site = 2 * hook.layer + RESIDUAL_KINDS.index(hook.kind)
-        return tuple(place for place in self.blueprint.geometry.places if self.blueprint.placement.written(place.stage) <= site)
+        return tuple(
+            place
+            for place in self.blueprint.geometry.places
+            if self.blueprint.placement.written(place.stage) <= site
+        )
 
 
 def truth(seed: int) -> Wired:
@@ -82,10 +101,20 @@ def truth(seed: int) -> Wired:
     features: dict[Node, dict[tuple[str, str], Float[np.ndarray, "d"]]] = {}
     for carried in CARRIED:
         features[placement.node(carried)] = _features(carried, blueprint)
-    return Wired(seed, placement.heads, placement.mlps, placement.unused, sections(placement), features, blueprint)
+    return Wired(
+        seed,
+        placement.heads,
+        placement.mlps,
+        placement.unused,
+        sections(placement),
+        features,
+        blueprint,
+    )
 
 
-def _features(carried: Carried, blueprint: Blueprint) -> dict[tuple[str, str], Float[np.ndarray, "d"]]:
+def _features(
+    carried: Carried, blueprint: Blueprint
+) -> dict[tuple[str, str], Float[np.ndarray, "d"]]:
     reading = _reading(carried, blueprint)
     found: dict[tuple[str, str], Float[np.ndarray, "d"]] = {}
     for attribute in carried.attributes:
@@ -96,7 +125,8 @@ def _features(carried: Carried, blueprint: Blueprint) -> dict[tuple[str, str], F
 
 
 def _reading(carried: Carried, blueprint: Blueprint) -> Float[np.ndarray, "d d_model"]:
-    """W~ of the node: what its head reads (at z what it reads as v), or the weights of the norm before an MLP."""
+    """W~ of the node: what its head reads (at z what it reads as v), or the weights of the norm
+    before an MLP."""
     if carried.part in blueprint.placement.mlps:
         weight, _ = blueprint.norm(blueprint.placement.mlps[carried.part], "ln_2")
         return np.diag(weight) @ (np.eye(D_MODEL) - 1 / D_MODEL)

@@ -1,6 +1,7 @@
 """SAE files: four formats, told apart by the files that are there.
 
-One file each: `recognises`, `describe`, `load`, `save`. Adding a format is adding a file and naming it in FORMATS.
+One file each: `recognises`, `describe`, `load`, `save`. Adding a format is adding a file and naming
+it in FORMATS.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from sage.saes.sae import SAE
 
 @runtime_checkable
 class Format(Protocol):
-    """What a format's file offers. Every function takes the SAE's folder, or one of the files in it."""
+    """What a format's file offers. Every function takes the SAE's folder, or one of the files in
+    it."""
 
     def recognises(self, path: Path) -> bool:
         """Whether an SAE of this format is there, by the names of the files alone."""
@@ -44,13 +46,15 @@ def recognised(path: Path) -> bool:
 
 
 def load_file(path: Path | str) -> SAE:
-    """The SAE in a local file or folder of any format; BadFile where there is none, or a damaged one."""
+    """The SAE in a local file or folder of any format; BadFile where there is none, or a damaged
+    one."""
     path = Path(path).expanduser()
     return _format_of(path).load(path)
 
 
 def describe_file(path: Path | str) -> Described:
-    """Hook, width and stated sparsity of the SAE in a local file or folder, without reading its weights."""
+    """Hook, width and stated sparsity of the SAE in a local file or folder, without reading its
+    weights."""
     path = Path(path).expanduser()
     return _format_of(path).describe(path)
 

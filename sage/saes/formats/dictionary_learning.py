@@ -1,7 +1,8 @@
 """dictionary_learning: ae.pt and config.json, six classes of dictionary.
 
-https://github.com/saprmarks/dictionary_learning. ae.pt is a torch archive, and a pickle inside it says how its arrays are put together:
-a pickle can name any function to call. It is read in full before torch sees it, and refused unless all it calls rebuilds tensors.
+https://github.com/saprmarks/dictionary_learning. ae.pt is a torch archive, and a pickle inside it
+says how its arrays are put together: a pickle can name any function to call. It is read in full
+before torch sees it, and refused unless all it calls rebuilds tensors.
 """
 
 from __future__ import annotations
@@ -21,14 +22,24 @@ from torch import Tensor
 
 from sage.errors import BadFile, Unsupported
 from sage.nodes import Node
-from sage.saes.batchtopk import BatchTopK
-from sage.saes.formats.reading import Arrays, Described, Fields, bad, folder_of, read_json, unreadable, whole, write_json
-from sage.saes.gated import Gated
-from sage.saes.jumprelu import JumpReLU
-from sage.saes.matryoshka import Matryoshka
-from sage.saes.relu import ReLU
+from sage.saes.architectures.batchtopk import BatchTopK
+from sage.saes.architectures.gated import Gated
+from sage.saes.architectures.jumprelu import JumpReLU
+from sage.saes.architectures.matryoshka import Matryoshka
+from sage.saes.architectures.relu import ReLU
+from sage.saes.architectures.topk import TopK
+from sage.saes.formats.reading import (
+    Arrays,
+    Described,
+    Fields,
+    bad,
+    folder_of,
+    read_json,
+    unreadable,
+    whole,
+    write_json,
+)
 from sage.saes.sae import SAE, Architecture, Normalisation, Stated, scale_codes
-from sage.saes.topk import TopK
 
 CONFIG, WEIGHTS = "config.json", "ae.pt"
 
@@ -36,7 +47,21 @@ CONFIG, WEIGHTS = "config.json", "ae.pt"
 _UNSET = -1.0
 
 _REBUILDS = {
-    *(f"torch {size}Storage" for size in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")),
+    *(
+        f"torch {size}Storage"
+        for size in (
+            "Float",
+            "Double",
+            "Half",
+            "BFloat16",
+            "Long",
+            "Int",
+            "Short",
+            "Char",
+            "Byte",
+            "Bool",
+        )
+    ),
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     "collections OrderedDict",
@@ -61,7 +86,9 @@ def load(path: Path) -> SAE:
     trainer, hook = _configuration(folder / CONFIG)
     kind = trainer.text("dict_class")
     if kind not in _CLASSES:
-        raise Unsupported(f"{folder / CONFIG}: trainer.dict_class is '{kind}'. Those that can be read: {', '.join(_CLASSES)}.")
+        raise Unsupported(
+            f"{folder / CONFIG}: trainer.dict_class is '{kind}'. Those that can be read: {', '.join(_CLASSES)}."
+        )
     arrays = Arrays(folder / WEIGHTS, _read(folder / WEIGHTS))
     d_model, width = trainer.whole("activation_dim"), trainer.whole("dict_size")
     read = _CLASSES[kind](arrays, trainer, d_model, width)
@@ -83,7 +110,12 @@ def save(sae: SAE, path: Path) -> None:
     """Write ae.pt and config.json into the folder `path`."""
     kind, arrays = _written(sae)
     bos = "gemma" in (sae.stated.model or "").lower()
-    if sae.normalisation != Normalisation() or sae.centred or sae.reads_bos != bos or sae.hook.kind not in ("resid_pre", "resid_post"):
+    if (
+        sae.normalisation != Normalisation()
+        or sae.centred
+        or sae.reads_bos != bos
+        or sae.hook.kind not in ("resid_pre", "resid_post")
+    ):
         raise Unsupported(
             f"SAE '{sae.id}' cannot be a dictionary_learning folder: these read raw activations before or after a layer, with BOS for "
             "Gemma alone. Save it in SAELens format."
@@ -98,8 +130,12 @@ def save(sae: SAE, path: Path) -> None:
         **({"k": int(arrays["k"])} if "k" in arrays else {}),
     }
     with whole(path / WEIGHTS) as part:
-        torch.save({name: array.detach().cpu().contiguous() for name, array in arrays.items()}, part)
-    write_json(path / CONFIG, {"trainer": trainer, "buffer": {"d_submodule": sae.d_model, "io": "out"}})
+        torch.save(
+            {name: array.detach().cpu().contiguous() for name, array in arrays.items()}, part
+        )
+    write_json(
+        path / CONFIG, {"trainer": trainer, "buffer": {"d_submodule": sae.d_model, "io": "out"}}
+    )
 
 
 def _configuration(file: Path) -> tuple[Fields, Node]:
@@ -107,16 +143,26 @@ def _configuration(file: Path) -> tuple[Fields, Node]:
     trainer = config.child("trainer")
     layer, name = trainer.whole("layer", least=0), trainer.text("submodule_name", "")
     if config.child("buffer").text("io", "out") not in ("in", "out"):
-        raise Unsupported(f"{file}: buffer.io says a transcoder. Only dictionaries that reconstruct what they read can be judged.")
+        raise Unsupported(
+            f"{file}: buffer.io says a transcoder. Only dictionaries that reconstruct what they read can be judged."
+        )
     entering = config.child("buffer").text("io", "out") == "in" or "resid_pre" in name
     kind = (
-        "mlp_out" if "mlp" in name else "attn_out" if "attn" in name or "attention" in name else "resid_pre" if entering else "resid_post"
+        "mlp_out"
+        if "mlp" in name
+        else "attn_out"
+        if "attn" in name or "attention" in name
+        else "resid_pre"
+        if entering
+        else "resid_post"
     )
     return trainer, Node(kind, layer)
 
 
 def _stated(trainer: Fields) -> Stated:
-    return Stated(l0=trainer.maybe("k"), model=trainer.text("lm_name", "").rsplit("/", 1)[-1] or None)
+    return Stated(
+        l0=trainer.maybe("k"), model=trainer.text("lm_name", "").rsplit("/", 1)[-1] or None
+    )
 
 
 _Read = tuple[Architecture, Tensor, Tensor]
@@ -124,22 +170,41 @@ _Read = tuple[Architecture, Tensor, Tensor]
 
 def _auto_encoder(arrays: Arrays, _trainer: Fields, d: int, n: int) -> _Read:
     W_enc, b_enc = _linear(arrays, d, n)
-    return ReLU(W_enc, b_enc), arrays.take("decoder.weight", [d, n]).T.contiguous(), arrays.take("bias", [d])
+    return (
+        ReLU(W_enc, b_enc),
+        arrays.take("decoder.weight", [d, n]).T.contiguous(),
+        arrays.take("bias", [d]),
+    )
 
 
 def _auto_encoder_new(arrays: Arrays, _trainer: Fields, d: int, n: int) -> _Read:
     W_enc, b_enc = _linear(arrays, d, n)
-    return ReLU(W_enc, b_enc), arrays.take("decoder.weight", [d, n]).T.contiguous(), arrays.take("decoder.bias", [d])
+    return (
+        ReLU(W_enc, b_enc),
+        arrays.take("decoder.weight", [d, n]).T.contiguous(),
+        arrays.take("decoder.bias", [d]),
+    )
 
 
 def _gated(arrays: Arrays, _trainer: Fields, d: int, n: int) -> _Read:
     W_enc = arrays.take("encoder.weight", [n, d]).T.contiguous()
-    encoder = Gated(W_enc, arrays.take("gate_bias", [n]), arrays.take_exponent("r_mag", [n]), arrays.take("mag_bias", [n]))
-    return encoder, arrays.take("decoder.weight", [d, n]).T.contiguous(), arrays.take("decoder_bias", [d])
+    encoder = Gated(
+        W_enc,
+        arrays.take("gate_bias", [n]),
+        arrays.take_exponent("r_mag", [n]),
+        arrays.take("mag_bias", [n]),
+    )
+    return (
+        encoder,
+        arrays.take("decoder.weight", [d, n]).T.contiguous(),
+        arrays.take("decoder_bias", [d]),
+    )
 
 
 def _jumprelu(arrays: Arrays, _trainer: Fields, d: int, n: int) -> _Read:
-    encoder = JumpReLU(arrays.take("W_enc", [d, n]), arrays.take("b_enc", [n]), arrays.take("threshold", [n]))
+    encoder = JumpReLU(
+        arrays.take("W_enc", [d, n]), arrays.take("b_enc", [n]), arrays.take("threshold", [n])
+    )
     return encoder, arrays.take("W_dec", [n, d]), arrays.take("b_dec", [d])
 
 
@@ -159,10 +224,16 @@ def _batch_topk(arrays: Arrays, trainer: Fields, d: int, n: int) -> _Read:
 
 def _matryoshka(arrays: Arrays, trainer: Fields, d: int, n: int) -> _Read:
     groups = arrays.values.pop("group_sizes", torch.zeros(0))
-    whole_numbers = groups.ndim == 1 and groups.dtype == torch.int64 and bool(((groups > 0) & (groups <= n)).all())
+    whole_numbers = (
+        groups.ndim == 1
+        and groups.dtype == torch.int64
+        and bool(((groups > 0) & (groups <= n)).all())
+    )
     sizes = tuple(int(size) for size in groups.cumsum(0)) if whole_numbers else ()
     if not sizes or sizes[-1] != n:
-        raise bad(arrays.file, "group_sizes", groups.tolist(), f"positive whole numbers that sum to {n}")
+        raise bad(
+            arrays.file, "group_sizes", groups.tolist(), f"positive whole numbers that sum to {n}"
+        )
     W_enc, b_enc = arrays.take("W_enc", [d, n]), arrays.take("b_enc", [n])
     encoder = Matryoshka(W_enc, b_enc, _threshold(arrays, n), sizes, float(_k(arrays, trainer, n)))
     return encoder, arrays.take("W_dec", [n, d]), arrays.take("b_dec", [d])
@@ -205,12 +276,20 @@ def _written(sae: SAE) -> tuple[str, dict[str, Tensor]]:
         case ReLU() if sae.subtract_b_dec:
             return "AutoEncoder", {**linear, "encoder.bias": encoder.b_enc, "bias": sae.b_dec}
         case ReLU():
-            return "AutoEncoderNew", {**linear, "encoder.bias": encoder.b_enc, "decoder.bias": sae.b_dec}
+            return "AutoEncoderNew", {
+                **linear,
+                "encoder.bias": encoder.b_enc,
+                "decoder.bias": sae.b_dec,
+            }
         case Gated() if sae.subtract_b_dec:
             gate = {"gate_bias": encoder.b_gate, "r_mag": encoder.r_mag, "mag_bias": encoder.b_mag}
             return "GatedAutoEncoder", {**linear, **gate, "decoder_bias": sae.b_dec}
         case JumpReLU() if not sae.subtract_b_dec:
-            return "JumpReluAutoEncoder", {**plain, "b_enc": encoder.b_enc, "threshold": encoder.threshold}
+            return "JumpReluAutoEncoder", {
+                **plain,
+                "b_enc": encoder.b_enc,
+                "threshold": encoder.threshold,
+            }
         case TopK() if sae.subtract_b_dec and (encoder.priority != 1).any():
             return _written(scale_codes(sae, encoder.priority))
         case TopK() if sae.subtract_b_dec:
@@ -221,7 +300,11 @@ def _written(sae: SAE) -> tuple[str, dict[str, Tensor]]:
                 "k": torch.tensor(encoder.k, dtype=torch.int),
                 "threshold": torch.tensor(_UNSET),
             }
-        case BatchTopK() | Matryoshka() if sae.subtract_b_dec and _whole_k(encoder.k) and (encoder.threshold == encoder.threshold[0]).all():
+        case BatchTopK() | Matryoshka() if (
+            sae.subtract_b_dec
+            and _whole_k(encoder.k)
+            and (encoder.threshold == encoder.threshold[0]).all()
+        ):
             common = {
                 "b_enc": encoder.b_enc,
                 "k": torch.tensor(_whole_k(encoder.k), dtype=torch.int),
@@ -255,17 +338,25 @@ def _read(file: Path) -> dict[str, Tensor]:
         AssertionError, ImportError, struct.error, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
     ) as error:  # fmt: skip
         raise unreadable(file, error, "a torch archive of tensors") from error
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
         raise bad(file, "the content", type(loaded).__name__, "tensors by name")
     arrays = cast("dict[str, Tensor]", loaded)
     for name, array in arrays.items():
         if array.untyped_storage().nbytes() not in sizes:
-            raise bad(file, name, f"{array.untyped_storage().nbytes()} bytes in memory", "the bytes of a record of the file")
+            raise bad(
+                file,
+                name,
+                f"{array.untyped_storage().nbytes()} bytes in memory",
+                "the bytes of a record of the file",
+            )
     return {name: array.detach() for name, array in arrays.items()}
 
 
 def _audit(file: Path) -> set[int]:
-    """The sizes of the archive's records, once its checksums hold and its pickle is known to call nothing but tensor rebuilding."""
+    """The sizes of the archive's records, once its checksums hold and its pickle is known to call
+    nothing but tensor rebuilding."""
     with zipfile.ZipFile(file) as archive:
         if damaged := archive.testzip():
             raise bad(file, damaged, "damaged", "content that matches its checksum")
@@ -274,5 +365,7 @@ def _audit(file: Path) -> set[int]:
             raise bad(file, "the archive", f"{len(pickles)} pickles", "exactly one data.pkl")
         for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
             if opcode.name in _CALLS and argument not in _REBUILDS:
-                raise BadFile(f"{file}: its pickle calls {argument or opcode.name}; expected tensors and nothing else. It was not opened.")
+                raise BadFile(
+                    f"{file}: its pickle calls {argument or opcode.name}; expected tensors and nothing else. It was not opened."
+                )
         return {info.file_size for info in archive.infolist()}

@@ -1,7 +1,8 @@
 """Gemma Scope: one params.npz for each SAE, whose place in the tree says layer, width and sparsity.
 
-Lieberum et al. 2024, https://arxiv.org/abs/2408.05147; layer_12/width_16k/average_l0_82/params.npz. JumpReLU on raw residuals after
-a layer, b_dec not subtracted, not trained on BOS. An npz is a zip of arrays; it may also hold pickles, which are never opened.
+Lieberum et al. 2024, https://arxiv.org/abs/2408.05147; layer_12/width_16k/average_l0_82/params.npz.
+JumpReLU on raw residuals after a layer, b_dec not subtracted, not trained on BOS. An npz is a zip
+of arrays; it may also hold pickles, which are never opened.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch
 
 from sage.errors import BadFile, SageError, Unsupported
 from sage.nodes import Node
+from sage.saes.architectures.jumprelu import JumpReLU
 from sage.saes.formats.reading import Arrays, Described, bad, folder_of, unreadable, whole
-from sage.saes.jumprelu import JumpReLU
 from sage.saes.sae import SAE, Normalisation, Stated
 
 WEIGHTS = "params.npz"
@@ -47,7 +48,11 @@ def load(path: Path) -> SAE:
     values = _read(file)
     d_model, width = _widths(values, file)
     arrays = Arrays(file, {name: torch.from_numpy(value) for name, value in values.items()})
-    architecture = JumpReLU(arrays.take("W_enc", [d_model, width]), arrays.take("b_enc", [width]), arrays.take("threshold", [width]))
+    architecture = JumpReLU(
+        arrays.take("W_enc", [d_model, width]),
+        arrays.take("b_enc", [width]),
+        arrays.take("threshold", [width]),
+    )
     W_dec, b_dec = arrays.take("W_dec", [width, d_model]), arrays.take("b_dec", [d_model])
     arrays.close()
     return SAE(
@@ -63,8 +68,11 @@ def load(path: Path) -> SAE:
 
 
 def save(sae: SAE, path: Path) -> None:
-    """Write params.npz into `path`, a folder whose name says the layer (layer_12/width_16k/average_l0_82)."""
-    plain = sae.normalisation == Normalisation() and not (sae.centred or sae.subtract_b_dec or sae.reads_bos)
+    """Write params.npz into `path`, a folder whose name says the layer
+    (layer_12/width_16k/average_l0_82)."""
+    plain = sae.normalisation == Normalisation() and not (
+        sae.centred or sae.subtract_b_dec or sae.reads_bos
+    )
     if not isinstance(sae.architecture, JumpReLU) or not plain:
         raise Unsupported(
             f"SAE '{sae.id}' ({sae.architecture.name}) cannot be a Gemma Scope file: these are JumpReLU on raw activations, b_dec not "
@@ -72,9 +80,13 @@ def save(sae: SAE, path: Path) -> None:
         )
     folder = folder_of(path, [WEIGHTS])
     if (named := _hook(folder)) != sae.hook:
-        raise SageError(f"The folder {folder} says {named}, but SAE '{sae.id}' reads {sae.hook}. Name it layer_{sae.hook.layer}/...")
+        raise SageError(
+            f"The folder {folder} says {named}, but SAE '{sae.id}' reads {sae.hook}. Name it layer_{sae.hook.layer}/..."
+        )
     tensors = {**sae.architecture.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    arrays: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    arrays: dict[str, Any] = {
+        name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()
+    }
     with whole(folder / WEIGHTS) as part, part.open("wb") as stream:
         np.savez(stream, **arrays)
 
@@ -82,20 +94,32 @@ def save(sae: SAE, path: Path) -> None:
 def _hook(folder: Path) -> Node:
     if found := _MODEL.search(str(folder)):
         if found[3] not in ("res", "mlp"):
-            raise Unsupported(f"{folder}: a Gemma Scope '{found[3]}' SAE. Only those of the residual stream ('res') can be judged.")
+            raise Unsupported(
+                f"{folder}: a Gemma Scope '{found[3]}' SAE. Only those of the residual stream ('res') can be judged."
+            )
         kind = "resid_post" if found[3] == "res" else "mlp_out"
     else:
         kind = "resid_post"
     if any(part == "embedding" for part in folder.parts):
-        raise Unsupported(f"{folder}: an SAE of the token embeddings. Only those of the residual stream, layer_N, can be judged.")
-    layers = [int(named[1]) for part in folder.parts if (named := re.fullmatch(r"layer_(\d{1,4})", part))]
+        raise Unsupported(
+            f"{folder}: an SAE of the token embeddings. Only those of the residual stream, layer_N, can be judged."
+        )
+    layers = [
+        int(named[1]) for part in folder.parts if (named := re.fullmatch(r"layer_(\d{1,4})", part))
+    ]
     if not layers:
-        raise BadFile(f"{folder / WEIGHTS}: no folder above it says the layer; expected a path such as layer_12/width_16k/average_l0_82.")
+        raise BadFile(
+            f"{folder / WEIGHTS}: no folder above it says the layer; expected a path such as layer_12/width_16k/average_l0_82."
+        )
     return Node(kind, layers[-1])
 
 
 def _stated(folder: Path) -> Stated:
-    sparsities = [float(named[1]) for part in folder.parts if (named := re.fullmatch(r"average_l0_(\d{1,6})", part))]
+    sparsities = [
+        float(named[1])
+        for part in folder.parts
+        if (named := re.fullmatch(r"average_l0_(\d{1,6})", part))
+    ]
     model = _MODEL.search(str(folder))
     name = f"gemma-2-{model[1]}{'-it' if model[2] == 'it' else ''}" if model else None
     return Stated(l0=sparsities[-1] if sparsities else None, model=name)
@@ -136,19 +160,33 @@ def _named(member: str) -> str:
     return "W_" + name[2:] if name.startswith("w_") else name
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, *, headers_only: bool) -> Any:
-    """One array, once its header is known to promise exactly the bytes that follow it: a false shape must not claim the memory."""
+def _member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, *, headers_only: bool
+) -> Any:
+    """One array, once its header is known to promise exactly the bytes that follow it: a false
+    shape must not claim the memory."""
     with archive.open(info) as stream:
         version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = header(stream)
         promised = stream.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
         if dtype.kind != "f" or dtype.hasobject:
             raise bad(file, _named(info.filename), f"of type {dtype}", "a floating type")
         if any(size < 0 for size in shape) or promised != info.file_size:
-            raise bad(file, _named(info.filename), f"of shape {list(shape)} in {info.file_size} bytes", f"{promised} bytes")
+            raise bad(
+                file,
+                _named(info.filename),
+                f"of shape {list(shape)} in {info.file_size} bytes",
+                f"{promised} bytes",
+            )
         if headers_only:
             return _Header(shape)
     with archive.open(info) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
-        return np.ascontiguousarray(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32)
+        return np.ascontiguousarray(
+            array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32
+        )

@@ -1,7 +1,8 @@
 """Files from strangers: what every format does before it believes one.
 
-A released SAE is a few numbers in a configuration and four or five arrays. Each is checked for presence, type, shape and finiteness,
-and each complaint names the file, the field, what was found and what was expected.
+A released SAE is a few numbers in a configuration and four or five arrays. Each is checked for
+presence, type, shape and finiteness, and each complaint names the file, the field, what was found
+and what was expected.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ class Described(NamedTuple):
 def bad(file: Path, field: str, found: object, expected: object) -> BadFile:
     """The error for a field that is not what it must be."""
     shown = found if isinstance(found, str) else repr(found)
-    return BadFile(f"{file}: {field} is {shown if len(shown) < 200 else shown[:200] + '...'}; expected {expected}.")
+    return BadFile(
+        f"{file}: {field} is {shown if len(shown) < 200 else shown[:200] + '...'}; expected {expected}."
+    )
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of a configuration file; a getter returns the value, or raises BadFile where its type is wrong.
+    """The fields of a configuration file; a getter returns the value, or raises BadFile where its
+    type is wrong.
 
     A field that is missing or null takes the default; without a default it is required.
     """
@@ -59,7 +63,11 @@ class Fields:
     def number(self, name: str, default: float | None = None) -> float:
         """A finite number."""
         value = self._value(name, default, "a number")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+        ):
             raise bad(self.file, self.prefix + name, value, "a finite number")
         return float(value)
 
@@ -81,7 +89,8 @@ class Fields:
         """A list of whole numbers from 1."""
         value = self._value(name, None, "a list of whole numbers")
         if isinstance(value, list) and all(
-            isinstance(item, int) and item is not True and 1 <= item < 2**31 for item in cast("list[object]", value)
+            isinstance(item, int) and item is not True and 1 <= item < 2**31
+            for item in cast("list[object]", value)
         ):
             return tuple(cast("list[int]", value))
         raise bad(self.file, self.prefix + name, value, "a list of whole numbers")
@@ -106,20 +115,32 @@ class Fields:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays of a weight file, of any floating type, which `take` hands out once each as float32."""
+    """The arrays of a weight file, of any floating type, which `take` hands out once each as
+    float32."""
 
     file: Path
     values: dict[str, Tensor]
 
     def take(self, name: str, shape: Sequence[int]) -> Tensor:
-        """The array of that name, float32, contiguous; BadFile where it is missing, shaped otherwise, or not finite."""
+        """The array of that name, float32, contiguous; BadFile where it is missing, shaped
+        otherwise, or not finite."""
         if name not in self.values:
-            raise bad(self.file, name, f"missing; there are {', '.join(sorted(self.values)) or 'none'}", f"an array of shape {list(shape)}")
+            raise bad(
+                self.file,
+                name,
+                f"missing; there are {', '.join(sorted(self.values)) or 'none'}",
+                f"an array of shape {list(shape)}",
+            )
         array = self.values.pop(name)
         if not array.dtype.is_floating_point:
             raise bad(self.file, name, f"of type {array.dtype}", "a floating type")
         if tuple(array.shape) != tuple(shape):
-            raise bad(self.file, name, f"of shape {list(array.shape)}", f"{list(shape)}, as the configuration and the other arrays say")
+            raise bad(
+                self.file,
+                name,
+                f"of shape {list(array.shape)}",
+                f"{list(shape)}, as the configuration and the other arrays say",
+            )
         return finite(array.detach().to(torch.float32, copy=True).contiguous(), self.file, name)
 
     def take_exponent(self, name: str, shape: Sequence[int]) -> Tensor:
@@ -129,9 +150,15 @@ class Arrays:
         return array
 
     def close(self) -> None:
-        """BadFile where an array is left over: the file is then of another architecture than its configuration says."""
+        """BadFile where an array is left over: the file is then of another architecture than its
+        configuration says."""
         if self.values:
-            raise bad(self.file, "the set of arrays", f"larger than the architecture's by {', '.join(sorted(self.values))}", "no others")
+            raise bad(
+                self.file,
+                "the set of arrays",
+                f"larger than the architecture's by {', '.join(sorted(self.values))}",
+                "no others",
+            )
 
 
 def finite(array: Tensor, file: Path, name: str) -> Tensor:
@@ -147,7 +174,9 @@ def read_json(file: Path) -> Fields:
     try:
         value: object = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFile(f"{file}: not readable as JSON ({_first_line(error)}); expected the SAE's configuration.") from error
+        raise BadFile(
+            f"{file}: not readable as JSON ({_first_line(error)}); expected the SAE's configuration."
+        ) from error
     if not isinstance(value, dict):
         raise bad(file, "the top level", type(value).__name__, "an object of fields")
     return Fields(file, cast("dict[str, object]", value))
@@ -160,8 +189,18 @@ def read_safetensors(file: Path) -> Arrays:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             return Arrays(file, {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError) as error:
-        raise BadFile(f"{file}: not a whole safetensors file ({_first_line(error)}); expected the SAE's weights.") from error
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        MemoryError,
+        AttributeError,
+        KeyError,
+    ) as error:
+        raise BadFile(
+            f"{file}: not a whole safetensors file ({_first_line(error)}); expected the SAE's weights."
+        ) from error
 
 
 def folder_of(path: Path, names: Sequence[str]) -> Path:
@@ -171,7 +210,9 @@ def folder_of(path: Path, names: Sequence[str]) -> Path:
 
 def unreadable(file: Path, error: BaseException, expected: str) -> BadFile:
     """The error for a file that its own library could not read."""
-    return BadFile(f"{file}: not readable ({type(error).__name__}: {_first_line(error)}); expected {expected}.")
+    return BadFile(
+        f"{file}: not readable ({type(error).__name__}: {_first_line(error)}); expected {expected}."
+    )
 
 
 def write_json(file: Path, values: Mapping[str, object]) -> None:
@@ -190,7 +231,8 @@ def write_safetensors(file: Path, arrays: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def whole(file: Path) -> Generator[Path]:
-    """A temporary file that takes the name of `file` when the block ends well, and disappears when it does not."""
+    """A temporary file that takes the name of `file` when the block ends well, and disappears when
+    it does not."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:

@@ -1,8 +1,10 @@
 """SAELens: cfg.json and sae_weights.safetensors, of any version.
 
-https://github.com/decoderesearch/SAELens. Before version 6 the configuration is flat and says `hook_point`, `activation_fn_str`,
-`normalize_activations` as a flag; since then what concerns the model is in `metadata`. A BatchTopK or Matryoshka SAE is stored as the
-JumpReLU it is at inference, with `training_architecture` saying what it was; we store a ProLU in the same way, so that SAELens reads it.
+https://github.com/decoderesearch/SAELens. Before version 6 the configuration is flat and says
+`hook_point`, `activation_fn_str`, `normalize_activations` as a flag; since then what concerns the
+model is in `metadata`. A BatchTopK or Matryoshka SAE is stored as the JumpReLU it is at inference,
+with `training_architecture` saying what it was; we store a ProLU in the same way, so that SAELens
+reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from torch import Tensor
 
 from sage.errors import Unsupported
 from sage.nodes import Node
-from sage.saes.batchtopk import BatchTopK
+from sage.saes.architectures.batchtopk import BatchTopK
+from sage.saes.architectures.gated import Gated
+from sage.saes.architectures.jumprelu import JumpReLU
+from sage.saes.architectures.matryoshka import Matryoshka
+from sage.saes.architectures.prolu import ProLU
+from sage.saes.architectures.relu import ReLU
+from sage.saes.architectures.topk import TopK
 from sage.saes.formats.reading import (
     Arrays,
     Described,
@@ -30,11 +38,6 @@ from sage.saes.formats.reading import (
     write_json,
     write_safetensors,
 )
-from sage.saes.gated import Gated
-from sage.saes.jumprelu import JumpReLU
-from sage.saes.matryoshka import Matryoshka
-from sage.saes.prolu import ProLU
-from sage.saes.relu import ReLU
 from sage.saes.sae import (
     SAE,
     Architecture,
@@ -46,7 +49,6 @@ from sage.saes.sae import (
     rewritten,
     scale_codes,
 )
-from sage.saes.topk import TopK
 
 CONFIG, WEIGHTS, SCALER = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
 
@@ -68,7 +70,8 @@ def describe(path: Path) -> Described:
 
 
 def load(path: Path, *, overrides: dict[str, object] | None = None) -> SAE:
-    """The SAE in a SAELens folder; `overrides` replace fields of its configuration, as a release's registry may do."""
+    """The SAE in a SAELens folder; `overrides` replace fields of its configuration, as a release's
+    registry may do."""
     folder = folder_of(path, [CONFIG, WEIGHTS])
     config = read_json(folder / CONFIG)
     values = {**_scaler(folder), **config.values, **(overrides or {})}
@@ -83,12 +86,21 @@ def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
     about = _about(config)
     hook, d_model, width = hook_of(about), config.whole("d_in"), _width(config)
     heads = (about.values.get(name) for name in ("hook_head_index", "hook_point_head_index"))
-    if any(head is not None for head in heads) or config.text("reshape_activations", "none") != "none":
-        raise Unsupported(f"{config.file}: an SAE of attention heads. Only SAEs of the residual stream can be judged.")
+    if (
+        any(head is not None for head in heads)
+        or config.text("reshape_activations", "none") != "none"
+    ):
+        raise Unsupported(
+            f"{config.file}: an SAE of attention heads. Only SAEs of the residual stream can be judged."
+        )
     encoder = _encoder(config, arrays, d_model, width)
     W_dec, b_dec = arrays.take("W_dec", [width, d_model]), arrays.take("b_dec", [d_model])
     if "scaling_factor" in arrays.values:  # old SAEs may scale their codes before decoding
-        W_dec = finite(W_dec * arrays.take("scaling_factor", [width])[:, None], arrays.file, "W_dec times scaling_factor")
+        W_dec = finite(
+            W_dec * arrays.take("scaling_factor", [width])[:, None],
+            arrays.file,
+            "W_dec times scaling_factor",
+        )
     arrays.close()
     kwargs = about.child("model_from_pretrained_kwargs")
     sae = SAE(
@@ -110,7 +122,8 @@ def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
 
 
 def save(sae: SAE, path: Path) -> None:
-    """Write cfg.json and sae_weights.safetensors into the folder `path`, as SAELens 6 does; what SAELens lacks is folded in."""
+    """Write cfg.json and sae_weights.safetensors into the folder `path`, as SAELens 6 does; what
+    SAELens lacks is folded in."""
     sae = fold_factor(sae)
     if isinstance(sae.architecture, TopK) and (sae.architecture.priority != 1).any():
         sae = scale_codes(sae, sae.architecture.priority)
@@ -144,7 +157,11 @@ def save(sae: SAE, path: Path) -> None:
 
 def hook_of(about: Fields) -> Node:
     """The node that a configuration's hook name means."""
-    name = about.text("hook_point" if about.values.get("hook_name") is None and "hook_point" in about.values else "hook_name")
+    name = about.text(
+        "hook_point"
+        if about.values.get("hook_name") is None and "hook_point" in about.values
+        else "hook_name"
+    )
     if name == "hook_embed":
         return Node("embed", -1)
     if found := _HOOK.fullmatch(name):
@@ -153,7 +170,9 @@ def hook_of(about: Fields) -> Node:
         raise Unsupported(
             f"{about.file}: the SAE reads '{name}'. Only SAEs of the residual stream (blocks.N.hook_resid_...) can be judged."
         )
-    raise bad(about.file, about.prefix + "hook_name", name, "a hook such as blocks.8.hook_resid_pre")
+    raise bad(
+        about.file, about.prefix + "hook_name", name, "a hook such as blocks.8.hook_resid_pre"
+    )
 
 
 def hook_name(hook: Node) -> str:
@@ -166,12 +185,18 @@ def _about(config: Fields) -> Fields:
 
 
 def _width(config: Fields) -> int:
-    return config.whole("d_sae") if "d_sae" in config.values else config.whole("d_in") * config.whole("expansion_factor")
+    return (
+        config.whole("d_sae")
+        if "d_sae" in config.values
+        else config.whole("d_in") * config.whole("expansion_factor")
+    )
 
 
 def _stated(config: Fields) -> Stated:
     about = _about(config)
-    return Stated(l0=about.maybe("l0"), fvu=about.maybe("fvu"), model=about.text("model_name", "") or None)
+    return Stated(
+        l0=about.maybe("l0"), fvu=about.maybe("fvu"), model=about.text("model_name", "") or None
+    )
 
 
 def _reads_bos(about: Fields) -> bool:
@@ -183,7 +208,9 @@ def _reads_bos(about: Fields) -> bool:
 
 def _scaler(folder: Path) -> dict[str, object]:
     """A checkpoint in mid-training has its factor beside it."""
-    factor = read_json(folder / SCALER).maybe("scaling_factor") if (folder / SCALER).is_file() else None
+    factor = (
+        read_json(folder / SCALER).maybe("scaling_factor") if (folder / SCALER).is_file() else None
+    )
     return {} if factor is None else {"norm_scaling_factor": factor}
 
 
@@ -196,7 +223,9 @@ def _normalisation(config: Fields) -> Normalisation:
             raise Unsupported(
                 f"{config.file}: the whitening is not folded into the weights yet. Finish the training and use its final SAE."
             )
-        raise bad(config.file, "normalize_activations", kind, f"one of {', '.join(_NORMALISATIONS)}")
+        raise bad(
+            config.file, "normalize_activations", kind, f"one of {', '.join(_NORMALISATIONS)}"
+        )
     if kind != "expected_average_only_in":
         return Normalisation(cast("NormalisationKind", kind))
     if "norm_scaling_factor" not in config.values:
@@ -217,17 +246,28 @@ def _encoder(config: Fields, arrays: Arrays, d: int, n: int) -> Architecture:
     if activation == "topk":
         name = "topk"
     elif activation != "relu":
-        raise Unsupported(f"{config.file}: activation_fn is '{activation}'. Those that can be read: relu, topk.")
+        raise Unsupported(
+            f"{config.file}: activation_fn is '{activation}'. Those that can be read: relu, topk."
+        )
     if name not in _ARCHITECTURES:
-        raise Unsupported(f"{config.file}: architecture is '{name}'. Those that can be read: {', '.join(_ARCHITECTURES)}.")
+        raise Unsupported(
+            f"{config.file}: architecture is '{name}'. Those that can be read: {', '.join(_ARCHITECTURES)}."
+        )
     W_enc = arrays.take("W_enc", [d, n])
     if name == "gated":
-        return Gated(W_enc, arrays.take("b_gate", [n]), arrays.take_exponent("r_mag", [n]), arrays.take("b_mag", [n]))
+        return Gated(
+            W_enc,
+            arrays.take("b_gate", [n]),
+            arrays.take_exponent("r_mag", [n]),
+            arrays.take("b_mag", [n]),
+        )
     b_enc = arrays.take("b_enc", [n])
     if name == "standard":
         return ReLU(W_enc, b_enc)
     if name == "topk":
-        source = config if config.values.get("k") is not None else config.child("activation_fn_kwargs")
+        source = (
+            config if config.values.get("k") is not None else config.child("activation_fn_kwargs")
+        )
         if (k := source.whole("k")) > n:
             raise bad(config.file, "k", k, f"at most the {n} latents")
         return TopK(W_enc, b_enc, b_enc.new_ones(n), k)
@@ -235,7 +275,8 @@ def _encoder(config: Fields, arrays: Arrays, d: int, n: int) -> Architecture:
 
 
 def _threshold(arrays: Arrays, n: int) -> Tensor:
-    """One number for all latents in a checkpoint of BatchTopK, one for each otherwise; its logarithm in old checkpoints."""
+    """One number for all latents in a checkpoint of BatchTopK, one for each otherwise; its
+    logarithm in old checkpoints."""
     if "topk_threshold" in arrays.values:
         return arrays.take("topk_threshold", []).expand(n).contiguous()
     if "log_threshold" in arrays.values:
@@ -253,18 +294,39 @@ def _thresholded(config: Fields, W_enc: Tensor, b_enc: Tensor, threshold: Tensor
     if was in ("matryoshka_batchtopk", "matryoshka"):
         sizes = details.wholes("matryoshka_widths")
         if list(sizes) != sorted(set(sizes)) or sizes[-1:] != (W_enc.shape[1],):
-            raise bad(config.file, "matryoshka_widths", list(sizes), f"rising widths that end at {W_enc.shape[1]}")
-        return Matryoshka(W_enc, b_enc, threshold, sizes, details.maybe("k") if was == "matryoshka_batchtopk" else None)
+            raise bad(
+                config.file,
+                "matryoshka_widths",
+                list(sizes),
+                f"rising widths that end at {W_enc.shape[1]}",
+            )
+        return Matryoshka(
+            W_enc,
+            b_enc,
+            threshold,
+            sizes,
+            details.maybe("k") if was == "matryoshka_batchtopk" else None,
+        )
     if was == "prolu":
         if b_enc.any() or (gradient := details.text("gradient", "relu")) not in ("relu", "ste"):
-            raise bad(config.file, "training_architecture", was, "a bias of 0 and a gradient 'relu' or 'ste'")
+            raise bad(
+                config.file,
+                "training_architecture",
+                was,
+                "a bias of 0 and a gradient 'relu' or 'ste'",
+            )
         return ProLU(W_enc, -threshold, gradient)
     return JumpReLU(W_enc, b_enc, threshold)
 
 
 def _chosen_by_decoder_norm(sae: SAE, file: Path) -> SAE:
-    """Latents compared, and cut off, as if the decoder had norm 1: true of the same SAE once its decoder has been given norm 1."""
-    chosen_by = {name: array for name, array in sae.architecture.tensors().items() if name in ("priority", "threshold")}
+    """Latents compared, and cut off, as if the decoder had norm 1: true of the same SAE once its
+    decoder has been given norm 1."""
+    chosen_by = {
+        name: array
+        for name, array in sae.architecture.tensors().items()
+        if name in ("priority", "threshold")
+    }
     folded = fold_decoder_norms(sae)
     for name, array in {**folded.architecture.tensors(), "W_dec": folded.W_dec}.items():
         finite(array, file, f"{name} with the decoder's norms folded in")
@@ -279,22 +341,35 @@ class _Written(NamedTuple):
 
 
 def _written(encoder: Architecture) -> _Written:
-    """The architecture as SAELens stores it, and, where that is another one, what it was in training."""
+    """The architecture as SAELens stores it, and, where that is another one, what it was in
+    training."""
     weights = encoder.tensors()
     match encoder:
         case ReLU():
             return _Written("standard", {}, weights, {})
         case TopK():
             del weights["priority"]
-            return _Written("topk", {"k": encoder.k, "rescale_acts_by_decoder_norm": False}, weights, {})
+            return _Written(
+                "topk", {"k": encoder.k, "rescale_acts_by_decoder_norm": False}, weights, {}
+            )
         case BatchTopK():
             return _Written("jumprelu", {}, weights, _trained_as("batchtopk", k=encoder.k))
         case Matryoshka():
             name = "matryoshka" if encoder.k is None else "matryoshka_batchtopk"
-            return _Written("jumprelu", {}, weights, _trained_as(name, k=encoder.k, matryoshka_widths=list(encoder.sizes)))
+            return _Written(
+                "jumprelu",
+                {},
+                weights,
+                _trained_as(name, k=encoder.k, matryoshka_widths=list(encoder.sizes)),
+            )
         case ProLU():
-            # m > max(-b, 0) opens a ProLU; SAELens asks m > 0 of itself, so -b is a threshold that keeps all of b.
-            arrays = {"W_enc": encoder.W_enc, "b_enc": torch.zeros_like(encoder.b_enc), "threshold": -encoder.b_enc}
+            # m > max(-b, 0) opens a ProLU; SAELens asks m > 0 of itself, so -b is a threshold that
+            # keeps all of b.
+            arrays = {
+                "W_enc": encoder.W_enc,
+                "b_enc": torch.zeros_like(encoder.b_enc),
+                "threshold": -encoder.b_enc,
+            }
             return _Written("jumprelu", {}, arrays, _trained_as("prolu", gradient=encoder.gradient))
         case _:
             return _Written(encoder.name, {}, weights, {})

@@ -1,0 +1,1 @@
+"""Published circuits: as nouns, drawn, and held against a discovery (method, section 2)."""

@@ -1,0 +1,2 @@
+"""Dictionaries: everything that claims to know the features of a set of nodes, judged and judge
+alike."""

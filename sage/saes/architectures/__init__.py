@@ -1,0 +1,1 @@
+"""SAE architectures: one file each, with the forward pass and what trains it (method, section 9)."""

@@ -1,0 +1,1 @@
+"""The store: what a run computed, kept for the runs after it."""

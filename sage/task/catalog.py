@@ -1,0 +1,127 @@
+"""Find tasks by name or by path, in a checkout, an editable install and a wheel alike.
+
+A task's name is the name of its file in tasks/; a path to a .py file that defines `task`, or to a
+JSONL of prompt pairs, works wherever a name does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import traceback
+from pathlib import Path
+
+from sage.errors import BadFile, BadTask, unknown
+from sage.task.task import Task
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def folder(kind: str) -> Path:
+    """Where `tasks` or `circuits` are: inside an installed package, or beside the package in a
+    checkout."""
+    installed = _PACKAGE / "_catalog" / kind
+    return installed if installed.is_dir() else _PACKAGE.parent / kind
+
+
+def task_names() -> list[str]:
+    """The tasks that come with sage."""
+    return sorted(
+        path.stem for path in folder("tasks").glob("*.py") if not path.stem.startswith("_")
+    )
+
+
+def task_path(name: str) -> Path:
+    """The file of a task given by name or by path."""
+    if is_path(name, (".py", ".jsonl")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise BadFile(
+                f"There is no task file {path}. Write one with `sage new-task {path.stem}`, or name one of: {', '.join(task_names())}."
+            )
+        return path
+    if name not in task_names():
+        raise unknown(
+            "task",
+            name,
+            task_names(),
+            remedy="A path to a .py task file or to a .jsonl of prompt pairs works too.",
+        )
+    return folder("tasks") / f"{name}.py"
+
+
+def load_task(name: str) -> Task:
+    """The task of that name, or the one in the file of that path.
+
+    Raises UnknownName, BadFile where the file is missing, and BadTask where it fails or does not
+    define `task`.
+    """
+    path = task_path(name)
+    if path.suffix == ".jsonl":
+        from sage.task.pairs import load_pairs
+
+        return load_pairs(path)
+    found = _execute(path)
+    if not isinstance(found, Task):
+        raise BadTask(
+            f"{path} must define `task`, a sage.Task; it defines {'nothing of that name' if found is None else type(found).__name__}."
+        )
+    return found
+
+
+def describe_task(name: str) -> dict[str, object]:
+    """A task in one row."""
+    task = load_task(name)
+    return {
+        "task": name,
+        "attributes": ", ".join(task.attributes),
+        "irrelevant": ", ".join(task.irrelevant),
+        "contrasts": ", ".join(task.contrast_names),
+        "prompts": task.size,
+        "source": task.source,
+    }
+
+
+def is_path(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a name is a path: it has a folder, or ends as such files do."""
+    return name.endswith(suffixes) or "/" in name
+
+
+def _execute(path: Path) -> object:
+    """Run a task file and return its `task`; what goes wrong in it is the author's to mend, so it
+    names the line."""
+    spec = importlib.util.spec_from_file_location(f"sage_task_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadTask(
+            f"{path} is not a Python file. A task is a .py file that defines `task`, or a .jsonl of prompt pairs."
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BadTask as error:
+        raise BadTask(f"{path}: {error}") from error
+    except _MISTAKES as error:
+        raise BadTask(f"{path}, {_line(error, path)}: {type(error).__name__}: {error}") from error
+    return getattr(module, "task", None)
+
+
+def _line(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == path
+    ]
+    return f"line {lines[-1]}" if lines else "on import"

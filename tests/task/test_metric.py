@@ -1,0 +1,98 @@
+"""Metrics and choices against a literal twin, one prompt at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sage.errors import UnknownName
+from sage.task.metric import (
+    answer_vocabulary,
+    choice,
+    find_metric,
+    logit_difference,
+    probability_difference,
+)
+from sage.task.prompt import Prompt
+from sage.task.tokens import Tokenized
+
+
+def read(answers: tuple[int, ...], foils: tuple[int, ...]) -> Tokenized:
+    return Tokenized(Prompt("", "", "", {}, {}, {}, (), ()), (0,), {"END": 0}, answers, foils)
+
+
+PROMPTS = [
+    read((1,), (2,)),
+    read((0, 3, 4), (2,)),
+    read((5,), (1, 2)),
+    read((6, 0), (3, 4)),
+    read((2,), (0,)),
+]
+LOGITS = 3 * torch.randn(len(PROMPTS), 7, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_logit_difference_of_sets_is_one_of_means() -> None:
+    """Logits 0 to 3; answers 1 and 2, foil 3: mean 1.5 less 3."""
+    assert logit_difference(torch.arange(4.0)[None], [read((1, 2), (3,))]).tolist() == [-1.5]
+    twin = [
+        float(row[list(p.answers)].mean() - row[list(p.foils)].mean())
+        for row, p in zip(LOGITS, PROMPTS, strict=True)
+    ]
+    assert logit_difference(LOGITS, PROMPTS).tolist() == pytest.approx(twin, rel=1e-5)
+
+
+def test_the_probability_difference_of_sets_is_one_of_sums() -> None:
+    """Probabilities .1 .2 .3 .4; answers 1 and 2, foil 3: .5 less .4."""
+    known = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    assert probability_difference(known, [read((1, 2), (3,))]).tolist() == pytest.approx([0.1])
+    likely = LOGITS.softmax(-1)
+    twin = [
+        float(row[list(p.answers)].sum() - row[list(p.foils)].sum())
+        for row, p in zip(likely, PROMPTS, strict=True)
+    ]
+    assert probability_difference(LOGITS, PROMPTS).tolist() == pytest.approx(twin, rel=1e-4)
+
+
+def test_the_choice_is_the_argmax_and_between_sets_the_one_with_more_probability() -> None:
+    """Ten synonyms: no answer is the argmax, and together they have more probability than the foil."""
+    logits = torch.tensor(
+        [[2.0, 1.5, 1.5, 0.0], [2.0, 1.0, 1.0, 0.0], [2.0, 1.5, 1.5, 0.0], [0.0, 1.0, 2.0, 9.0]]
+    )
+    prompts = [read((1, 2), (0,)), read((1, 2), (0,)), read((1,), (2,)), read((1,), (2,))]
+    assert choice(logits, prompts).tolist() == [-1, -2, 0, 3]  # 2 e^1.5 > e^2, 2 e < e^2
+
+
+def test_the_choice_from_some_words_asks_for_the_argmax_of_prompts_without_sets_alone() -> None:
+    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets, whose words are
+    all they read."""
+    asked: list[list[int]] = []
+
+    def loudest(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(rows.tolist())
+        return LOGITS.argmax(-1)[rows]
+
+    words = answer_vocabulary(PROMPTS[1:4])
+    assert choice(LOGITS[1:4][:, words.tokens], words.prompts, loudest=loudest).equal(
+        choice(LOGITS, PROMPTS)[1:4]
+    )
+    assert asked == []
+    words = answer_vocabulary(PROMPTS)
+    assert choice(LOGITS[:, words.tokens], words.prompts, loudest=loudest).equal(
+        choice(LOGITS, PROMPTS)
+    )
+    assert asked == [[0, 4]]
+
+
+def test_gradients_flow_through_the_metrics() -> None:
+    logits = torch.zeros(1, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(logit_difference(logits, [read((1, 2), (3,))]).sum(), logits)
+    assert gradient.tolist() == [[0.0, 0.5, 0.5, -1.0]]
+
+
+def test_metrics_are_found_by_name_and_functions_are_their_own() -> None:
+    assert find_metric("logit_difference") is logit_difference
+    assert find_metric(choice) is choice
+    with pytest.raises(
+        UnknownName, match=r"No metric is named 'logit_diff'. Did you mean 'logit_difference'"
+    ):
+        find_metric("logit_diff")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_LISTED = 40
+
 
 class SageError(Exception):
-    """Printed by the command line without a traceback; everything else that is raised is a defect
-    of sage."""
+    """A mistake that a user can put right, printed by the command line without a traceback.
+
+    Everything else that is raised is a defect of sage.
+    """
+
+
+class SageWarning(UserWarning):
+    """Something is likely not as the user believes; the numbers are computed all the same."""
 
 
 class UnknownName(SageError):
@@ -28,22 +36,24 @@ class Unsupported(SageError):
 
 
 def unknown(what: str, given: str, possible: Iterable[str], *, remedy: str = "") -> UnknownName:
-    """The error for a name that nothing bears: `No task is named 'ioo'. Did you mean 'ioi'? There
-    are: ...`"""
+    """The error for a name that nothing bears: `No task is named 'ioo'. Did you mean 'ioi'?`
+
+    `what` says of what kind the name is; `remedy` is a last sentence on what else may be given.
+    """
     names = sorted(set(possible))
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
-    parts = [f"No {what} is named '{given}'."]
+    sentences = [f"No {what} is named '{given}'."]
     if near:
-        parts.append(f"Did you mean {_either(near)}?")
+        sentences.append(f"Did you mean {_either(near)}?")
     if not names:
-        parts.append("There are none.")
-    elif len(names) <= 40:
-        parts.append(f"There are: {', '.join(names)}.")
+        sentences.append("There are none.")
+    elif len(names) <= _MOST_LISTED:
+        sentences.append(f"There are: {', '.join(names)}.")
     else:
-        parts.append(f"There are {len(names)} of them.")
+        sentences.append(f"There are {len(names)} of them.")
     if remedy:
-        parts.append(remedy)
-    return UnknownName(" ".join(parts))
+        sentences.append(remedy)
+    return UnknownName(" ".join(sentences))
 
 
 def _either(names: list[str]) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,13 +22,14 @@ from sage import __version__
 from sage.dictionaries.activations import read_streams
 from sage.dictionaries.controls import CONTROLS
 from sage.dictionaries.projected import Options
-from sage.discovery import Discovery, discover
+from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
 from sage.progress import Progress, silent
 from sage.result import (
     FeatureInfo,
     Gate,
     ModelInfo,
+    NodeRow,
     Result,
     Row,
     RunInfo,
@@ -40,7 +40,8 @@ from sage.result import (
     TaskInfo,
     save,
 )
-from sage.saes.sae import SAE, check_fits, measure
+from sage.saes.residual_tokens import measure_on
+from sage.saes.sae import SAE, check_fits
 from sage.saes.suite import Suite
 from sage.scores.control import KS, largest_k
 from sage.scores.data import Settings
@@ -181,7 +182,7 @@ def evaluate(
         gate=gate,
         sections=_sections(discovery),
         suites=infos,
-        discovery=discovery.rows() if discovery else [],
+        discovery=_node_rows(discovery),
         rows=[*(row for found in scored for row in found.rows), *_summaries(suites, scored, there)],
         features=features,
         notes=_notes(gate, model),
@@ -208,7 +209,7 @@ def prepare(
     return Prepared(
         usable,
         split(
-            usable, model.tokenize, seed=seed, test=test, discover=discover, fit=fit, tried=tried
+            usable, model.tokenize, seed=seed, test=test, discover=discover, fit=fit, fit_pairs=tried
         ),
     )
 
@@ -251,7 +252,8 @@ def _discovery(
     progress: Progress,
 ) -> Discovery:
     def find() -> dict[str, Any]:
-        return discover(model, task, splits, seed=plan.seed, progress=progress).to_dict()
+        settings = DiscoverySettings(seed=plan.seed)
+        return discover(model, task, splits, settings=settings, progress=progress).to_dict()
 
     part = checkpoints.load("discovery")
     found = part.data if part else recall.once("discovery", make=find)
@@ -412,6 +414,25 @@ def _sections(discovery: Discovery | None) -> list[SectionInfo]:
     return found
 
 
+def _node_rows(discovery: Discovery | None) -> list[NodeRow]:
+    """One row per candidate node, contrast by contrast."""
+    rows: list[NodeRow] = []
+    for contrast, finding in (discovery.findings if discovery else {}).items():
+        rows += [
+            NodeRow(
+                contrast=contrast,
+                node=str(effect.node),
+                attribution=effect.attribution,
+                effect=effect.effect,
+                statistic=effect.statistic,
+                null=finding.null,
+                kept=effect.kept,
+            )
+            for effect in finding.evidence
+        ]
+    return rows
+
+
 def _suite(
     model: Model,
     suite: Suite,
@@ -425,7 +446,7 @@ def _suite(
     own = [found for found in scored if found.suite == suite.id]
     prompts = splits.fit[:GATE_PROMPTS]
     streams = read_streams(model, suite.hooks, prompts, recall=recall)
-    saes = [_sae(sae, streams[hook], prompts, bos=model.bos) for hook, sae in suite.saes.items()]
+    saes = [_sae(model, sae, streams[hook], prompts) for hook, sae in suite.saes.items()]
     l0 = next((dict(found.l0) for found in own if found.l0), {})
     return SuiteInfo(
         suite.id,
@@ -436,16 +457,13 @@ def _suite(
 
 
 def _sae(
+    model: Model,
     sae: SAE,
     stream: Float[Tensor, "prompt position d_model"],
     prompts: Sequence[Tokenized],
-    *,
-    bos: bool,
 ) -> SAEInfo:
-    start = 1 if bos else 0
-    tokens = [row[start : len(prompt.ids)] for row, prompt in zip(stream, prompts, strict=True)]
-    found = measure(sae, torch.cat(tokens))
-    return SAEInfo(sae.id, sae.architecture.name, str(sae.hook), sae.width, found.l0, found.fvu)
+    found = measure_on(model, sae, stream, prompts)
+    return SAEInfo(sae.id, sae.encoder.name, str(sae.hook), sae.width, found.l0, found.fvu)
 
 
 def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatch) -> RunInfo:

@@ -1,5 +1,4 @@
-"""What `sage tasks` shows: what a task is, and what a model's tokenizer and the model itself make
-of it."""
+"""What `sage tasks` shows: what a task is, and what a model and its tokenizer make of it."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ from sage.task.token_audit import TokenAudit, audit
 
 
 class Inspection(NamedTuple):
-    """Rows for tables: one for the task as a whole, and one per named position, dropped value and
-    contrast."""
+    """Rows for tables: one for the whole task, one per position, dropped value and contrast."""
 
     summary: dict[str, object]
     positions: list[dict[str, object]]
@@ -26,24 +24,25 @@ class Inspection(NamedTuple):
 def inspect(model: Model, name: str) -> Inspection:
     """A task on a model: the token audit, where the named positions fall, and the gate."""
     task = load_task(name)
-    found = audit(task, model.tokenizer, bos=model.bos)
-    gate = measure_gate(
-        model,
-        found.task,
-        [model.tokenize(prompt) for prompt in found.task.sample(GATE_PROMPTS, seed=0)],
-    )
-    values = {slot: f"{len(found.kept[slot])}/{len(listed)}" for slot, listed in task.slots.items()}
+    audited = audit(task, model.tokenizer, bos=model.bos)
+    prompts = [model.tokenize(prompt) for prompt in audited.task.sample(GATE_PROMPTS, seed=0)]
+    gate = measure_gate(model, audited.task, prompts)
+    usable = [
+        f"{slot} {len(audited.kept[slot])}/{len(values)}" for slot, values in task.slots.items()
+    ]
     summary: dict[str, object] = {
         "task": name,
         "gate": "passed" if gate.passed else f"below {gate.threshold}",
         "accuracy": gate.accuracy,
         "mean metric": gate.mean_logit_difference,
         "n": gate.n,
-        "usable values": ", ".join(f"{slot} {count}" for slot, count in values.items()),
-        "prompts refused": f"{sum(found.refused.values())}/{found.tried}",
-        "example": found.example.prompt.text,
+        "usable values": ", ".join(usable),
+        "prompts refused": f"{sum(audited.refused.values())}/{audited.tried}",
+        "example": audited.example.prompt.text,
     }
-    return Inspection(summary, _positions(found), _dropped(found), _contrasts(task, found))
+    return Inspection(
+        summary, _position_rows(audited), _dropped_rows(audited), _contrast_rows(task, audited)
+    )
 
 
 def summarise(model: Model, name: str) -> dict[str, object]:
@@ -51,43 +50,41 @@ def summarise(model: Model, name: str) -> dict[str, object]:
     try:
         return inspect(model, name).summary
     except BadTask as error:
-        nothing = dict.fromkeys(
-            ("accuracy", "mean metric", "n", "usable values", "prompts refused")
-        )
+        unmeasured = ("accuracy", "mean metric", "n", "usable values", "prompts refused")
         return {
             "task": name,
             "gate": "not on this tokenizer",
-            **nothing,
+            **dict.fromkeys(unmeasured),
             "example": str(error).split(". ", 1)[0],
         }
 
 
-def _positions(found: TokenAudit) -> list[dict[str, object]]:
+def _position_rows(audited: TokenAudit) -> list[dict[str, object]]:
     return [
-        {"position": name, "index": found.example.index[name], "token": repr(token)}
-        for name, token in found.positions.items()
+        {"position": name, "index": audited.example.index[name], "token": repr(token)}
+        for name, token in audited.positions.items()
     ]
 
 
-def _dropped(found: TokenAudit) -> list[dict[str, object]]:
-    whys = [
-        (f"{slot} {value}", why)
-        for slot, values in found.dropped.items()
-        for value, why in values.items()
+def _dropped_rows(audited: TokenAudit) -> list[dict[str, object]]:
+    reasons: list[tuple[str, str]] = []
+    for slot, dropped in audited.dropped.items():
+        reasons += [(f"{slot} {value}", why) for value, why in dropped.items()]
+    reasons += [(f"template {family}", why) for family, why in audited.families.items()]
+    reasons += [
+        (f"{count} of {audited.tried} prompts", why) for why, count in audited.refused.items()
     ]
-    whys += [(f"template {family}", why) for family, why in found.families.items()]
-    whys += [(f"{count} of {found.tried} prompts", why) for why, count in found.refused.items()]
-    return [{"what": what, "why": why} for what, why in whys]
+    return [{"what": what, "why": why} for what, why in reasons]
 
 
-def _contrasts(task: Task, found: TokenAudit) -> list[dict[str, object]]:
+def _contrast_rows(task: Task, audited: TokenAudit) -> list[dict[str, object]]:
     return [
         {
             "contrast": name,
-            "attributes changed": ", ".join(task.named(name)),
+            "attributes changed": ", ".join(task.attributes_of(name)),
             "changes the answer": task.changes_answer(name),
             "irrelevant": name in task.irrelevant,
-            "pairs of unequal length": f"{count.unequal}/{count.tried}",
+            "pairs of unequal length": f"{lengths.unequal}/{lengths.tried}",
         }
-        for name, count in found.unequal.items()
+        for name, lengths in audited.unequal.items()
     ]

@@ -1,5 +1,4 @@
-"""Nodes: one activation vector at a named position, written `9.6.z@END`, `5.mlp_out@END`,
-`8.resid_pre@S2`.
+"""Nodes: one activation vector at a named position, `9.6.z@END`, `5.mlp_out@END`, `8.resid_pre@S2`.
 
 The kinds are those of the method: the residual stream (resid_pre, resid_mid, resid_post), per head
 q, k (both before rotary), v and z, the sublayer outputs attn_out and mlp_out, and mlp_in, the
@@ -23,7 +22,7 @@ RESIDUAL_KINDS = ("resid_pre", "resid_mid", "resid_post")
 KINDS = (*HEAD_KINDS, *LAYER_KINDS, "embed")
 EVERYWHERE = "*"
 
-_ORDER = (
+_FORWARD_ORDER = (
     "embed",
     "resid_pre",
     "q",
@@ -45,8 +44,7 @@ _EMBED = re.compile(r"embed(?:@(.+))?")
 @total_ordering
 @dataclass(frozen=True)
 class Node:
-    """One activation vector: a kind, a layer, a head where the kind has heads, and the name of a
-    position.
+    """One activation vector: a kind, a layer, a head where the kind has heads, and a position.
 
     `layer` is -1 for `embed`; `head` is None for kinds without heads; `position` is a name of the
     task (END, S2, S1+1) or `*` for all positions. Nodes sort in the order in which a forward pass
@@ -61,18 +59,15 @@ class Node:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SageError(f"No kind of node is named '{self.kind}'. Kinds: {', '.join(KINDS)}.")
-        if (self.kind in HEAD_KINDS) != (self.head is not None):
-            has = (
-                "needs a head, as in '3.1.z@END'"
-                if self.kind in HEAD_KINDS
-                else "has no heads, as in '3.mlp_in@END'"
-            )
-            raise SageError(f"A node of kind '{self.kind}' {has}.")
+        if self.kind in HEAD_KINDS and self.head is None:
+            raise SageError(f"A node of kind '{self.kind}' needs a head, as in '3.1.z@END'.")
+        if self.kind not in HEAD_KINDS and self.head is not None:
+            raise SageError(f"A node of kind '{self.kind}' has no heads, as in '3.mlp_in@END'.")
 
     def __str__(self) -> str:
-        where = "" if self.kind == "embed" else f"{self.layer}."
+        layer = "" if self.kind == "embed" else f"{self.layer}."
         head = "" if self.head is None else f"{self.head}."
-        return f"{where}{head}{self.kind}@{self.position}"
+        return f"{layer}{head}{self.kind}@{self.position}"
 
     def __lt__(self, other: Node) -> bool:
         return self._key < other._key
@@ -81,7 +76,7 @@ class Node:
     def _key(self) -> tuple[int, int, int, str]:
         return (
             self.layer,
-            _ORDER.index(self.kind),
+            _FORWARD_ORDER.index(self.kind),
             -1 if self.head is None else self.head,
             self.position,
         )
@@ -93,24 +88,24 @@ class Node:
 
 def parse_node(text: str) -> Node:
     """The node that `str(node)` wrote; without `@` it stands for all positions."""
-    if found := _HEAD.fullmatch(text):
-        layer, head, kind, position = found.groups()
+    if match := _HEAD.fullmatch(text):
+        layer, head, kind, position = match.groups()
         return Node(kind, int(layer), int(head), position or EVERYWHERE)
-    if found := _LAYER.fullmatch(text):
-        layer, kind, position = found.groups()
+    if match := _LAYER.fullmatch(text):
+        layer, kind, position = match.groups()
         return Node(kind, int(layer), None, position or EVERYWHERE)
-    if found := _EMBED.fullmatch(text):
-        return Node("embed", -1, None, found.group(1) or EVERYWHERE)
+    if match := _EMBED.fullmatch(text):
+        return Node("embed", -1, None, match.group(1) or EVERYWHERE)
+    heads, layers = ", ".join(HEAD_KINDS), ", ".join(LAYER_KINDS)
     raise SageError(
-        f"'{text}' is not a node. Write layer.head.kind@position (9.6.z@END; kinds {', '.join(HEAD_KINDS)}) "
-        f"or layer.kind@position (5.mlp_in@END; kinds {', '.join(LAYER_KINDS)})."
+        f"'{text}' is not a node. Write layer.head.kind@position (9.6.z@END; kinds {heads}) "
+        f"or layer.kind@position (5.mlp_in@END; kinds {layers})."
     )
 
 
 @dataclass(frozen=True)
 class Section:
-    """The nodes where a contrast lives, each with its statistic; its groups are the (kind,
-    position) classes.
+    """The nodes where a contrast lives, each with its statistic.
 
     `statistic[node]` is the mean over directions of |E[dm | direction]| of the method, in units of
     the task's metric.
@@ -126,10 +121,10 @@ class Section:
     @property
     def groups(self) -> dict[str, tuple[Node, ...]]:
         """`z@END` -> the section's nodes of that kind at that position, in order."""
-        found: dict[str, list[Node]] = {}
+        by_class: dict[str, list[Node]] = {}
         for node in self.nodes:
-            found.setdefault(f"{node.kind}@{node.position}", []).append(node)
-        return {name: tuple(nodes) for name, nodes in found.items()}
+            by_class.setdefault(f"{node.kind}@{node.position}", []).append(node)
+        return {name: tuple(nodes) for name, nodes in by_class.items()}
 
     def restrict(self, nodes: Iterable[Node]) -> Section:
         """The same section on those of its nodes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]
 
@@ -11,6 +13,46 @@ Progress = Callable[[str, int, int], None]
 def silent(stage: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
     del stage, done, total
+
+
+@dataclass
+class Stage:
+    """A stage of the work that learns how much there is to do as it goes along.
+
+    While it is `under_way`, what runs inside says how much there is to do and how much is done, by
+    `expect` and `advance`, and knows nothing of who watches.
+    """
+
+    name: str
+    progress: Progress
+    done: int = 0
+    total: int = 0
+
+    @contextmanager
+    def under_way(self) -> Generator[None]:
+        """The stage that what runs inside belongs to; may be entered again, to go on with it."""
+        token = _STAGE.set(self)
+        try:
+            yield
+        finally:
+            _STAGE.reset(token)
+
+
+def expect(count: int) -> None:
+    """There is that much more to do in the stage under way, if any is."""
+    if stage := _STAGE.get():
+        stage.total += count
+        stage.progress(stage.name, stage.done, stage.total)
+
+
+def advance(count: int) -> None:
+    """That much more is done of the stage under way, if any is."""
+    if stage := _STAGE.get():
+        stage.done += count
+        stage.progress(stage.name, stage.done, stage.total)
+
+
+_STAGE: ContextVar[Stage | None] = ContextVar("stage under way", default=None)
 
 
 @contextmanager

@@ -9,14 +9,13 @@ recompute.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from sage.errors import BadFile
+from sage.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -334,28 +333,6 @@ def total_stages(runs: Iterable[RunInfo]) -> list[StageInfo]:
             one.stage, before.seconds + one.seconds, before.forwards + one.forwards
         )
     return list(found.values())
-
-
-def write_json(path: Path, data: object) -> Path:
-    """Write JSON data, whole or not at all."""
-    return write_atomically(
-        path, (json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
-    )
-
-
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file so that a reader, or a run that is killed, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
 
 
 def _text(result: Result) -> str:

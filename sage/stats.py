@@ -21,7 +21,7 @@ DRAWS = 1000
 
 
 class Estimate(NamedTuple):
-    """A value, its standard error, the ends of its 95 % interval, and how many prompts it rests on."""
+    """A value, its standard error, the ends of its 95 % interval, and the number of prompts."""
 
     value: float
     stderr: float
@@ -32,16 +32,20 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampled:
-    """A number and its bootstrap draws; draw d of two numbers from the same prompts and seed rests
-    on the same resample."""
+    """A number and its bootstrap draws.
+
+    Draw d of two numbers from the same prompts and seed rests on the same resample.
+    """
 
     value: float
     draws: Float[np.ndarray, "draw"]
     n: int
 
     def estimate(self) -> Estimate:
-        """Standard deviation and 2.5 and 97.5 % quantiles of the defined draws; NaN where more than
-        half are undefined."""
+        """Standard deviation and 2.5 and 97.5 % quantiles of the draws that are defined.
+
+        They are NaN where half of the draws or more are undefined.
+        """
         import numpy as np
 
         defined = self.draws[np.isfinite(self.draws)]
@@ -63,33 +67,33 @@ def combine(function: Callable[..., Any], *numbers: Sampled) -> Sampled:
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = function(*(np.concatenate([[number.value], number.draws]) for number in numbers))
-        return Sampled(float(found[0]), found[1:], min(number.n for number in numbers))
+        value_and_draws = [np.concatenate([[number.value], number.draws]) for number in numbers]
+        combined = function(*value_and_draws)
+        return Sampled(float(combined[0]), combined[1:], min(number.n for number in numbers))
 
 
 def average(numbers: Sequence[Sampled], weights: Sequence[float] | None = None) -> Sampled:
     """The mean of several numbers, weighted where weights are given."""
-    shares = [1.0] * len(numbers) if weights is None else weights
-    total = sum(shares)
-    return combine(
-        lambda *values: sum(
-            share / total * value for share, value in zip(shares, values, strict=True)
-        ),
-        *numbers,
-    )
+    given = [1.0] * len(numbers) if weights is None else weights
+    total = sum(given)
+    shares = [weight / total for weight in given]
+
+    def weighted_sum(*values: Any) -> Any:
+        return sum(share * value for share, value in zip(shares, values, strict=True))
+
+    return combine(weighted_sum, *numbers)
 
 
 def resamples(
     n: int, *, seed: int, draws: int = DRAWS, clusters: Sequence[Hashable] | None = None
 ) -> Float[np.ndarray, "draw n"]:
-    """How often each prompt is in each bootstrap sample; prompts of one cluster (copies of one
-    prompt) enter together.
+    """How often each prompt is in each bootstrap sample.
 
-    Clusters are taken in the order of their names, so that a prompt's share in a sample does not
-    depend on its place.
+    Prompts of one cluster (copies of one prompt) enter together. Clusters are taken in the order of
+    their names, so that a prompt's share in a sample does not depend on its place.
     """
-    places = _places(n, clusters)
-    return _counts(1 + max(places), seed, draws)[:, places]
+    numbers = _cluster_numbers(n, clusters)
+    return _cluster_counts(1 + max(numbers), seed, draws)[:, numbers]
 
 
 def bootstrap(
@@ -100,18 +104,18 @@ def bootstrap(
     draws: int = DRAWS,
     clusters: Sequence[Hashable] | None = None,
 ) -> Sampled:
-    """A function of means over prompts: `columns` has one number per prompt and column, `statistic`
-    maps rows of column means to values."""
+    """A function of means over prompts.
+
+    `columns` has one number per prompt and column; `statistic` maps rows of column means to values.
+    """
     import numpy as np
 
-    places = np.array(_places(len(columns), clusters))
-    order = np.argsort(places, kind="stable")
-    first = np.flatnonzero(np.diff(places[order], prepend=-1))
-    sums, sizes = (
-        np.add.reduceat(columns[order], first, axis=0),
-        np.diff(first, append=len(columns)),
-    )
-    counts = _counts(len(first), seed, draws)
+    numbers = np.array(_cluster_numbers(len(columns), clusters))
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    sums = np.add.reduceat(columns[order], starts, axis=0)
+    sizes = np.diff(starts, append=len(columns))
+    counts = _cluster_counts(len(starts), seed, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(sums.sum(0, keepdims=True) / len(columns))[0])
         return Sampled(value, statistic(counts @ sums / (counts @ sizes)[:, None]), len(columns))
@@ -124,7 +128,7 @@ def mean(
     return bootstrap(values[:, None], lambda means: means[:, 0], seed=seed, clusters=clusters)
 
 
-def _places(n: int, clusters: Sequence[Hashable] | None) -> list[int]:
+def _cluster_numbers(n: int, clusters: Sequence[Hashable] | None) -> list[int]:
     """The number of each prompt's cluster."""
     if clusters is None:
         return list(range(n))
@@ -133,13 +137,12 @@ def _places(n: int, clusters: Sequence[Hashable] | None) -> list[int]:
 
 
 @lru_cache(maxsize=8)
-def _counts(clusters: int, seed: int, draws: int) -> Float[np.ndarray, "draw cluster"]:
+def _cluster_counts(clusters: int, seed: int, draws: int) -> Float[np.ndarray, "draw cluster"]:
     """How often each cluster is in each bootstrap sample."""
     import numpy as np
 
     generator = np.random.default_rng([seed, clusters])
-    counts = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(
-        float
-    )
+    shares = np.full(clusters, 1 / clusters)
+    counts = generator.multinomial(clusters, shares, size=draws).astype(float)
     counts.setflags(write=False)
     return counts

@@ -25,13 +25,13 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
-        """Everything inside belongs to the stage; of stages inside each other, to the outer one
-        too."""
-        start, before = time.perf_counter(), self.tokens()
+        """Everything inside belongs to the stage, and where stages are nested to each of them."""
+        started_at, tokens_before = time.perf_counter(), self.tokens()
         try:
             yield
         finally:
             seconds, tokens = self.laps.get(name, Lap(0.0, 0.0))
             self.laps[name] = Lap(
-                seconds + time.perf_counter() - start, tokens + self.tokens() - before
+                seconds + time.perf_counter() - started_at,
+                tokens + self.tokens() - tokens_before,
             )

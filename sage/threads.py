@@ -13,6 +13,8 @@ _VARIABLES = (
 
 
 def one_thread() -> None:
-    """Numerical libraries read these when they are loaded; several processes with a pool of threads
-    each would wait for one another."""
+    """Tell numerical libraries that are loaded from now on to use one thread.
+
+    Several processes with a pool of threads each would wait for one another.
+    """
     os.environ.update(dict.fromkeys(_VARIABLES, "1"))

@@ -10,20 +10,26 @@ CAPITALS: dict[str, dict[str, str]] = {
     "Europe": dict(
         zip(
             """
-            France Germany Italy Spain England Russia Austria Poland Greece Portugal Norway Finland Sweden Denmark Ireland Belgium Hungary
-            Scotland Netherlands Switzerland Ukraine Turkey
+            France Germany Italy Spain England Russia Austria Poland Greece Portugal Norway Finland
+            Sweden Denmark Ireland Belgium Hungary Scotland Netherlands Switzerland Ukraine Turkey
             """.split(),
             """
-            Paris Berlin Rome Madrid London Moscow Vienna Warsaw Athens Lisbon Oslo Helsinki Stockholm Copenhagen Dublin Brussels Budapest
-            Edinburgh Amsterdam Bern Kiev Ankara
+            Paris Berlin Rome Madrid London Moscow Vienna Warsaw Athens Lisbon Oslo Helsinki
+            Stockholm Copenhagen Dublin Brussels Budapest Edinburgh Amsterdam Bern Kiev Ankara
             """.split(),
             strict=True,
         )
     ),
     "Asia": dict(
         zip(
-            "China Japan India Thailand Korea Iran Iraq Syria Philippines Lebanon Afghanistan Pakistan Indonesia".split(),
-            "Beijing Tokyo Delhi Bangkok Seoul Tehran Baghdad Damascus Manila Beirut Kabul Islamabad Jakarta".split(),
+            """
+            China Japan India Thailand Korea Iran Iraq Syria Philippines Lebanon Afghanistan
+            Pakistan Indonesia
+            """.split(),
+            """
+            Beijing Tokyo Delhi Bangkok Seoul Tehran Baghdad Damascus Manila Beirut Kabul Islamabad
+            Jakarta
+            """.split(),
             strict=True,
         )
     ),
@@ -37,7 +43,10 @@ CAPITALS: dict[str, dict[str, str]] = {
     },
 }
 CONTINENT = {country: continent for continent, capitals in CAPITALS.items() for country in capitals}
-NOUNS = "letter book list map story lesson poem song report paper magazine film drawing table speech exam game picture".split()
+NOUNS = """
+    letter book list map story lesson poem song report paper magazine film drawing table speech exam
+    game picture
+""".split()
 
 
 def capital(prompt: Prompt) -> str:

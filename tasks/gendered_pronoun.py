@@ -6,12 +6,13 @@ from sage import Task
 
 NAMES = {
     "he": """
-        John Bob Tom Jack James Robert Michael William David Richard Joseph Thomas Charles Daniel Anthony Mark Paul Steven Andrew George
-        Kevin Brian Edward Jason Ryan Jacob Gary Eric Stephen Justin
+        John Bob Tom Jack James Robert Michael William David Richard Joseph Thomas Charles Daniel
+        Anthony Mark Paul Steven Andrew George Kevin Brian Edward Jason Ryan Jacob Gary Eric Stephen
+        Justin
     """.split(),
     "she": """
-        Mary Alice Sarah Emma Anna Laura Julia Kate Jane Linda Susan Karen Lisa Nancy Helen Ruth Michelle Emily Amy Rebecca Rachel Maria
-        Diana Elizabeth Jennifer Jessica
+        Mary Alice Sarah Emma Anna Laura Julia Kate Jane Linda Susan Karen Lisa Nancy Helen Ruth
+        Michelle Emily Amy Rebecca Rachel Maria Diana Elizabeth Jennifer Jessica
     """.split(),
 }
 PRONOUNS = {name: pronoun for pronoun, names in NAMES.items() for name in names}
@@ -19,7 +20,9 @@ OTHER = {"he": "she", "she": "he"}
 ADJECTIVES = (
     "good great nice kind funny happy clever quiet proud brave calm strong tired busy".split()
 )
-PLACES = "park school store station library museum office hospital market beach garden restaurant".split()
+PLACES = """
+    park school store station library museum office hospital market beach garden restaurant
+""".split()
 
 task = Task(
     name="gendered_pronoun",
@@ -42,5 +45,8 @@ task = Task(
     functions={"gender": lambda prompt: PRONOUNS[prompt.slots["name"]]},
     within={"name": "gender"},
     contrasts=("gender", "name"),
-    notes="Gender is what first names suggest in English text. Every name is one that the lists of other tasks have too.",
+    notes=(
+        "Gender is what first names suggest in English text. "
+        "Every name is one that the lists of other tasks have too."
+    ),
 )

@@ -1,5 +1,6 @@
-"""Greater-than: what began in a year ends in a later one of its century (nouns and sentences are
-our own).
+"""Greater-than: what began in a year ends in a later one of its century.
+
+Nouns and sentences are our own.
 
 Years split as [" CC", "YY"] for some centuries only (all years from 1702 for GPT-2 and Pythia), so
 prompts are kept or dropped as a whole. The metric is the summed probability of the years above YY
@@ -11,9 +12,10 @@ from __future__ import annotations
 from sage import Prompt, Task
 
 NOUNS = """
-    war project campaign mission journey study marriage strike drought debate siege boom treaty crisis reform trial plan empire dynasty
-    rebellion search deal voyage tour alliance contract tradition famine plague expedition reign revolt trade work dispute festival
-    friendship movement alarm occupation
+    war project campaign mission journey study marriage strike drought debate siege boom treaty
+    crisis reform trial plan empire dynasty rebellion search deal voyage tour alliance contract
+    tradition famine plague expedition reign revolt trade work dispute festival friendship movement
+    alarm occupation
 """.split()
 CENTURIES = ["17"]
 YEARS = [f"{year:02d}" for year in range(2, 99)]
@@ -51,5 +53,8 @@ task = Task(
     within={"YY": "decade"},
     ordinal=("decade", "YY"),
     contrasts=("decade", "YY"),
-    notes="For other centuries replace the slot CC; Gemma splits years into digits and can carry none of them.",
+    notes=(
+        "For other centuries replace the slot CC; "
+        "Gemma splits years into digits and can carry none of them."
+    ),
 )

@@ -1,9 +1,8 @@
-"""Subject-verb agreement with another noun in the way, or not (word lists and sentences are our
-own).
+"""Subject-verb agreement with another noun in the way, or not.
 
-The answers are the verbs that agree with the subject, the foils their other forms: the metric is
-the mean over verb pairs of the logit difference. For probability differences, as published figures
-have them, set `metric="probability_difference"`.
+Word lists and sentences are our own. The answers are the verbs that agree with the subject, the
+foils their other forms: the metric is the mean over verb pairs of the logit difference. For
+probability differences, as published figures have them, set `metric="probability_difference"`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,13 @@ from collections.abc import Sequence
 from sage import Prompt, Task
 
 SUBJECTS = """
-    boy girl teacher doctor lawyer farmer author student king actor artist writer player singer driver manager guard parent friend
-    soldier officer judge guest worker nurse pilot dancer minister customer scientist engineer president leader prince brother sister
+    boy girl teacher doctor lawyer farmer author student king actor artist writer player singer
+    driver manager guard parent friend soldier officer judge guest worker nurse pilot dancer
+    minister customer scientist engineer president leader prince brother sister
 """.split()
-ATTRACTORS = "dog cat horse bird cow lion bear snake rabbit monkey goat pig chicken dragon elephant duck".split()
+ATTRACTORS = """
+    dog cat horse bird cow lion bear snake rabbit monkey goat pig chicken dragon elephant duck
+""".split()
 PREPOSITIONS = "near behind beside before around past above below opposite".split()
 VERBS = {
     "singular": "is was has does goes wants needs seems".split(),
@@ -64,6 +66,9 @@ task = Task(
     maps={"subject_number": OTHER_NUMBER, "attractor_number": OTHER_NUMBER},
     contrasts=("subject_number", "attractor_number", "subject"),
     strata="template",
-    notes="Stratum: what stands between subject and verb, no noun (none), a prepositional phrase (PP) or a relative clause (RC). A model "
-    "that does not use the attractor's number has no section for it, and that is the finding.",
+    notes=(
+        "Stratum: what stands between subject and verb, no noun (none), "
+        "a prepositional phrase (PP) or a relative clause (RC). A model that does not use the "
+        "attractor's number has no section for it, and that is the finding."
+    ),
 )

@@ -1,5 +1,7 @@
-"""Successor: the next item of an ordered list, for months, weekdays, number words and numerals
-(sentences are our own)."""
+"""Successor: the next item of an ordered list, for months, weekdays, number words and numerals.
+
+Sentences are our own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ MONTHS = (
 )
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 NUMBER_WORDS = """
-    one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty
+    one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen twenty
 """.split()
 NUMERALS = [str(number) for number in range(1, 31)]
 LISTS = {
@@ -24,8 +27,8 @@ LISTS = {
 KIND = {item: kind for kind, items in LISTS.items() for item in items[:-1]}
 NEXT = {item: following for items in LISTS.values() for item, following in pairwise(items)}
 NOUNS = """
-    letter book list map story lesson poem song report paper magazine film drawing table speech exam game picture diary notebook
-    catalogue manual puzzle programme article
+    letter book list map story lesson poem song report paper magazine film drawing table speech exam
+    game picture diary notebook catalogue manual puzzle programme article
 """.split()
 
 
@@ -55,5 +58,8 @@ task = Task(
     within={"item": "kind"},
     contrasts=("kind", "item"),
     strata=kind,
-    notes="Months and weekdays go round; the last number word and numeral are answers only. The foil is the item itself.",
+    notes=(
+        "Months and weekdays go round; the last number word and numeral are answers only. "
+        "The foil is the item itself."
+    ),
 )

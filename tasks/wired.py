@@ -11,7 +11,10 @@ QUALITIES = {quality: kind for kind, qualities in KINDS.items() for quality in q
 
 task = Task(
     name="wired",
-    source="sage/models/wired: the task's circuit and features are known from the weights that were set by hand",
+    source=(
+        "sage/models/wired: the task's circuit and features are known from the weights "
+        "that were set by hand"
+    ),
     templates={
         "asked first": {
             "my": "My {animal} is {quality}, your {other} is {foil}; {link} {animal} is",
@@ -39,5 +42,7 @@ task = Task(
     variant="owner",
     contrasts=("quality", "kind", "animal", "owner"),
     strata="template",
-    notes="The model attends by owner: it finds the animal's owner, then the clause with that owner.",
+    notes=(
+        "The model attends by owner: it finds the animal's owner, then the clause with that owner."
+    ),
 )

@@ -18,7 +18,8 @@ from torch import Tensor
 from sage.dictionaries.activations import Activations, Edited
 from sage.dictionaries.greedy import Candidates, greedy
 from sage.models.anatomy import Anatomy, Layer, Norm
-from sage.models.base import Model, Point
+from sage.models.base import Model
+from sage.models.steps import HookPoint
 from sage.nodes import Node, parse_node
 from sage.task.task import Label, Prompt
 from sage.task.tokens import Tokenized
@@ -72,18 +73,18 @@ def joined(*parts: Activations) -> Activations:
 class LinearEngine:
     """Looks activations up by token and reads logits off them, at one token per prompt."""
 
-    table: Mapping[Point, Tensor]
-    readout: Mapping[Point, Tensor]
+    table: Mapping[HookPoint, Tensor]
+    readout: Mapping[HookPoint, Tensor]
     name: str = "linear"
 
     def forward(
         self,
         ids: Tensor,
         *,
-        read: Collection[Point] = (),
-        write: Mapping[Point, Callable[[Tensor], Tensor]] | None = None,
+        read: Collection[HookPoint] = (),
+        write: Mapping[HookPoint, Callable[[Tensor], Tensor]] | None = None,
         logits: bool = True,
-    ) -> tuple[Tensor | None, dict[Point, Tensor]]:
+    ) -> tuple[Tensor | None, dict[HookPoint, Tensor]]:
         values = {point: table[ids] for point, table in self.table.items()}
         values |= {point: change(values[point]) for point, change in (write or {}).items()}
         out = sum(
@@ -92,17 +93,17 @@ class LinearEngine:
         assert isinstance(out, Tensor)
         return out if logits else None, {point: values[point] for point in read}
 
-    def gradients(self, *_: Any, **__: Any) -> dict[Point, Tensor]:
+    def gradients(self, *_: Any, **__: Any) -> dict[HookPoint, Tensor]:
         raise AssertionError("scores take no gradients")
 
 
 def model(given: Activations, *, batch_size: int | None = None, **metric: Sequence[float]) -> Model:
     """The model that has these activations on these prompts; the logit difference is the dot
     product with `mlp`, plus that with `z`."""
-    table: dict[Point, Tensor] = {}
-    readout: dict[Point, Tensor] = {}
+    table: dict[HookPoint, Tensor] = {}
+    readout: dict[HookPoint, Tensor] = {}
     for node in given.nodes:
-        point = Point(node.kind, node.layer)
+        point = HookPoint(node.kind, node.layer)
         value = given.values[node]
         table[point] = value[:, None] if node.head is not None else value
         direction = torch.tensor(metric.get("z" if node == Z else "mlp", [0.0] * value.shape[-1]))

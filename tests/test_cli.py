@@ -7,10 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from sage.cli import cli, main
+from sage.cli import cli, discovering, main, scoring
+from sage.cli import options as cli_options
+from sage.dictionaries.projected import NAMED_OPTIONS
+from sage.discovery import METHODS
+from sage.models.load import BACKENDS
 from sage.result import (
     Gate,
     ModelInfo,
@@ -20,7 +25,6 @@ from sage.result import (
     SAEInfo,
     SuiteInfo,
     TaskInfo,
-    load,
     save,
 )
 
@@ -56,15 +60,13 @@ def test_a_new_task_works_as_it_stands(tmp_path: Path, shared_data: Path) -> Non
     assert "sage discover" in _run("new-task", "my_task", "--folder", str(tmp_path))
     task = load_task(str(tmp_path / "my_task.py"))
     for name in ("gpt2", "pythia"):
-        found = audit(
-            task, AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name), bos=False
-        )
-        assert {slot: len(values) for slot, values in found.kept.items()} == {
+        tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name)
+        kept = audit(task, tokenizer, bos=False).kept
+        assert {slot: len(values) for slot, values in kept.items()} == {
             slot: len(values) for slot, values in task.slots.items()
         }
-    assert _row(_run("tasks", str(tmp_path / "my_task.py"), "--json"))["task"] == str(
-        tmp_path / "my_task.py"
-    )
+    (row,) = _json("tasks", str(tmp_path / "my_task.py"))
+    assert row["task"] == str(tmp_path / "my_task.py")
 
 
 def test_a_new_task_never_overwrites(tmp_path: Path) -> None:
@@ -76,10 +78,8 @@ def test_a_new_task_never_overwrites(tmp_path: Path) -> None:
 
 def test_discover_prints_sections_and_writes_them_with_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    printed = _run(
-        "discover", "wired", "--model", "wired", "-a", "quality", "--pairs", "24", "--out", str(out)
-    )
-    assert "quality" in printed
+    command = "discover wired --model wired --contrast quality --pairs 24 --out"
+    assert "quality" in _run(*command.split(), str(out))
     assert json.loads(out.read_text())["findings"]["quality"]["n"] == 24
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
@@ -87,60 +87,59 @@ def test_discover_prints_sections_and_writes_them_with_a_picture(tmp_path: Path)
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (("tasks", "ioo"), "Did you mean 'ioi'"),
-        (("tasks", "ioi", "--model", "gpt2-smal"), "Did you mean 'gpt2-small'"),
-        (("discover", "wired", "--model", "wired", "-a", "qualty"), "Did you mean 'quality'"),
-        (("check", "iio"), "Did you mean 'ioi'"),
+        ("tasks ioo", "Did you mean 'ioi'"),
+        ("tasks ioi --model gpt2-smal", "Did you mean 'gpt2-small'"),
+        ("discover wired --model wired -c qualty", "Did you mean 'quality'"),
+        ("check iio", "Did you mean 'ioi'"),
+        ("train-sae --model wired --hook 0.resid_pre --out never", "--task NAME"),
+        ("train-sae --model wired --hook 0.0.q --task wired --out never", "residual stream"),
         (
-            ("train-sae", "--model", "wired", "--hook", "0.resid_pre", "--out", "never"),
-            "--task NAME",
-        ),
-        (
-            (
-                "train-sae",
-                "--model",
-                "wired",
-                "--hook",
-                "0.0.q",
-                "--task",
-                "wired",
-                "--out",
-                "never",
-            ),
-            "residual stream",
-        ),
-        (
-            ("score", "wired", "--model", "wired", "--sae", "gpt2-small-res-j", "--out", "never"),
+            "score wired --model wired --sae gpt2-small-res-j --out never",
             "Did you mean 'gpt2-small-res-jb'",
         ),
     ],
 )
-def test_wrong_names_are_refused_with_the_right_ones(command: tuple[str, ...], says: str) -> None:
-    assert says in _refused(*command)
+def test_wrong_names_are_refused_with_the_right_ones(command: str, says: str) -> None:
+    assert says in _refused(*command.split())
     assert not Path("never").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [("discover", "--attribute", "--contrast"), ("score", "--prompts", "--pairs")],
+)
+def test_an_old_word_means_what_the_new_one_does_and_is_not_shown(
+    command: str, old: str, new: str
+) -> None:
+    parser = cli.commands[command].make_parser(_context(command))
+    given = [parser.parse_args([word, "7"])[0] for word in (old, new)]
+    assert given[0] == given[1] != {}
+    shown = _run(command, "--help")
+    assert new in shown
+    assert old not in shown
+
+
+def test_the_old_letter_of_a_contrast_still_works() -> None:
+    assert "Did you mean 'quality'" in _refused(*"discover wired -m wired -a qualty".split())
+
+
+def test_choices_are_those_of_the_library() -> None:
+    """Named in the commands as well, so that their help loads no library."""
+    assert cli_options.BACKENDS == BACKENDS
+    assert tuple(NAMED_OPTIONS) == scoring.ALSO
+    assert discovering.METHODS == METHODS
+
+
 def test_errors_exit_1_and_wrong_usage_2_without_a_traceback() -> None:
-    for arguments, code in (
-        (["tasks", "ioo"], 1),
-        (["tasks", "--no-such-option"], 2),
-        (["nonsense"], 2),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "sage", *arguments], capture_output=True, text=True, check=False
-        )
+    for command, code in (("tasks ioo", 1), ("tasks --no-such-option", 2), ("nonsense", 2)):
+        done = _run_module(*command.split())
         assert done.returncode == code
         assert done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sage", "--debug", "tasks", "ioo"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run_module("--debug", "tasks", "ioo")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -149,69 +148,21 @@ def test_train_sae_writes_one_that_loads(tmp_path: Path) -> None:
     from sage.saes.formats import load_file
 
     out = tmp_path / "sae"
-    arguments = (
-        "--hook",
-        "2.resid_pre",
-        "--architecture",
-        "topk",
-        "--k",
-        "4",
-        "--width",
-        "32",
-        "--steps",
-        "12",
-        "--batch",
-        "64",
-    )
-    _run(
-        "train-sae",
-        "--model",
-        "wired",
-        *arguments,
-        "--task",
-        "wired",
-        "--prompts",
-        "60",
-        "--snapshot",
-        "0",
-        "--out",
-        str(out),
-    )
+    training = "--hook 2.resid_pre --architecture topk --k 4 --width 32 --steps 12 --batch 64"
+    text = "--task wired --prompts 60 --snapshot 0"
+    _run("train-sae", "--model", "wired", *training.split(), *text.split(), "--out", str(out))
     sae = load_file(out)
-    assert (sae.width, str(sae.hook), sae.reads_bos, sae.stated.l0) == (
-        32,
-        "2.resid_pre@*",
-        False,
-        4.0,
-    )
+    assert (sae.width, str(sae.hook), sae.reads_bos) == (32, "2.resid_pre@*", False)
+    assert sae.stated.l0 == 4.0
     assert (out / "snapshots" / "step_000000" / "cfg.json").is_file()
 
 
 def test_a_text_file_is_something_to_train_on(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("My dog is red, your cat is blue; so dog is\n" * 40)
-    arguments = (
-        "--hook",
-        "0.resid_pre",
-        "--architecture",
-        "relu",
-        "--width",
-        "16",
-        "--steps",
-        "4",
-        "--batch",
-        "32",
-    )
-    _run(
-        "train-sae",
-        "--model",
-        "wired",
-        *arguments,
-        "--text",
-        str(text),
-        "--out",
-        str(tmp_path / "sae"),
-    )
+    training = "--hook 0.resid_pre --architecture relu --width 16 --steps 4 --batch 32"
+    files = ("--text", str(text), "--out", str(tmp_path / "sae"))
+    _run("train-sae", "--model", "wired", *training.split(), *files)
     assert (tmp_path / "sae" / "sae_weights.safetensors").is_file()
 
 
@@ -219,16 +170,15 @@ def test_export_writes_every_row_as_csv_and_a_record_per_suite(tmp_path: Path) -
     import pandas as pd
 
     result = _result()
-    save(result, tmp_path / "result")
-    _run("export", str(tmp_path / "result"), "--out", str(tmp_path / "rows.csv"))
-    assert len(pd.read_csv(tmp_path / "rows.csv")) == len(load(tmp_path / "result").rows)
-    _run("export", str(tmp_path / "result"), "--out", str(tmp_path / "records.json"))
+    folder = save(result, tmp_path / "result").parent
+    _run("export", str(folder), "--out", str(tmp_path / "rows.csv"))
+    assert len(pd.read_csv(tmp_path / "rows.csv")) == len(result.rows)
+    _run("export", str(folder), "--out", str(tmp_path / "records.json"))
     (record,) = json.loads((tmp_path / "records.json").read_text())
     assert record["eval_type_id"] == "sage"
     assert record["eval_result_metrics"]["sage"]["control"]["value"] == 0.5
-    assert "end in .csv" in _refused(
-        "export", str(tmp_path / "result"), "--out", str(tmp_path / "rows.xml")
-    )
+    refused = _refused("export", str(folder), "--out", str(tmp_path / "rows.xml"))
+    assert "end in .csv" in refused
 
 
 def test_main_prints_errors_of_sage(
@@ -247,12 +197,18 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
+def _run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sage", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _context(command: str) -> click.Context:
+    named = cli.commands[command]
+    return click.Context(named, info_name=command, **named.context_settings)
+
+
 def _json(*arguments: str) -> list[dict[str, object]]:
     return json.loads(_run(*arguments, "--json"))
-
-
-def _row(printed: str) -> dict[str, object]:
-    return json.loads(printed)[0]
 
 
 def _refused(*arguments: str) -> str:
@@ -263,7 +219,7 @@ def _refused(*arguments: str) -> str:
     return str(refused.value)
 
 
-def _result():
+def _result() -> Result:
     return Result(
         task=TaskInfo("toy", "nowhere", "0" * 64),
         model=ModelInfo("toy", "1" * 64, "by hand", "float32", 16),

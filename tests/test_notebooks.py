@@ -15,19 +15,22 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 # What each notebook tells, asked of its own variables where it ends.
 CLAIMS = {
     "score_an_sae_release": """
-score = controls.set_index(["suite", "dictionary"]).control
-assert score["tiny-neox/topk4", "tiny-neox/topk4"] > score["tiny-neox/topk4", "PCA"] > score["tiny-neox/topk4", "random"]
+score = controls.set_index(["suite", "dictionary"]).control["tiny-neox/topk4"]
+assert score["tiny-neox/topk4"] > score["PCA"] > score["random"]
 assert {section.contrast for section in result.sections if section.nodes} == {"subject_number"}
 assert len(table) == len(result.rows)
 """,
     "add_a_task": """
 assert (found.summary["gate"], larger.summary["gate"]) == ("passed", "below 0.75")
-assert {name: bool(section.nodes) for name, section in discovery.sections.items()} == {"gender": True, "other_gender": False}
+sections = {name: bool(section.nodes) for name, section in discovery.sections.items()}
+assert sections == {"gender": True, "other_gender": False}
 assert {entry["what"] for entry in found.dropped} == {"name Zelda", "other Zelda"}
 """,
     "read_a_report": """
-assert controls.control["tiny-neox/topk4", "tiny-neox/topk4"] > controls.control["tiny-neox/topk4", "random"]
-assert controls["T3 normalised"]["tiny-neox/topk4", "random"] == controls["T3 normalised"]["tiny-neox/topk4", "tiny-neox/topk4"] > 0
+of_suite = controls.loc["tiny-neox/topk4"]
+suite, random = of_suite.loc["tiny-neox/topk4"], of_suite.loc["random"]
+assert suite["control"] > random["control"]
+assert random["T3 normalised"] == suite["T3 normalised"] > 0
 assert "tiny-neox/topk4" in report.claim
 assert all(status.startswith("undefined") for status in rows.status[rows.value.isna()])
 """,

@@ -12,8 +12,8 @@ import pytest
 
 from sage.circuits.catalog import load_circuit
 from sage.cli import cli
-from sage.models.load import known_models
-from sage.saes.releases import plan
+from sage.models.catalog import known_models
+from sage.saes.releases import suite_specs
 from sage.task.catalog import load_task
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_a_command_of_the_readme_is_one_that_sage_takes(line: str) -> None:
     for task in given.get("tasks", [given["task"]] if "task" in given else []):
         assert load_task(task).name == task
     assert given.get("model") in {None, *(model.name for model in known_models())}
-    assert all(plan(spec) for spec in given.get("specs", []))
+    assert all(suite_specs(spec) for spec in given.get("specs", []))
 
 
 def test_the_readme_shows_how_to_score_and_how_to_report() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sage.errors import BadFile
+from sage.files import write_atomically
 from sage.result import (
     Gate,
     ModelInfo,
@@ -28,7 +29,6 @@ from sage.result import (
     load_arrays,
     save,
     total_stages,
-    write_atomically,
 )
 
 RESULT = Result(

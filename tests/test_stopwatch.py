@@ -1,3 +1,5 @@
+"""A stopwatch adds up time and tokens stage by stage."""
+
 from __future__ import annotations
 
 import pytest

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms are files and folders directly inside sage/, listed from the ground up. A room imports from
 # its own layer and from lower ones.
 LAYERS = (
-    ("errors", "nodes", "stats", "progress", "stopwatch", "threads"),
+    ("errors", "files", "memory", "nodes", "stats", "progress", "stopwatch", "threads"),
     ("task",),
     ("models",),
     ("saes",),
@@ -34,7 +34,7 @@ LAYERS = (
     ("frontier", "audit", "toy", "sweep"),
     ("zoo",),
     ("report",),
-    ("demo", "inspection", "tables"),
+    ("demo", "inspection"),
     ("cli", "__init__", "__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -27,24 +27,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the wheel's content; its dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    _run(
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(folder),
-        str(wheel),
-        cwd=folder,
-    )
+    quiet = ("--quiet", "--no-deps", "--no-index")
+    _run("-m", "pip", "install", *quiet, "--target", str(folder), str(wheel), cwd=folder)
     return folder
 
 
 def _run(*arguments: str, cwd: Path, **environment: str) -> str:
     """What Python prints, run with these arguments; its error output is shown where it fails."""
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
         env=os.environ | environment,
@@ -52,24 +42,24 @@ def _run(*arguments: str, cwd: Path, **environment: str) -> str:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _files(suffixes: set[str]) -> set[str]:
+    """The files of the package that end so, as a wheel names them."""
+    files = [path for path in (ROOT / "sage").rglob("*") if path.suffix in suffixes]
+    return {path.relative_to(ROOT).as_posix() for path in files}
 
 
 def test_the_wheel_holds_every_module_task_and_circuit_and_nothing_else_of_the_checkout(
     wheel: Path,
 ) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sage").rglob("*.py")}
+    modules, shipped = _files({".py"}), _files(SHIPPED)
     tasks = {f"sage/_catalog/tasks/{path.name}" for path in (ROOT / "tasks").glob("*.py")}
-    circuits = {
-        f"sage/_catalog/circuits/{path.name}" for path in (ROOT / "circuits").glob("*.toml")
-    }
-    shipped = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "sage").rglob("*")
-        if path.suffix in SHIPPED
-    }
+    toml = (ROOT / "circuits").glob("*.toml")
+    circuits = {f"sage/_catalog/circuits/{path.name}" for path in toml}
     assert modules | tasks | circuits | shipped <= names
     assert {Path(name).suffix for name in shipped} == SHIPPED
     assert tasks

@@ -1,4 +1,4 @@
-"""Find published circuits by name or by path.
+"""Finding published circuits by name or by path.
 
 A circuit's name is the name of its TOML file in circuits/.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sage.circuits import circuit
 from sage.circuits.circuit import Circuit
+from sage.circuits.reading import read_circuit
 from sage.errors import unknown
 from sage.task.catalog import folder, is_path
 
@@ -21,7 +21,7 @@ def circuit_names() -> list[str]:
 def load_circuit(name: str) -> Circuit:
     """The published circuit of that name, or the one in the TOML file of that path."""
     if is_path(name, (".toml",)):
-        return circuit.load_circuit(Path(name).expanduser())
+        return read_circuit(Path(name).expanduser())
     if name not in circuit_names():
         raise unknown("circuit", name, circuit_names(), remedy="A path to a TOML file works too.")
-    return circuit.load_circuit(folder("circuits") / f"{name}.toml")
+    return read_circuit(folder("circuits") / f"{name}.toml")

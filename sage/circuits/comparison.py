@@ -18,8 +18,11 @@ from sage.nodes import EVERYWHERE, Node
 
 
 class Verdict(NamedTuple):
-    """One head or MLP: `hit` or `miss` (published), `elsewhere` (published, found at other
-    positions only), `extra` (found only)."""
+    """One head or MLP, published or found.
+
+    `status` is `hit` or `miss` (published), `elsewhere` (published, found at other positions only)
+    or `extra` (found only).
+    """
 
     name: str
     status: str
@@ -32,10 +35,10 @@ class Verdict(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """hits / found, hits / members, and the chance that a member's score beats another head's, ties
-    counting half.
+    """How far a discovery and a circuit agree; None where there is nothing to divide by.
 
-    None where there is nothing to divide by; MLPs have no auroc. What is found `elsewhere` is no
+    `precision` is hits / found, `recall` hits / members, `auroc` the chance that a member's score
+    beats another head's, ties counting half; MLPs have no auroc. What is found `elsewhere` is no
     hit, and as it is no extra either it is not among `found`.
     """
 
@@ -49,11 +52,10 @@ class Agreement(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A discovery against a circuit: `heads` and `mlps` count disputed members as members, the
-    other two leave them out.
+    """A discovery against a circuit, with disputed members counted and left out.
 
-    A disputed member left out is neither hit nor miss nor extra. `mlps` is None where the source
-    lists no MLPs.
+    `heads` and `mlps` count disputed members as members; for the other two a disputed member is
+    neither hit nor miss nor extra. `mlps` is None where the source lists no MLPs.
     """
 
     circuit: Circuit
@@ -66,9 +68,8 @@ class Comparison:
     @property
     def misses(self) -> tuple[Verdict, ...]:
         """Published and not found at their positions."""
-        return tuple(
-            verdict for verdict in self.verdicts if verdict.status in ("miss", "elsewhere")
-        )
+        missed = ("miss", "elsewhere")
+        return tuple(verdict for verdict in self.verdicts if verdict.status in missed)
 
     @property
     def extras(self) -> tuple[Verdict, ...]:
@@ -77,15 +78,15 @@ class Comparison:
 
     def agreements(self) -> list[dict[str, Any]]:
         """One row per kind of member, disputed ones counted and left out, for a table."""
-        named = {
+        agreements = {
             "heads": self.heads,
             "heads, disputed left out": self.heads_undisputed,
             "MLPs": self.mlps,
             "MLPs, disputed left out": self.mlps_undisputed,
         }
         return [
-            {"what": name, **agreement._asdict()}
-            for name, agreement in named.items()
+            {"what": what, **agreement._asdict()}
+            for what, agreement in agreements.items()
             if agreement is not None
         ]
 
@@ -95,32 +96,26 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        circuit = {
-            key: getattr(self.circuit, key)
-            for key in ("name", "task", "model", "source", "where", "heads_total")
-        }
-        named = {
-            "heads": self.heads,
-            "heads_undisputed": self.heads_undisputed,
-            "mlps": self.mlps,
-            "mlps_undisputed": self.mlps_undisputed,
-        }
+        facts = ("name", "task", "model", "source", "where", "heads_total")
         return {
-            "circuit": circuit,
-            **{name: value and value._asdict() for name, value in named.items()},
+            "circuit": {fact: getattr(self.circuit, fact) for fact in facts},
+            "heads": self.heads._asdict(),
+            "heads_undisputed": self.heads_undisputed._asdict(),
+            "mlps": self.mlps and self.mlps._asdict(),
+            "mlps_undisputed": self.mlps_undisputed and self.mlps_undisputed._asdict(),
             "verdicts": self.rows(),
         }
 
 
 def compare(
     circuit: Circuit,
-    found: Mapping[str, Iterable[Node]] | Iterable[Node],
+    discovered: Mapping[str, Iterable[Node]] | Iterable[Node],
     scores: Mapping[str, float],
     *,
     group: int = 1,
     positions: Collection[str] | None = None,
 ) -> Comparison:
-    """Hold what a discovery found, nodes by contrast or all nodes at once, against a circuit.
+    """Hold discovered nodes, by contrast or all at once, against a circuit.
 
     q and z count at the member's position, which is where a head reads and writes, and so do mlp_in
     and mlp_out; k and v count at any, since they are read at the source. `group` query heads share
@@ -132,13 +127,11 @@ def compare(
         if positions is not None and name not in positions:
             remedy = f"The circuit '{circuit.name}' uses it: rename it there or in the task."
             raise unknown(f"position of the task '{circuit.task}'", name, positions, remedy=remedy)
-    located = _located(found, group)
-    names = {name for name in located if circuit.mlps or not is_mlp(name)}.union(
-        circuit.heads, circuit.mlps
-    )
+    sightings = _sightings(discovered, group)
+    judged = {*circuit.members, *(name for name in sightings if circuit.mlps or not is_mlp(name))}
     verdicts = tuple(
-        _verdict(circuit, name, located.get(name, ()), scores)
-        for name in sorted(names, key=forward_order)
+        _verdict(circuit, name, sightings.get(name, ()), scores.get(name))
+        for name in sorted(judged, key=forward_order)
     )
     heads = [verdict for verdict in verdicts if not is_mlp(verdict.name)]
     mlps = [verdict for verdict in verdicts if is_mlp(verdict.name)]
@@ -154,55 +147,79 @@ def compare(
 
 
 def head_scores(statistic: Mapping[Node, float], *, group: int = 1) -> dict[str, float]:
-    """Every head's best statistic over its q, k, v and z at all positions; `group` query heads
-    share a k and a v."""
+    """Every head's best statistic over its q, k, v and z at all positions.
+
+    `group` query heads share a k and a v, which count for each of them.
+    """
     best: dict[str, float] = {}
     for node, value in statistic.items():
-        for name in _names(node, group):
+        for name in _components(node, group):
             if not is_mlp(name):
                 best[name] = max(value, best.get(name, value))
     return best
 
 
-def _located(
-    found: Mapping[str, Iterable[Node]] | Iterable[Node], group: int
-) -> dict[str, list[tuple[str, Node]]]:
-    sections = (
-        cast("Mapping[str, Iterable[Node]]", found) if isinstance(found, Mapping) else {"": found}
-    )
-    located: dict[str, list[tuple[str, Node]]] = {}
-    for contrast, nodes in sections.items():
+class _Sighting(NamedTuple):
+    """A discovered node of a head or MLP; `contrast` is empty where none was given."""
+
+    contrast: str
+    node: Node
+
+
+def _sightings(
+    discovered: Mapping[str, Iterable[Node]] | Iterable[Node], group: int
+) -> dict[str, list[_Sighting]]:
+    """Every head and MLP that a discovered node belongs to, with those nodes."""
+    if isinstance(discovered, Mapping):
+        by_contrast = cast("Mapping[str, Iterable[Node]]", discovered)
+    else:
+        by_contrast = {"": discovered}
+    sightings: dict[str, list[_Sighting]] = {}
+    for contrast, nodes in by_contrast.items():
         for node in nodes:
-            for name in _names(node, group):
-                located.setdefault(name, []).append((contrast, node))
-    return located
+            for name in _components(node, group):
+                sightings.setdefault(name, []).append(_Sighting(contrast, node))
+    return sightings
 
 
-def _names(node: Node, group: int) -> list[str]:
+def _components(node: Node, group: int) -> list[str]:
+    """The heads, or the MLP, that a node belongs to; none for residual streams and patterns."""
     if node.kind in ("mlp_in", "mlp_out"):
         return [f"{node.layer}.mlp"]
     if node.head is None or node.kind == "pattern":
         return []
-    shared = group if node.kind in ("k", "v") else 1
-    return [f"{node.layer}.{head}" for head in range(node.head * shared, (node.head + 1) * shared)]
+    sharing = group if node.kind in ("k", "v") else 1
+    first = node.head * sharing
+    return [f"{node.layer}.{head}" for head in range(first, first + sharing)]
 
 
 def _verdict(
-    circuit: Circuit, name: str, located: Sequence[tuple[str, Node]], scores: Mapping[str, float]
+    circuit: Circuit, name: str, sightings: Sequence[_Sighting], score: float | None
 ) -> Verdict:
-    roles = circuit.heads.get(name) or circuit.mlps.get(name) or ()
-    positions = circuit.positions_of(name)
-    placed = any(
-        node.kind in ("k", "v") or not positions or node.position in (*positions, EVERYWHERE)
-        for _, node in located
-    )
-    published = "hit" if placed else "elsewhere" if located else "miss"
-    nodes = tuple(str(node) for node in sorted({node for _, node in located}))
-    contrasts = tuple(dict.fromkeys(contrast for contrast, _ in located if contrast))
-    status = published if roles else "extra"
+    roles, positions = circuit.roles_of(name), circuit.positions_of(name)
+    nodes = sorted({sighting.node for sighting in sightings})
+    if not roles:
+        status = "extra"
+    elif any(_is_in_place(node, positions) for node in nodes):
+        status = "hit"
+    else:
+        status = "elsewhere" if nodes else "miss"
+    contrasts = dict.fromkeys(sighting.contrast for sighting in sightings if sighting.contrast)
     return Verdict(
-        name, status, roles, name in circuit.disputed, positions, nodes, contrasts, scores.get(name)
+        name,
+        status,
+        roles,
+        name in circuit.disputed,
+        positions,
+        tuple(map(str, nodes)),
+        tuple(contrasts),
+        score,
     )
+
+
+def _is_in_place(node: Node, positions: Collection[str]) -> bool:
+    """Whether a node counts for a member that acts at these positions; none given means any."""
+    return node.kind in ("k", "v") or not positions or node.position in (*positions, EVERYWHERE)
 
 
 def _undisputed(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -210,17 +227,18 @@ def _undisputed(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def _agreement(verdicts: Sequence[Verdict], others: Sequence[float]) -> Agreement:
+    """`others` are the scores of the model's heads that are no members."""
     members = [verdict for verdict in verdicts if verdict.status != "extra"]
     hits = sum(verdict.status == "hit" for verdict in members)
-    found = hits + len(verdicts) - len(members)
-    auroc = _auroc([verdict.score or 0.0 for verdict in members], others)
+    extras = len(verdicts) - len(members)
+    found = hits + extras
     return Agreement(
-        hits / found if found else None,
-        hits / len(members) if members else None,
-        auroc,
-        hits,
-        found,
-        len(members),
+        precision=hits / found if found else None,
+        recall=hits / len(members) if members else None,
+        auroc=_auroc([verdict.score or 0.0 for verdict in members], others),
+        hits=hits,
+        found=found,
+        members=len(members),
     )
 
 
@@ -233,6 +251,10 @@ def _auroc(members: Sequence[float], others: Sequence[float]) -> float | None:
 
 
 def _other_scores(circuit: Circuit, scores: Mapping[str, float]) -> list[float]:
+    """The scores of all heads of the model that the circuit does not have, 0 where none is known.
+
+    SageError for what cannot be a score of a head, and for more heads than the model has.
+    """
     wrong = [
         f"{name} has {value}"
         for name, value in scores.items()
@@ -240,13 +262,15 @@ def _other_scores(circuit: Circuit, scores: Mapping[str, float]) -> list[float]:
     ]
     if wrong:
         raise SageError(
-            f"The scores to compare by are statistics of heads, 0 or more, and {', '.join(wrong[:5])}."
+            "The scores to compare by are statistics of heads, 0 or more, and "
+            f"{', '.join(wrong[:5])}."
         )
     others = [value for name, value in scores.items() if name not in circuit.heads]
     unscored = circuit.heads_total - len(circuit.heads) - len(others)
     if unscored < 0:
         raise SageError(
-            f"The circuit '{circuit.name}' is one of {circuit.model}, which has {circuit.heads_total} heads; with those of the "
-            f"discovery there would be {circuit.heads_total - unscored}. Compare it with a discovery on {circuit.model}."
+            f"The circuit '{circuit.name}' is one of {circuit.model}, which has "
+            f"{circuit.heads_total} heads; with those of the discovery there would be "
+            f"{circuit.heads_total - unscored}. Compare it with a discovery on {circuit.model}."
         )
     return others + [0.0] * unscored

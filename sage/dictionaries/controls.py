@@ -122,7 +122,7 @@ def untrained(sae: SAE, *, k: int, seed: int) -> SAE:
     return replace(
         sae,
         id=f"untrained {sae.id}",
-        architecture=TopK(W_dec.T, nothing, nothing + 1, min(k, sae.width)),
+        encoder=TopK(W_dec.T, nothing, nothing + 1, min(k, sae.width)),
         W_dec=W_dec,
         b_dec=W_dec.new_zeros(sae.d_model),
         subtract_b_dec=False,

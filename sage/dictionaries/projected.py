@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from sage.dictionaries.activations import Activations, Dictionary, Edited, Moments, sites
 from sage.dictionaries.greedy import Candidates, greedy, join_prompts, join_sites
 from sage.errors import SageError, Unsupported, unknown
+from sage.memory import CODE_ENTRIES_KEPT, CODES_AT_ONCE
 from sage.models.anatomy import Anatomy, Norm
 from sage.nodes import Node, Section
 from sage.saes.sae import SAE, check_fits
@@ -28,9 +29,6 @@ from sage.saes.sparse import Entries, SparseCodes, sparse_codes
 from sage.saes.suite import Suite
 
 KINDS = ("q", "k", "v", "z", "mlp_in")
-
-_CODES_AT_ONCE = 2**23
-_ENTRIES_KEPT = 2**26
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ class ProjectedSuite:
                 if any(node.kind == "z" for node in nodes)
                 else 1
             )
-            step = max(1, _CODES_AT_ONCE // (depth * sae.width * (len(nodes) if apart else 1)))
+            step = max(1, CODES_AT_ONCE // (depth * sae.width * (len(nodes) if apart else 1)))
             for first in range(0, len(runs[0]), step):
                 rows = slice(first, first + step)
                 sources = [
@@ -336,7 +334,7 @@ class ProjectedSuite:
         if (
             sum(len(other.codes.latent) for other in self.encoded.values())
             + len(found.codes.latent)
-            <= _ENTRIES_KEPT
+            <= CODE_ENTRIES_KEPT
         ):
             self.encoded[stream] = found
         return found

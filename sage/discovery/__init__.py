@@ -15,9 +15,16 @@ from sage.discovery.attribution import (
     INTEGRATED_GRADIENTS,
     METHODS,
 )
-from sage.discovery.discovery import Cost, Curve, Discovery, Finding, NodeEffect, Validation
+from sage.discovery.discovery import (
+    Cost,
+    Discovery,
+    FaithfulnessCurve,
+    Finding,
+    NodeEffect,
+    Validation,
+)
 from sage.discovery.picture import draw
-from sage.discovery.search import discover
+from sage.discovery.search import DiscoverySettings, discover
 
 __all__ = [
     "ATTRIBUTION_PATCHING",
@@ -26,8 +33,9 @@ __all__ = [
     "INTEGRATED_GRADIENTS",
     "METHODS",
     "Cost",
-    "Curve",
     "Discovery",
+    "DiscoverySettings",
+    "FaithfulnessCurve",
     "Finding",
     "NodeAgreement",
     "NodeEffect",

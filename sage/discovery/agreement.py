@@ -1,4 +1,4 @@
-"""A discovery held against what is known: a published circuit, or the nodes a model was wired with."""
+"""A discovery held against a published circuit, or against the nodes a model was wired with."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from sage.nodes import Node
 
 
 class NodeAgreement(NamedTuple):
-    """A section against the true nodes of its contrast; precision is None where nothing was found,
-    recall where nothing is true."""
+    """A section against the true nodes of its contrast.
+
+    `precision` is None where the section is empty, `recall` where there are no true nodes.
+    """
 
     contrast: str
     precision: float | None
@@ -24,19 +26,22 @@ class NodeAgreement(NamedTuple):
 
 
 def check(circuit: Circuit, discovery: Discovery, model: Model) -> Comparison:
-    """The nodes of all sections against the circuit's members; heads are ranked by their best
-    statistic over all contrasts.
+    """The nodes of all sections against the circuit's members.
 
-    A node that was not patched ranks by the statistic of its attribution.
+    Heads are ranked by their best statistic over all contrasts; a node that was not patched ranks
+    by the statistic of its attribution.
     """
     group = model.anatomy.group
     best: dict[Node, float] = {}
     for finding in discovery.findings.values():
         for node, value in finding.statistics.items():
             best[node] = max(value, best.get(node, 0.0))
-    found = {name: section.nodes for name, section in discovery.sections.items()}
     return compare(
-        circuit, found, head_scores(best, group=group), group=group, positions=discovery.positions
+        circuit,
+        {contrast: section.nodes for contrast, section in discovery.sections.items()},
+        head_scores(best, group=group),
+        group=group,
+        positions=discovery.positions,
     )
 
 
@@ -50,10 +55,12 @@ def check_nodes(
     }
 
 
-def _agreement(contrast: str, true: set[Node], found: set[Node]) -> NodeAgreement:
-    hits = len(true & found)
-    precision = hits / len(found) if found else None
-    recall = hits / len(true) if true else None
+def _agreement(contrast: str, true: set[Node], kept: set[Node]) -> NodeAgreement:
+    hits = len(true & kept)
     return NodeAgreement(
-        contrast, precision, recall, tuple(sorted(true - found)), tuple(sorted(found - true))
+        contrast,
+        precision=hits / len(kept) if kept else None,
+        recall=hits / len(true) if true else None,
+        missed=tuple(sorted(true - kept)),
+        extra=tuple(sorted(kept - true)),
     )

@@ -1,4 +1,4 @@
-"""The nodes a contrast can live at: q k v z and mlp_in at every named position its pairs can reach.
+"""The nodes a contrast can live at: q k v z and mlp_in at every position its pairs can reach.
 
 A causal model computes the same at a position in both prompts of a pair when their tokens are the
 same up to it: patching there changes nothing, so a position before the first differing token of all
@@ -24,28 +24,32 @@ def reachable(pairs: Sequence[TokenizedPair], task: Task) -> tuple[str, ...]:
     return tuple(
         name
         for name in task.position_names
-        if _shared(name, pairs) and any(_reaches(pair, name) for pair in pairs)
+        if _is_in_all(pairs, name) and any(_can_differ(pair, name) for pair in pairs)
     )
 
 
 def nodes_at(
     positions: Iterable[str], kinds: Collection[str], anatomy: Anatomy
 ) -> tuple[Node, ...]:
-    """Every node of those kinds at those positions, in the order of a forward pass; a k or v is
-    that of its key-value head."""
-    found = [
-        Node(kind, layer, head, position)
-        for position in positions
-        for layer in range(anatomy.layers)
-        for kind in kinds
-        for head in (range(anatomy.heads_of(kind)) if kind in HEAD_KINDS else (None,))
-    ]
-    return tuple(sorted(found))
+    """Every node of those kinds at those positions, in the order of a forward pass.
+
+    A k or v is that of its key-value head.
+    """
+    nodes: list[Node] = []
+    for position in positions:
+        for layer in range(anatomy.layers):
+            for kind in kinds:
+                heads = range(anatomy.heads_of(kind)) if kind in HEAD_KINDS else (None,)
+                nodes += [Node(kind, layer, head, position) for head in heads]
+    return tuple(sorted(nodes))
 
 
 def shown_kinds(kinds: Sequence[str], anatomy: Anatomy) -> tuple[str, ...]:
-    """The kinds asked for, checked: those that screen off the rest (resid, attn_out) or double a
-    candidate (mlp_out)."""
+    """The kinds asked for, checked and each once.
+
+    They screen off the rest (resid, attn_out) or double a candidate (mlp_out), so they are shown
+    and never in a section. UnknownName and Unsupported for other kinds.
+    """
     for kind in kinds:
         if kind not in SHOWN_KINDS:
             raise unknown("kind of node to show", kind, SHOWN_KINDS)
@@ -56,9 +60,9 @@ def shown_kinds(kinds: Sequence[str], anatomy: Anatomy) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _shared(name: str, pairs: Sequence[TokenizedPair]) -> bool:
+def _is_in_all(pairs: Sequence[TokenizedPair], name: str) -> bool:
     return all(name in pair.clean.index and name in pair.counterfactual.index for pair in pairs)
 
 
-def _reaches(pair: TokenizedPair, name: str) -> bool:
+def _can_differ(pair: TokenizedPair, name: str) -> bool:
     return pair.clean.index[name] >= first_difference(pair.clean, pair.counterfactual)

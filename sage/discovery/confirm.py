@@ -1,80 +1,29 @@
-"""Confirming a ranking: the top of it is patched exactly, judged by the statistic and held against
-irrelevant pairs.
+"""Confirming a ranking: its top is patched exactly and held against what irrelevant changes do.
 
-Section 2 of the method, points 2 and 3. What is judged is a `Trial`, one contrast's pairs with
-their directions; irrelevant pairs are patched at the same nodes, once for all contrasts of a
-discovery.
+Section 2 of the method, points 2 and 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.discovery.patching import patch
-from sage.discovery.stage import Stage
+from sage.discovery.pairs import ContrastPairs, IrrelevantPairs
 from sage.discovery.statistic import null_level, passes, statistic
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.task.metric import Metric
-from sage.task.splits import in_turn
-from sage.task.tokens import TokenizedPair
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One contrast put to the test: its pairs, the direction of each as a class, the clean metric
-    and the threshold."""
-
-    contrast: str
-    pairs: tuple[TokenizedPair, ...]
-    classes: Int[Tensor, "pair"]
-    clean: Float[Tensor, "pair"]
-    tau: float
-
-    @property
-    def baseline(self) -> float:
-        """E|m(p)|."""
-        return float(self.clean.abs().mean())
-
-    @property
-    def changes_answer(self) -> bool:
-        """Whether most pairs have different right answers."""
-        return 2 * sum(
-            pair.clean.answers != pair.counterfactual.answers for pair in self.pairs
-        ) > len(self.pairs)
-
-
-@dataclass(frozen=True)
-class Irrelevant:
-    """Pairs in which nothing a task asks about changes, attributes in turn, and what patching them
-    does, kept node by node."""
-
-    pairs: tuple[TokenizedPair, ...]
-    metric: Metric
-    known: dict[Node, Float[Tensor, "pair"]]
-
-    def effects(
-        self, model: Model, nodes: Sequence[Node], stage: Stage | None = None
-    ) -> Float[Tensor, "node pair"]:
-        """dm of every node on every pair; nodes asked for before are not patched again."""
-        new = [node for node in nodes if node not in self.known]
-        if new:
-            runs = patch(
-                model, [(), *((node,) for node in new)], self.pairs, self.metric, stage=stage
-            )
-            self.known.update(zip(new, runs[1:] - runs[0], strict=True))
-        return torch.stack([self.known[node] for node in nodes])
 
 
 class Confirmed(NamedTuple):
-    """Nodes patched exactly, in the order of their ranking; `level` and `null_classes` are None
-    where there are no irrelevant pairs."""
+    """Nodes patched exactly, in the order of their ranking, and which of them are kept.
+
+    `effects` are dm on the contrast's pairs, `nulls` dm on irrelevant pairs of which `null_classes`
+    are the classes, `level` the null. These three are None where there are no irrelevant pairs.
+    """
 
     nodes: tuple[Node, ...]
     effects: Float[Tensor, "node pair"]
@@ -83,58 +32,58 @@ class Confirmed(NamedTuple):
     level: float | None
     kept: Bool[Tensor, "node"]
 
+    @property
+    def null_n(self) -> int:
+        """How many irrelevant pairs the null rests on."""
+        return 0 if self.null_classes is None else len(self.null_classes)
 
-def irrelevant(
-    null: Mapping[str, Sequence[TokenizedPair]], metric: Metric, *, most: int
-) -> Irrelevant:
-    """At most `most` irrelevant pairs, one of each attribute in turn."""
-    return Irrelevant(in_turn(null, most=most), metric, {})
+    @property
+    def section(self) -> list[Node]:
+        """The nodes kept, in the order of their ranking."""
+        return [node for node, kept in zip(self.nodes, self.kept.tolist(), strict=True) if kept]
 
 
 def confirm(
     model: Model,
-    trial: Trial,
+    contrast_pairs: ContrastPairs,
     ranks: Mapping[Node, int],
-    unlike: Irrelevant,
+    irrelevant: IrrelevantPairs,
     *,
     top: int,
     seed: int,
-    stage: Stage | None = None,
 ) -> Confirmed:
     """Patch the nodes ranked before `top`, and twice as many while any of the last quarter passes.
 
     `ranks` is each node's better place in the two rankings, so up to twice `top` nodes are patched:
     the union of both tops.
     """
-    ordered = sorted(ranks, key=lambda node: (ranks[node], node))
-    classes = shuffled(trial.classes, len(unlike.pairs), seed=seed)
+    ranking = sorted(ranks, key=lambda node: (ranks[node], node))
+    classes = shuffled(contrast_pairs.classes, len(irrelevant.pairs), seed=seed)
     nodes: list[Node] = []
-    effects = torch.empty(0, len(trial.pairs), dtype=torch.float64)
+    effects = torch.empty(0, len(contrast_pairs.pairs), dtype=torch.float64)
     while True:
-        new = [node for node in ordered if ranks[node] < top][len(nodes) :]
-        effects = torch.cat(
-            [
-                effects,
-                patch(model, [(node,) for node in new], trial.pairs, unlike.metric, stage=stage)
-                - trial.clean,
-            ]
-        )
+        new = [node for node in ranking if ranks[node] < top][len(nodes) :]
+        effects = torch.cat([effects, contrast_pairs.effects(model, [(node,) for node in new])])
         nodes += new
-        nulls = unlike.effects(model, nodes, stage)[:, : len(classes)] if len(classes) else None
+        nulls = irrelevant.effects(model, nodes)[:, : len(classes)] if len(classes) else None
         level = None if nulls is None else null_level(nulls, classes)
         kept = passes(
-            statistic(effects, trial.classes), baseline=trial.baseline, tau=trial.tau, null=level
+            statistic(effects, contrast_pairs.classes),
+            baseline=contrast_pairs.baseline,
+            tau=contrast_pairs.tau,
+            null=level,
         )
-        last = torch.tensor([4 * ranks[node] >= 3 * top for node in nodes])
-        if len(nodes) == len(ordered) or not (kept & last).any():
-            return Confirmed(
-                tuple(nodes), effects, nulls, None if nulls is None else classes, level, kept
-            )
+        in_last_quarter = torch.tensor([4 * ranks[node] >= 3 * top for node in nodes])
+        if len(nodes) == len(ranking) or not (kept & in_last_quarter).any():
+            null_classes = None if nulls is None else classes
+            return Confirmed(tuple(nodes), effects, nulls, null_classes, level, kept)
         top *= 2
 
 
 def shuffled(classes: Int[Tensor, "pair"], count: int, *, seed: int) -> Int[Tensor, "null"]:
-    """The classes of a contrast's pairs dealt at random to the irrelevant ones: as many pairs (or
-    all there are), classes as large."""
+    """The classes of a contrast's pairs dealt at random to as many irrelevant ones, or to `count`.
+
+    `count` is how many irrelevant pairs there are.
+    """
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
     return classes[order][:count]

@@ -1,5 +1,4 @@
-"""What a discovery found: for every contrast its ranked nodes, the section, the null, the
-validation and the cost.
+"""What a discovery found: per contrast its ranked nodes, section, null, validation and cost.
 
 The names are those of section 2 of the method. Everything is plain data with a JSON form; nodes are
 written `9.6.z@END`.
@@ -7,27 +6,24 @@ written `9.6.z@END`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, cast
 
 from sage.errors import BadFile, unknown
 from sage.nodes import Node, Section, parse_node
-from sage.result import NodeRow, write_atomically
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class NodeEffect:
-    """What is known of one node, in units of the task's metric; the last four are None where it was
-    not patched.
+    """What is known of one node, in units of the task's metric.
 
     `attribution` is E|I| and `attribution_statistic` the statistic of I; `effect` is E[dm],
     `statistic` the mean over directions of |E[dm | direction]|, `stderr` that statistic's standard
-    error over pairs. `kept` nodes are the section.
+    error over pairs. These three are None where the node was not patched. `kept` nodes are the
+    section.
     """
 
     node: Node
@@ -45,12 +41,11 @@ class NodeEffect:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Faithfulness f = (m - m_none)/(m_all - m_none) with a growing share of nodes left clean and
-    all others patched.
+class FaithfulnessCurve:
+    """f = (m - m_none)/(m_all - m_none) with a growing share of nodes left clean, others patched.
 
     `points` are (share of nodes, f); `cpr` is the area under f and `cmd` that under |1 - f|, both
-    from share 0, where f is 0.
+    from share 0, where f is 0. `n` is the number of pairs.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -63,8 +58,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Validation:
-    """Whether the ranking and the section can be believed; what does not exist is None and `notes`
-    says why.
+    """Whether the ranking and the section can be believed; `notes` says why a number is None.
 
     Over the `patched` nodes: rank and linear correlation of the statistic of I with that of dm, and
     the overlap of their first `top` nodes. `section_effect` is the statistic of the whole section
@@ -83,14 +77,16 @@ class Validation:
     jaccard: float | None
     jaccard_sd: float | None
     resamples: int
-    curve: Curve | None = None
+    curve: FaithfulnessCurve | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds, and tokens run through the model over the tokens of the contrast's clean
-    prompts (backward counts as 2)."""
+    """Wall-clock seconds, and `forwards`: passes over the contrast's clean prompts.
+
+    That is tokens run through the model over the tokens of these prompts; backward counts as 2.
+    """
 
     seconds: float
     forwards: float
@@ -122,17 +118,19 @@ class Finding:
     cost: Cost
 
     @property
+    def kept(self) -> tuple[NodeEffect, ...]:
+        """The nodes of the section, largest statistic first."""
+        return tuple(effect for effect in self.evidence if effect.kept)
+
+    @property
     def section(self) -> Section:
         """The nodes kept, each with its statistic."""
-        return Section(
-            self.contrast, {found.node: found.best for found in self.evidence if found.kept}
-        )
+        return Section(self.contrast, {effect.node: effect.best for effect in self.kept})
 
     @property
     def statistics(self) -> dict[Node, float]:
-        """Every candidate's statistic: of exact patching where it was done, of attribution
-        elsewhere."""
-        return {found.node: found.best for found in self.evidence}
+        """Every candidate's statistic: of exact patching where it was done, else of attribution."""
+        return {effect.node: effect.best for effect in self.evidence}
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,8 @@ class Discovery:
 
     @property
     def sections(self) -> dict[str, Section]:
-        return {name: finding.section for name, finding in self.findings.items()}
+        """The section of every contrast, empty where nothing was kept."""
+        return {contrast: finding.section for contrast, finding in self.findings.items()}
 
     def finding(self, contrast: str) -> Finding:
         """The finding of that contrast; UnknownName where it was not looked for."""
@@ -161,35 +160,21 @@ class Discovery:
             raise unknown(f"contrast in this discovery of {self.task}", contrast, self.findings)
         return self.findings[contrast]
 
-    def rows(self) -> list[NodeRow]:
-        """One row per candidate node, contrast by contrast, as a result file holds them."""
-        return [
-            NodeRow(
-                name,
-                str(found.node),
-                found.attribution,
-                found.effect,
-                found.statistic,
-                finding.null,
-                found.kept,
-            )
-            for name, finding in self.findings.items()
-            for found in finding.evidence
-        ]
-
     def summary(self) -> list[dict[str, object]]:
-        """One row per contrast for a table: how much was found, above which null, how far to
-        believe it, and what it cost."""
+        """One row per contrast for a table: what was found, how far to believe it, what it cost."""
         return [_summary(finding) for finding in self.findings.values()]
 
     def nodes(self, contrast: str) -> list[dict[str, object]]:
         """One row per node of a contrast's section, largest statistic first, for a table."""
-        finding = self.finding(contrast)
-        numbers = ("statistic", "stderr", "effect", "attribution")
-        kept = (found for found in finding.evidence if found.kept)
         return [
-            {"node": str(found.node), **{name: getattr(found, name) for name in numbers}}
-            for found in kept
+            {
+                "node": str(effect.node),
+                "statistic": effect.statistic,
+                "stderr": effect.stderr,
+                "effect": effect.effect,
+                "attribution": effect.attribution,
+            }
+            for effect in self.finding(contrast).kept
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,7 +188,8 @@ class Discovery:
 
         if data.get("schema") != SCHEMA:
             raise BadFile(
-                f"A discovery of schema {data.get('schema')} was given; this version reads schema {SCHEMA}. Discover again."
+                f"A discovery of schema {data.get('schema')} was given; this version reads schema "
+                f"{SCHEMA}. Discover again."
             )
         try:
             return TypeAdapter(Discovery).validate_python(_text_as_nodes(data))
@@ -213,42 +199,21 @@ class Discovery:
             raise BadFile(f"This is no discovery of sage: {where}: {first['msg']}.") from error
 
 
-def write(discovery: Discovery, path: Path) -> Path:
-    """Write a discovery as JSON, whole or not at all; `load` reads it back equal."""
-    text = json.dumps(discovery.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
-    return write_atomically(path, (text + "\n").encode())
-
-
-def load(path: Path) -> Discovery:
-    """The discovery in a file; BadFile where there is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFile(
-            f"{path} cannot be read as a discovery: {error}. `sage discover ... --out FILE` writes one."
-        ) from error
-    if not isinstance(data, dict):
-        raise BadFile(
-            f"{path} holds no discovery of sage. `sage discover ... --out FILE` writes one."
-        )
-    return Discovery.from_dict(cast("dict[str, Any]", data))
-
-
 def _summary(finding: Finding) -> dict[str, object]:
-    found, curve = finding.validation, finding.validation.curve
-    random = found.random_effects
+    validation, curve = finding.validation, finding.validation.curve
+    random = validation.random_effects
     return {
         "contrast": finding.contrast,
         "pairs": finding.n,
         "nodes": len(finding.section.nodes),
         "E|m|": finding.baseline,
         "null": finding.null,
-        "effect": found.section_effect,
+        "effect": validation.section_effect,
         "random": sum(random) / len(random) if random else None,
-        "spearman": found.spearman,
-        "pearson": found.pearson,
-        "top overlap": found.top_overlap,
-        "jaccard": found.jaccard,
+        "spearman": validation.spearman,
+        "pearson": validation.pearson,
+        "top overlap": validation.top_overlap,
+        "jaccard": validation.jaccard,
         "CPR": None if curve is None else curve.cpr,
         "CMD": None if curve is None else curve.cmd,
         "seconds": finding.cost.seconds,
@@ -256,14 +221,19 @@ def _summary(finding: Finding) -> dict[str, object]:
     }
 
 
+_NODE_FIELDS = {entry.name for entry in fields(Node)}
+
+
 def _nodes_as_text(entries: list[tuple[str, Any]]) -> Any:
-    """What `asdict` makes of one dataclass: its fields by name, a node the way it is written."""
-    named = dict(entries)
-    return str(Node(**named)) if named.keys() == _NODE_FIELDS else named
+    """What `asdict` makes of one dataclass: its fields by name, but a node as it is written."""
+    value_by_field = dict(entries)
+    if value_by_field.keys() == _NODE_FIELDS:
+        return str(Node(**value_by_field))
+    return value_by_field
 
 
 def _text_as_nodes(data: Any, name: object = "") -> Any:
-    """JSON data with every value named `node` read as one."""
+    """JSON data, without its schema, with every value named `node` read as one."""
     if isinstance(data, Mapping):
         return {
             key: _text_as_nodes(value, key)
@@ -273,6 +243,3 @@ def _text_as_nodes(data: Any, name: object = "") -> Any:
     if isinstance(data, list | tuple):
         return [_text_as_nodes(value) for value in cast("list[Any]", data)]
     return parse_node(data) if name == "node" and isinstance(data, str) else data
-
-
-_NODE_FIELDS = {entry.name for entry in fields(Node)}

@@ -1,13 +1,15 @@
-"""Finding the sections of a task, contrast by contrast: rank, confirm, hold against the null,
-validate (method, section 2)."""
+"""Finding the sections of a task, contrast by contrast: rank, confirm, validate.
+
+Section 2 of the method.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.discovery.attribution import (
@@ -19,16 +21,16 @@ from sage.discovery.attribution import (
     attribute,
 )
 from sage.discovery.candidates import SECTION_KINDS, nodes_at, reachable, shown_kinds
-from sage.discovery.confirm import Confirmed, Irrelevant, Trial, confirm, irrelevant
+from sage.discovery.confirm import Confirmed, confirm
 from sage.discovery.discovery import Cost, Discovery, Finding, NodeEffect
+from sage.discovery.pairs import ContrastPairs, IrrelevantPairs, irrelevant_pairs
 from sage.discovery.patching import patch
-from sage.discovery.stage import Stage
 from sage.discovery.statistic import passes, pool, standard_error, statistic
 from sage.discovery.validation import validate
 from sage.errors import BadTask, unknown
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.progress import Progress, silent
+from sage.progress import Progress, Stage, silent
 from sage.task.metric import find_metric
 from sage.task.splits import Splits, directions
 from sage.task.task import Task
@@ -39,56 +41,23 @@ TAUS = (0.005, 0.01, 0.02, 0.05, 0.1)
 TINY, TOP_TINY, TOP = 1000, 40, 100
 
 
-def discover(
-    model: Model,
-    task: Task,
-    splits: Splits,
-    *,
-    contrasts: Sequence[str] | None = None,
-    method: str = ATTRIBUTION_PATCHING,
-    qk_fix: bool = True,
-    tau: float = TAU,
-    top: int | None = None,
-    show: Sequence[str] = (),
-    progress: Progress = silent,
-    seed: int = 0,
-) -> Discovery:
-    """The nodes where each contrast lives, from the pairs of `splits.discover` and the irrelevant
-    ones of `splits.null`.
-
-    `contrasts` are all of the task's by default. `method` ranks: attribution patching, integrated
-    gradients, graddrop, or `exact`, which patches every candidate (and still attributes, to be
-    compared). `top` nodes of either ranking are patched first, by default 40 where there are fewer
-    than 1,000 candidates and 100 elsewhere. `show` adds nodes of kinds that are never in a section
-    (resid_pre, resid_mid, resid_post, attn_out, mlp_out). Raises UnknownName, BadTask and
-    Unsupported.
-    """
-    names = task.contrast_names if contrasts is None else tuple(contrasts)
-    for name in names:
-        if name not in splits.discover:
-            raise unknown(f"contrast of task {task.name}", name, splits.discover)
-    if method not in METHODS:
-        raise unknown("method of discovery", method, METHODS)
-    most = max((len(splits.discover[name]) for name in names), default=0)
-    unlike = irrelevant(splits.null, find_metric(task.metric), most=most)
-    settings = _Settings(method, qk_fix, tau, top, shown_kinds(show, model.anatomy), progress, seed)
-    findings = {
-        name: _find(model, task, name, splits.discover[name], unlike, settings) for name in names
-    }
-    return Discovery(
-        task.name, model.name, task.position_names, method, qk_fix, tau, seed, findings
-    )
-
-
 @dataclass(frozen=True)
-class _Settings:
-    method: str
-    qk_fix: bool
-    tau: float
-    top: int | None
-    show: tuple[str, ...]
-    progress: Progress
-    seed: int
+class DiscoverySettings:
+    """How candidates are ranked, confirmed and shown.
+
+    `method` ranks: attribution patching, integrated gradients, graddrop, or `exact`, which patches
+    every candidate (and still attributes, to be compared). `tau` is the smallest statistic of a
+    section's node as a share of E|m(p)|. `top` nodes of either ranking are patched first, by
+    default 40 where there are fewer than 1,000 candidates and 100 elsewhere. `show` adds nodes of
+    kinds that are never in a section (resid_pre, resid_mid, resid_post, attn_out, mlp_out).
+    """
+
+    method: str = ATTRIBUTION_PATCHING
+    qk_fix: bool = True
+    tau: float = TAU
+    top: int | None = None
+    show: tuple[str, ...] = ()
+    seed: int = 0
 
     def first(self, candidates: int) -> int:
         """How many nodes of each ranking are patched first."""
@@ -97,127 +66,197 @@ class _Settings:
         return self.top or (TOP_TINY if candidates < TINY else TOP)
 
 
+def discover(
+    model: Model,
+    task: Task,
+    splits: Splits,
+    *,
+    contrasts: Sequence[str] | None = None,
+    settings: DiscoverySettings | None = None,
+    progress: Progress = silent,
+) -> Discovery:
+    """The nodes where each contrast lives; `contrasts` are all of the task's by default.
+
+    They are found on the pairs of `splits.discover` and held against the irrelevant ones of
+    `splits.discover_null`. Raises UnknownName, BadTask and Unsupported.
+    """
+    settings = settings or DiscoverySettings()
+    names = task.contrast_names if contrasts is None else tuple(contrasts)
+    for name in names:
+        if name not in splits.discover:
+            raise unknown(f"contrast of task {task.name}", name, splits.discover)
+    if settings.method not in METHODS:
+        raise unknown("method of discovery", settings.method, METHODS)
+    settings = replace(settings, show=shown_kinds(settings.show, model.anatomy))
+    most = max((len(splits.discover[name]) for name in names), default=0)
+    irrelevant = irrelevant_pairs(splits.discover_null, find_metric(task.metric), most=most)
+    findings = {
+        name: _find(model, task, name, splits.discover[name], irrelevant, settings, progress)
+        for name in names
+    }
+    return Discovery(
+        task=task.name,
+        model=model.name,
+        positions=task.position_names,
+        method=settings.method,
+        qk_fix=settings.qk_fix,
+        tau=settings.tau,
+        seed=settings.seed,
+        findings=findings,
+    )
+
+
 def _find(
     model: Model,
     task: Task,
     contrast: str,
     drawn: Sequence[TokenizedPair],
-    unlike: Irrelevant,
-    settings: _Settings,
+    irrelevant: IrrelevantPairs,
+    settings: DiscoverySettings,
+    progress: Progress,
 ) -> Finding:
     """One contrast, from its pairs to its section."""
-    started, before, metric = perf_counter(), model.counter.tokens, unlike.metric
-    stages = {
-        name: Stage(f"{contrast}: {name}", settings.progress)
-        for name in ("attribution", "patching", "validation")
-    }
-    pairs = _usable(drawn, task, contrast, settings.method)
-    positions = reachable(pairs, task)
-    trial = Trial(
-        contrast,
-        pairs,
-        pool(directions(pairs, contrast, task)),
-        patch(model, [()], pairs, metric)[0],
-        settings.tau,
+    started, tokens_before, seed = perf_counter(), model.counter.tokens, settings.seed
+    attributing, patching, validating = (
+        Stage(f"{contrast}: {name}", progress) for name in ("attribution", "patching", "validation")
     )
+    contrast_pairs = _contrast_pairs(model, task, contrast, drawn, settings)
+    classes = contrast_pairs.classes
+    positions = reachable(contrast_pairs.pairs, task)
 
-    def rank(kinds: Sequence[str]) -> Attribution:
-        nodes = nodes_at(positions, kinds, model.anatomy)
-        return attribute(
-            model,
-            nodes,
-            pairs,
-            metric,
-            method=settings.method,
-            qk_fix=settings.qk_fix,
-            stage=stages["attribution"],
-        )
+    with attributing.under_way():
+        ranking = _attribute(model, contrast_pairs, positions, SECTION_KINDS, settings)
+        shown = _attribute(model, contrast_pairs, positions, settings.show, settings)
+    with patching.under_way():
+        ranks, top = ranking.ranks(classes), settings.first(len(ranking.nodes))
+        confirmed = confirm(model, contrast_pairs, ranks, irrelevant, top=top, seed=seed)
+    with validating.under_way():
+        attributed = ranking.statistic_by_node(classes)
+        validation = validate(model, contrast_pairs, confirmed, attributed, seed=seed)
+    with patching.under_way():
+        shown_effects = _shown_effects(model, contrast_pairs, shown)
 
-    ranking, shown = rank(SECTION_KINDS), rank(settings.show)
-    first = settings.first(len(ranking.nodes))
-    confirmed = confirm(
-        model,
-        trial,
-        ranking.ranks(trial.classes),
-        unlike,
-        top=first,
-        seed=settings.seed,
-        stage=stages["patching"],
-    )
-    guesses = dict(zip(ranking.nodes, ranking.statistic(trial.classes).tolist(), strict=True))
-    validation = validate(
-        model, trial, confirmed, guesses, metric, seed=settings.seed, stage=stages["validation"]
-    )
-    beside = (
-        patch(model, [(node,) for node in shown.nodes], pairs, metric, stage=stages["patching"])
-        - trial.clean
-    )
-    clean_tokens = sum(len(pair.clean.ids) for pair in pairs)
     return Finding(
         contrast=contrast,
-        n=len(pairs),
-        dropped=len(drawn) - len(pairs),
-        directions=len(trial.classes.unique()),
+        n=len(contrast_pairs.pairs),
+        dropped=len(drawn) - len(contrast_pairs.pairs),
+        directions=len(classes.unique()),
         positions=positions,
-        baseline=trial.baseline,
+        baseline=contrast_pairs.baseline,
         null=confirmed.level,
-        null_n=0 if confirmed.null_classes is None else len(confirmed.null_classes),
-        evidence=_evidence(
-            ranking, trial, confirmed.nodes, confirmed.effects, confirmed.kept.tolist()
+        null_n=confirmed.null_n,
+        evidence=_node_effects(
+            ranking, classes, confirmed.nodes, confirmed.effects, confirmed.kept.tolist()
         ),
-        shown=_evidence(shown, trial, shown.nodes, beside, [False] * len(shown.nodes)),
-        sizes=_sizes(trial, confirmed),
+        shown=shown_effects,
+        sizes=_sizes(contrast_pairs, confirmed),
         validation=validation,
-        cost=Cost(perf_counter() - started, (model.counter.tokens - before) / clean_tokens),
+        cost=_cost(contrast_pairs, perf_counter() - started, model.counter.tokens - tokens_before),
     )
 
 
-def _usable(
-    drawn: Sequence[TokenizedPair], task: Task, contrast: str, method: str
-) -> tuple[TokenizedPair, ...]:
-    """The pairs a method can take: integrated gradients need both prompts of a pair to be equally
-    long."""
+def _contrast_pairs(
+    model: Model,
+    task: Task,
+    contrast: str,
+    drawn: Sequence[TokenizedPair],
+    settings: DiscoverySettings,
+) -> ContrastPairs:
+    """The pairs drawn that the method can take, with their directions and the clean metric.
+
+    Integrated gradients need both prompts of a pair to be equally long. BadTask where no pair is.
+    """
     pairs = tuple(
         pair
         for pair in drawn
-        if method != INTEGRATED_GRADIENTS or len(pair.clean.ids) == len(pair.counterfactual.ids)
+        if settings.method != INTEGRATED_GRADIENTS
+        or len(pair.clean.ids) == len(pair.counterfactual.ids)
     )
     if not pairs:
         remedy = " Use attribution patching: its pairs may differ in length." if drawn else ""
         raise BadTask(
-            f"Task {task.name}: {method} can use none of the {len(drawn)} pairs drawn for contrast '{contrast}'.{remedy}"
+            f"Task {task.name}: {settings.method} can use none of the {len(drawn)} pairs drawn for "
+            f"contrast '{contrast}'.{remedy}"
         )
-    return pairs
+    metric = find_metric(task.metric)
+    return ContrastPairs(
+        contrast,
+        pairs,
+        classes=pool(directions(pairs, contrast, task)),
+        metric=metric,
+        clean=patch(model, [()], pairs, metric)[0],
+        tau=settings.tau,
+    )
 
 
-def _evidence(
+def _attribute(
+    model: Model,
+    contrast_pairs: ContrastPairs,
+    positions: Sequence[str],
+    kinds: Sequence[str],
+    settings: DiscoverySettings,
+) -> Attribution:
+    return attribute(
+        model,
+        nodes_at(positions, kinds, model.anatomy),
+        contrast_pairs.pairs,
+        contrast_pairs.metric,
+        method=settings.method,
+        qk_fix=settings.qk_fix,
+    )
+
+
+def _shown_effects(
+    model: Model, contrast_pairs: ContrastPairs, shown: Attribution
+) -> tuple[NodeEffect, ...]:
+    """Nodes that are only shown: all of them are patched and none is kept."""
+    effects = contrast_pairs.effects(model, [(node,) for node in shown.nodes])
+    never_kept = [False] * len(shown.nodes)
+    return _node_effects(shown, contrast_pairs.classes, shown.nodes, effects, never_kept)
+
+
+def _node_effects(
     ranking: Attribution,
-    trial: Trial,
+    classes: Int[Tensor, "pair"],
     patched: Sequence[Node],
     effects: Float[Tensor, "patched pair"],
     kept: Sequence[bool],
 ) -> tuple[NodeEffect, ...]:
-    """What is known of every node ranked: those patched by their statistic, then the others by that
-    of their attribution."""
-    exact = (
-        effects.mean(1),
-        statistic(effects, trial.classes),
-        standard_error(effects, trial.classes),
-    )
-    known = dict(
-        zip(patched, zip(*(numbers.tolist() for numbers in exact), kept, strict=True), strict=True)
-    )
-    guessed = zip(
-        ranking.nodes, ranking.mean.tolist(), ranking.statistic(trial.classes).tolist(), strict=True
-    )
-    found = [NodeEffect(node, mean, guess, *known.get(node, ())) for node, mean, guess in guessed]
-    return tuple(sorted(found, key=lambda one: (one.statistic is None, -one.best, one.node)))
+    """What is known of every node ranked, largest first.
 
-
-def _sizes(trial: Trial, confirmed: Confirmed) -> dict[float, int]:
-    """How large the section would be at other thresholds, among the nodes patched."""
-    values = statistic(confirmed.effects, trial.classes)
-    return {
-        tau: int(passes(values, baseline=trial.baseline, tau=tau, null=confirmed.level).sum())
-        for tau in TAUS
+    Nodes patched come first, by their statistic, then the others by that of their attribution.
+    """
+    by_node = {
+        node: NodeEffect(node, mean, guess)
+        for (node, guess), mean in zip(
+            ranking.statistic_by_node(classes).items(), ranking.mean.tolist(), strict=True
+        )
     }
+    exact = zip(
+        patched,
+        effects.mean(1).tolist(),
+        statistic(effects, classes).tolist(),
+        standard_error(effects, classes).tolist(),
+        kept,
+        strict=True,
+    )
+    for node, effect, value, stderr, is_kept in exact:
+        by_node[node] = replace(
+            by_node[node], effect=effect, statistic=value, stderr=stderr, kept=is_kept
+        )
+
+    def place(effect: NodeEffect) -> tuple[bool, float, Node]:
+        return effect.statistic is None, -effect.best, effect.node
+
+    return tuple(sorted(by_node.values(), key=place))
+
+
+def _sizes(contrast_pairs: ContrastPairs, confirmed: Confirmed) -> dict[float, int]:
+    """How large the section would be at other thresholds, among the nodes patched."""
+    values = statistic(confirmed.effects, contrast_pairs.classes)
+    baseline, null = contrast_pairs.baseline, confirmed.level
+    return {tau: int(passes(values, baseline=baseline, tau=tau, null=null).sum()) for tau in TAUS}
+
+
+def _cost(contrast_pairs: ContrastPairs, seconds: float, tokens: float) -> Cost:
+    return Cost(seconds, tokens / sum(len(pair.clean.ids) for pair in contrast_pairs.pairs))

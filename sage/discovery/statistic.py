@@ -1,13 +1,13 @@
-"""The statistic that decides whether a contrast lives at a node: mean over directions of |E[effect
-| direction]|.
+"""The statistic that decides whether a contrast lives at a node: mean over directions of |E[dm]|.
 
-Section 2 of the method, point 3. A plain mean cancels when a sample holds a change and its reverse;
-the mean of absolute values does not, but counts noise. The null is the same statistic on pairs in
-which only irrelevant attributes change.
+Section 2 of the method, point 3. The mean effect dm is taken inside each direction: a plain mean
+cancels when a sample holds a change and its reverse; the mean of absolute values does not, but
+counts noise. The null is the same statistic on pairs in which only irrelevant attributes change.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -19,16 +19,15 @@ NULL_QUANTILE = 0.99
 
 
 def pool(directions: Sequence[Hashable], *, least: int = LEAST_PAIRS) -> Int[Tensor, "pair"]:
-    """Directions as classes 0, 1, ... in order of first appearance; those with fewer than `least`
-    pairs become one class, the last."""
-    counts: dict[Hashable, int] = {}
-    for direction in directions:
-        counts[direction] = counts.get(direction, 0) + 1
+    """Directions as classes 0, 1, ... in order of first appearance.
+
+    Those with fewer than `least` pairs become one class, the last.
+    """
+    counts = Counter(directions)
     large = [direction for direction, count in counts.items() if count >= least]
-    places = {direction: place for place, direction in enumerate(large)}
-    return torch.tensor(
-        [places.get(direction, len(large)) for direction in directions], dtype=torch.long
-    )
+    class_of = {direction: number for number, direction in enumerate(large)}
+    classes = [class_of.get(direction, len(large)) for direction in directions]
+    return torch.tensor(classes, dtype=torch.long)
 
 
 def statistic(
@@ -41,10 +40,11 @@ def statistic(
 def standard_error(
     effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
 ) -> Float[Tensor, "node"]:
-    """Standard error of the statistic over pairs: that of a mean of independent class means; a
-    class of one pair counts as exact."""
-    members = torch.nn.functional.one_hot(classes).double()
-    members = members[:, members.sum(0) > 0]
+    """Standard error of the statistic over pairs: that of a mean of independent class means.
+
+    A class of one pair counts as exact.
+    """
+    members = _membership(classes)
     counts = members.sum(0)
     centred = effects.double() - _class_means(effects, classes) @ members.T
     variances = centred.square() @ members / (counts * (counts - 1).clamp(min=1))
@@ -59,8 +59,10 @@ def null_level(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
 def passes(
     values: Float[Tensor, "node"], *, baseline: float, tau: float, null: float | None
 ) -> Bool[Tensor, "node"]:
-    """Whether a statistic reaches tau of `baseline` = E|m(p)| and is above the null (None where
-    there are no irrelevant pairs)."""
+    """Whether a statistic reaches tau of `baseline` = E|m(p)| and is above the null.
+
+    The null is None where there are no irrelevant pairs.
+    """
     large = values >= tau * baseline
     return large if null is None else large & (values > null)
 
@@ -68,6 +70,11 @@ def passes(
 def _class_means(
     effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
 ) -> Float[Tensor, "node class"]:
-    members = torch.nn.functional.one_hot(classes).double()
-    members = members[:, members.sum(0) > 0]
+    members = _membership(classes)
     return effects.double() @ members / members.sum(0)
+
+
+def _membership(classes: Int[Tensor, "pair"]) -> Float[Tensor, "pair class"]:
+    """1 where a pair is of a class, else 0; classes without pairs are left out."""
+    members = torch.nn.functional.one_hot(classes).double()
+    return members[:, members.sum(0) > 0]

@@ -1,36 +1,72 @@
-"""Whether a discovery can be believed: ranking against exact patching, section against random sets,
-resampled pairs, faithfulness.
+"""Whether a discovery can be believed, as printed with every discovery.
 
-Section 2 of the method, "Validation printed with every discovery". The faithfulness curve with CPR
-and CMD is that of MIB (Mueller et al. 2025, section 3.2), over nodes.
+Section 2 of the method, "Validation printed with every discovery": the ranking against exact
+patching, the section against random sets and against those of resampled pairs, faithfulness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sage.discovery.confirm import Confirmed, Trial
-from sage.discovery.discovery import Curve, Validation
-from sage.discovery.patching import patch
-from sage.discovery.stage import Stage
+from sage.discovery.confirm import Confirmed
+from sage.discovery.discovery import Validation
+from sage.discovery.faithfulness import faithfulness
+from sage.discovery.pairs import ContrastPairs
 from sage.discovery.statistic import null_level, passes, statistic
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.stats import bootstrap
-from sage.task.metric import Metric
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RANDOM_SETS = 20
 RESAMPLES = 50
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 NOISE = 1e-5
+
+
+def validate(
+    model: Model,
+    contrast_pairs: ContrastPairs,
+    confirmed: Confirmed,
+    attributed: Mapping[Node, float],
+    *,
+    seed: int,
+) -> Validation:
+    """Everything the method prints with a contrast.
+
+    `attributed` is the statistic of I at every candidate.
+    """
+    exact = statistic(confirmed.effects, contrast_pairs.classes)
+    guess = torch.tensor([attributed[node] for node in confirmed.nodes], dtype=torch.float64)
+    correlation = correlate(guess, exact, noise=NOISE * contrast_pairs.baseline)
+    section = confirmed.section
+    set_effects: list[float] = []
+    overlaps: list[float] = []
+    if section:
+        random_sets = matched_sets(section, list(attributed), count=RANDOM_SETS, seed=seed)
+        effects = contrast_pairs.effects(model, [section, *random_sets])
+        set_effects = statistic(effects, contrast_pairs.classes).tolist()
+        overlaps = resampled_overlaps(contrast_pairs, confirmed, draws=RESAMPLES, seed=seed)
+    order = _order(attributed, dict(zip(confirmed.nodes, exact.tolist(), strict=True)))
+    curve, curve_note = faithfulness(model, contrast_pairs, order, seed=seed)
+    section_note = "" if section else "Nothing was kept: no set to compare."
+    jaccard = _mean_and_sd(overlaps)
+    return Validation(
+        patched=len(confirmed.nodes),
+        spearman=correlation.spearman,
+        pearson=correlation.pearson,
+        top=len(section),
+        top_overlap=top_overlap(guess, exact, len(section)),
+        section_effect=set_effects[0] if section else None,
+        random_effects=tuple(set_effects[1:]),
+        jaccard=jaccard.mean,
+        jaccard_sd=jaccard.sd,
+        resamples=len(overlaps),
+        curve=curve,
+        notes=tuple(note for note in (section_note, curve_note) if note),
+    )
 
 
 class Correlation(NamedTuple):
@@ -40,64 +76,13 @@ class Correlation(NamedTuple):
     pearson: float | None
 
 
-def validate(
-    model: Model,
-    trial: Trial,
-    confirmed: Confirmed,
-    attributed: Mapping[Node, float],
-    metric: Metric,
-    *,
-    seed: int,
-    stage: Stage | None = None,
-) -> Validation:
-    """Everything the method prints with a contrast; `attributed` is the statistic of I at every
-    candidate."""
-    exact = statistic(confirmed.effects, trial.classes)
-    guess = torch.tensor([attributed[node] for node in confirmed.nodes], dtype=torch.float64)
-    section = [
-        node for node, kept in zip(confirmed.nodes, confirmed.kept.tolist(), strict=True) if kept
-    ]
-    sets = matched_sets(section, list(attributed), count=RANDOM_SETS, seed=seed) if section else []
-    together: list[float] = []
-    if section:
-        together = statistic(
-            patch(model, [section, *sets], trial.pairs, metric, stage=stage) - trial.clean,
-            trial.classes,
-        ).tolist()
-    overlaps = resampled_overlaps(trial, confirmed, draws=RESAMPLES, seed=seed) if section else []
-    curve, note = None, "The right answer does not change: no recovered fraction exists."
-    if trial.changes_answer:
-        order = _order(attributed, dict(zip(confirmed.nodes, exact.tolist(), strict=True)))
-        curve, note = faithfulness(model, trial, order, metric, seed=seed, stage=stage)
-    related = correlate(guess, exact, noise=NOISE * trial.baseline)
-    mean = sum(overlaps) / len(overlaps) if overlaps else None
-    return Validation(
-        patched=len(confirmed.nodes),
-        spearman=related.spearman,
-        pearson=related.pearson,
-        top=len(section),
-        top_overlap=top_overlap(guess, exact, len(section)),
-        section_effect=together[0] if together else None,
-        random_effects=tuple(together[1:]),
-        jaccard=mean,
-        jaccard_sd=None
-        if mean is None
-        else (sum((value - mean) ** 2 for value in overlaps) / (len(overlaps) - 1)) ** 0.5,
-        resamples=len(overlaps),
-        curve=curve,
-        notes=tuple(
-            text
-            for text in ("" if section else "Nothing was kept: no set to compare.", note)
-            if text
-        ),
-    )
-
-
 def correlate(
     guess: Float[Tensor, "node"], exact: Float[Tensor, "node"], *, noise: float
 ) -> Correlation:
-    """How a ranking agrees with exact patching; values below `noise`, the rounding of a forward
-    pass, count as 0 and so as ties."""
+    """How a ranking agrees with exact patching.
+
+    Values below `noise`, the rounding of a forward pass, count as 0 and so as ties.
+    """
     import numpy as np
     from scipy.stats import rankdata
 
@@ -106,131 +91,98 @@ def correlate(
         return Correlation(None, None)
     ranks = [rankdata(side) for side in sides]
     return Correlation(
-        float(np.corrcoef(np.stack(ranks))[0, 1]), float(np.corrcoef(np.stack(sides))[0, 1])
+        spearman=float(np.corrcoef(np.stack(ranks))[0, 1]),
+        pearson=float(np.corrcoef(np.stack(sides))[0, 1]),
     )
 
 
 def top_overlap(
     guess: Float[Tensor, "node"], exact: Float[Tensor, "node"], top: int
 ) -> float | None:
-    """Share of the first `top` nodes by exact patching that are among the first `top` by
-    attribution."""
+    """Share of the first `top` nodes by exact patching that are among those by attribution."""
     if top == 0:
         return None
-    first, second = (
+    first_by_guess, first_by_exact = (
         set(values.argsort(descending=True, stable=True)[:top].tolist())
         for values in (guess, exact)
     )
-    return len(first & second) / top
+    return len(first_by_guess & first_by_exact) / top
 
 
 def matched_sets(
     section: Sequence[Node], candidates: Sequence[Node], *, count: int, seed: int
 ) -> list[list[Node]]:
-    """Random sets with as many nodes of each layer and kind as the section: from outside it first,
-    from inside where those run out."""
+    """Random sets with as many nodes of each layer and kind as the section.
+
+    Nodes are taken from outside the section first, from inside where those run out.
+    """
     generator = torch.Generator().manual_seed(seed)
+    by_place: dict[tuple[int, str], list[Node]] = {}
+    for node in section:
+        by_place.setdefault((node.layer, node.kind), []).append(node)
     sets: list[list[Node]] = []
     for _ in range(count):
-        chosen: list[Node] = []
-        for layer, kind in sorted({(node.layer, node.kind) for node in section}):
-            wanted = [node for node in section if (node.layer, node.kind) == (layer, kind)]
-            pool = [node for node in candidates if (node.layer, node.kind) == (layer, kind)]
-            outside = _dealt([node for node in pool if node not in wanted], generator)
-            chosen += [*outside, *_dealt(wanted, generator)][: len(wanted)]
-        sets.append(chosen)
+        random_set: list[Node] = []
+        for place, inside in sorted(by_place.items()):
+            alike = [node for node in candidates if (node.layer, node.kind) == place]
+            outside = _shuffled([node for node in alike if node not in inside], generator)
+            drawn = [*outside, *_shuffled(inside, generator)]
+            random_set += drawn[: len(inside)]
+        sets.append(random_set)
     return sets
 
 
-def resampled_overlaps(trial: Trial, confirmed: Confirmed, *, draws: int, seed: int) -> list[float]:
-    """Jaccard overlap of the section with the one that pairs drawn with replacement, irrelevant
-    ones too, would have given."""
+def resampled_overlaps(
+    contrast_pairs: ContrastPairs, confirmed: Confirmed, *, draws: int, seed: int
+) -> list[float]:
+    """Jaccard overlap of the section with those that resampled pairs would have given.
+
+    Pairs are drawn with replacement, irrelevant ones too.
+    """
     generator = torch.Generator().manual_seed(seed)
     overlaps: list[float] = []
     for _ in range(draws):
-        rows = torch.randint(len(trial.classes), (len(trial.classes),), generator=generator)
+        pairs = _with_replacement(len(contrast_pairs.classes), generator)
         level = None
         if confirmed.nulls is not None and confirmed.null_classes is not None:
-            columns = torch.randint(
-                len(confirmed.null_classes), (len(confirmed.null_classes),), generator=generator
-            )
-            level = null_level(confirmed.nulls[:, columns], confirmed.null_classes[columns])
-        values = statistic(confirmed.effects[:, rows], trial.classes[rows])
+            nulls = _with_replacement(len(confirmed.null_classes), generator)
+            level = null_level(confirmed.nulls[:, nulls], confirmed.null_classes[nulls])
         kept = passes(
-            values, baseline=float(trial.clean[rows].abs().mean()), tau=trial.tau, null=level
+            statistic(confirmed.effects[:, pairs], contrast_pairs.classes[pairs]),
+            baseline=float(contrast_pairs.clean[pairs].abs().mean()),
+            tau=contrast_pairs.tau,
+            null=level,
         )
-        either = int((kept | confirmed.kept).sum())
-        overlaps.append(int((kept & confirmed.kept).sum()) / either if either else 1.0)
+        in_either = int((kept | confirmed.kept).sum())
+        in_both = int((kept & confirmed.kept).sum())
+        overlaps.append(in_both / in_either if in_either else 1.0)
     return overlaps
 
 
-def faithfulness(
-    model: Model,
-    trial: Trial,
-    order: Sequence[Node],
-    metric: Metric,
-    *,
-    seed: int,
-    stage: Stage | None = None,
-) -> tuple[Curve | None, str]:
-    """The curve with the first nodes of `order` left clean and the others patched, or None and the
-    reason why there is none."""
-    sizes = [0, *(max(1, round(share * len(order))) for share in SHARES)]
-    runs = patch(model, [order[size:] for size in sizes], trial.pairs, metric, stage=stage)
-    change = runs[-1] - runs[0]
-    spread = float(change.std() / len(change) ** 0.5) if len(change) > 1 else 0.0
-    if abs(float(change.mean())) <= 3 * spread:
-        moved = (
-            f"Patching all candidates moves the metric by {-float(change.mean()):.3g} in the mean"
-        )
-        return None, f"{moved}, less than 3 standard errors: no recovered fraction."
-    columns = runs.T.numpy()
-    shares = (0.0, *SHARES)
-    texts = [pair.clean.prompt.text for pair in trial.pairs]
-    cpr = bootstrap(
-        columns, lambda means: areas(shares, recovered(means)).cpr, seed=seed, clusters=texts
-    ).estimate()
-    cmd = bootstrap(
-        columns, lambda means: areas(shares, recovered(means)).cmd, seed=seed, clusters=texts
-    ).estimate()
-    values = recovered(columns.mean(0, keepdims=True))[0].tolist()
-    return Curve(
-        tuple(zip(SHARES, values[1:], strict=True)),
-        cpr.value,
-        cpr.stderr,
-        cmd.value,
-        cmd.stderr,
-        len(trial.pairs),
-    ), ""
+class _Spread(NamedTuple):
+    mean: float | None
+    sd: float | None
 
 
-class Areas(NamedTuple):
-    """Areas under f and under |1 - f|, by trapezoids over linear shares."""
-
-    cpr: Float[np.ndarray, "draw"]
-    cmd: Float[np.ndarray, "draw"]
-
-
-def recovered(means: Float[np.ndarray, "draw share"]) -> Float[np.ndarray, "draw share"]:
-    """f from the mean metrics at growing shares, the first with nothing left clean and the last
-    with everything."""
-    return (means - means[:, :1]) / (means[:, -1:] - means[:, :1])
-
-
-def areas(shares: Sequence[float], f: Float[np.ndarray, "draw share"]) -> Areas:
-    """CPR and CMD of curves known at these shares of nodes."""
-    import numpy as np
-
-    return Areas(np.trapezoid(f, shares, axis=1), np.trapezoid(np.abs(1 - f), shares, axis=1))
+def _mean_and_sd(values: Sequence[float]) -> _Spread:
+    """Mean and sample standard deviation; None where there are no values."""
+    if not values:
+        return _Spread(None, None)
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return _Spread(mean, variance**0.5)
 
 
 def _order(attributed: Mapping[Node, float], exact: Mapping[Node, float]) -> list[Node]:
-    """All candidates, largest first: those patched by their statistic, then the others by that of
-    their attribution."""
+    """All candidates, largest first: those patched, then the others by their attribution."""
     return sorted(
         attributed, key=lambda node: (node not in exact, -exact.get(node, attributed[node]), node)
     )
 
 
-def _dealt(nodes: Sequence[Node], generator: torch.Generator) -> list[Node]:
+def _shuffled(nodes: Sequence[Node], generator: torch.Generator) -> list[Node]:
     return [nodes[index] for index in torch.randperm(len(nodes), generator=generator).tolist()]
+
+
+def _with_replacement(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(count, (count,), generator=generator)

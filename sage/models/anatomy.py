@@ -1,4 +1,4 @@
-"""Anatomy: what projection and discovery must know of a model, the same words for every family.
+"""Anatomy: what projection and discovery must know of a model, in the same words for every family.
 
 Which norm and which weights stand before and after each sublayer, whether the two sublayers of a
 block run in parallel, rotary embeddings, grouped heads, soft caps and sliding windows. Weights are
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.errors import SageError, Unsupported
-from sage.nodes import HEAD_KINDS, Node
+from sage.nodes import Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,8 @@ class Norm:
         self, x: Float[Tensor, "*many d_model"], *, scale: Float[Tensor, "*many 1"] | None = None
     ) -> Float[Tensor, "*many d_model"]:
         """The norm of x; with `scale`, at that frozen scale."""
-        return (
-            self.weight * self.centre(x) / (self.scale(x) if scale is None else scale) + self.bias
-        )
+        s = self.scale(x) if scale is None else scale
+        return self.weight * self.centre(x) / s + self.bias
 
 
 @dataclass(frozen=True)
@@ -64,20 +63,15 @@ class Rotary:
         self, x: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]
     ) -> Float[Tensor, "*many d_head"]:
         """x turned by its position; `positions` broadcasts against x without its last axis."""
-        steps = torch.arange(0, self.dims, 2, device=x.device, dtype=torch.float32) / self.dims
-        angles = positions[..., None].float() * self.base**-steps
-        cos, sin = (
-            torch.cat([wave, wave], -1).to(x.dtype) for wave in (angles.cos(), angles.sin())
-        )
-        turned, rest = x[..., : self.dims], x[..., self.dims :]
-        first, second = turned.chunk(2, -1)
-        return torch.cat(
-            [
-                turned * cos + torch.cat([-second, first], -1) * sin,
-                rest.expand(*turned.shape[:-1], rest.shape[-1]),
-            ],
-            -1,
-        )
+        exponents = torch.arange(0, self.dims, 2, device=x.device, dtype=torch.float32) / self.dims
+        angles = positions[..., None].float() * self.base**-exponents
+        cos, sin = angles.cos(), angles.sin()
+        cos = torch.cat([cos, cos], -1).to(x.dtype)
+        sin = torch.cat([sin, sin], -1).to(x.dtype)
+        turning, rest = x[..., : self.dims], x[..., self.dims :]
+        first, second = turning.chunk(2, -1)
+        turned = turning * cos + torch.cat([-second, first], -1) * sin
+        return torch.cat([turned, rest.expand(*turning.shape[:-1], rest.shape[-1])], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +130,7 @@ class Anatomy:
 
     @property
     def hooks(self) -> tuple[Node, ...]:
-        """The residual streams that sublayers read, at all positions: where an SAE can be judged."""
+        """The residual streams that sublayers read, at all positions: what a judged SAE reads."""
         kinds = ("resid_pre",) if self.parallel else ("resid_pre", "resid_mid")
         return tuple(Node(kind, layer) for layer in range(self.layers) for kind in kinds)
 
@@ -170,7 +164,8 @@ class Anatomy:
         if node.kind in ("mlp_in", "mlp_out"):
             return Node("resid_pre" if self.parallel else "resid_mid", node.layer)
         raise SageError(
-            f"{node} reads no residual stream through a norm; nodes of kinds q, k, v, z, attn_out, mlp_in and mlp_out do."
+            f"{node} reads no residual stream through a norm; "
+            "nodes of kinds q, k, v, z, attn_out, mlp_in and mlp_out do."
         )
 
     def projection(
@@ -190,7 +185,7 @@ class Anatomy:
         return self.blocks[layer].W_O[head]
 
     def output_bias(self, layer: int) -> Float[Tensor, " d_model"]:
-        """What attention adds whatever the heads say."""
+        """b_O: what attention adds whatever the heads say."""
         return self.blocks[layer].b_O
 
     def attention_logits(
@@ -205,11 +200,8 @@ class Anatomy:
         if self.rotary is not None:
             q, k = self.rotary.rotate(q, query), self.rotary.rotate(k, key)
         logits = (q * k).sum(-1) * self.attention_scale
-        return (
-            logits
-            if self.attention_cap is None
-            else torch.tanh(logits / self.attention_cap) * self.attention_cap
-        )
+        cap = self.attention_cap
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def visible(
         self, layer: int, query: Int[Tensor, "*#many"], key: Int[Tensor, "*#many"]
@@ -217,8 +209,8 @@ class Anatomy:
         """Whether attention at position `query` sees position `key`: not the future, and not beyond
         the layer's window."""
         window = self.blocks[layer].window
-        seen = key <= query
-        return seen if window is None else seen & (query - key < window)
+        past = key <= query
+        return past if window is None else past & (query - key < window)
 
     def check(self, node: Node) -> None:
         """SageError unless the model has such a node; says what it has."""
@@ -226,14 +218,12 @@ class Anatomy:
             return
         if not 0 <= node.layer < self.layers:
             raise SageError(f"{node}: the model has layers 0 to {self.layers - 1}.")
-        if (
-            node.kind in HEAD_KINDS
-            and node.head is not None
-            and not 0 <= node.head < self.heads_of(node.kind)
-        ):
-            what = "key-value heads" if node.kind in ("k", "v") else "heads"
-            raise SageError(f"{node}: the model has {what} 0 to {self.heads_of(node.kind) - 1}.")
+        heads = self.heads_of(node.kind)
+        if node.head is not None and not 0 <= node.head < heads:
+            name = "key-value heads" if node.kind in ("k", "v") else "heads"
+            raise SageError(f"{node}: the model has {name} 0 to {heads - 1}.")
         if node.kind == "resid_mid" and self.parallel:
             raise Unsupported(
-                f"{node}: blocks of {self.family} run attention and MLP in parallel. There is no resid_mid; use resid_pre."
+                f"{node}: blocks of {self.family} run attention and MLP in parallel. "
+                "There is no resid_mid; use resid_pre."
             )

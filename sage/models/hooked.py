@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sage.errors import Unsupported
 from sage.models.steps import (
-    Point,
+    HookPoint,
     Step,
     Steps,
     differentiate,
@@ -63,48 +63,54 @@ class HookedEngine:
         self,
         ids: Int[Tensor, "batch position"],
         *,
-        read: Collection[Point] = (),
-        write: Mapping[Point, Step] | None = None,
-    ) -> tuple[Float[Tensor, "batch vocab"], dict[Point, Tensor]]:
-        """Logits at the last position, and the points read, after edits."""
-        found: dict[Point, Tensor] = {}
-        steps = forward_steps(read, write or {}, found)
+        read: Collection[HookPoint] = (),
+        write: Mapping[HookPoint, Step] | None = None,
+    ) -> tuple[Float[Tensor, "batch vocab"], dict[HookPoint, Tensor]]:
+        """Logits at the last position, and the activations read, after edits."""
+        kept: dict[HookPoint, Tensor] = {}
+        steps = forward_steps(read, write or {}, kept)
         with torch.no_grad():
-            return self._run(ids, steps), found
+            return self._run(ids, steps), kept
 
     def gradients(
         self,
         ids: Int[Tensor, "batch position"],
-        points: Collection[Point],
+        hook_points: Collection[HookPoint],
         objective: Callable[[Tensor], Tensor],
         *,
         at: Float[Tensor, "batch position d_model"] | None = None,
         drop: int | None = None,
-    ) -> dict[Point, Tensor]:
-        """d objective(logits at the last position).sum() / d point."""
-        found: dict[Point, Tensor] = {}
-        steps = gradient_steps(points, found, at=at, drop=drop)
+    ) -> dict[HookPoint, Tensor]:
+        """d objective(logits at the last position).sum() / d activation."""
+        kept: dict[HookPoint, Tensor] = {}
+        steps = gradient_steps(hook_points, kept, at=at, drop=drop)
         with torch.enable_grad():
-            return differentiate(objective(self._run(ids, steps)).sum(), found)
+            return differentiate(objective(self._run(ids, steps)).sum(), kept)
 
     def _run(self, ids: Tensor, steps: Steps) -> Float[Tensor, "batch vocab"]:
         """One forward pass; only the last position is unembedded."""
-        by_name: dict[str, list[Step]] = {_BEFORE_UNEMBEDDING: [lambda value: value[:, -1:]]}
-        for point, own in sorted(steps.items(), key=lambda item: item[0].kind != "embed"):
-            by_name.setdefault(self._name(point), []).extend(own)
+        by_name: dict[str, list[Step]] = {_BEFORE_UNEMBEDDING: [_last_position]}
+        # `embed` stands where 0.resid_pre does, and comes first.
+        for hook_point in sorted(steps, key=lambda point: point.kind != "embed"):
+            by_name.setdefault(self._name(hook_point), []).extend(steps[hook_point])
         try:
-            for name, own in by_name.items():
-                self.hooks[name].add_hook(partial(_hook, own))
+            for name, hook_steps in by_name.items():
+                self.hooks[name].add_hook(partial(_hook, hook_steps))
             return self.bridge(ids, return_type="logits")[:, -1]
         finally:
             for name in by_name:
                 self.hooks[name].remove_hooks()
 
-    def _name(self, point: Point) -> str:
-        name = _NAMES[point.kind].format(layer=point.layer)
+    def _name(self, hook_point: HookPoint) -> str:
+        """What TransformerLens calls it."""
+        name = _NAMES[hook_point.kind].format(layer=hook_point.layer)
         if name not in self.hooks:
             raise Unsupported(f"TransformerLens has no hook {name} on this model.")
         return name
+
+
+def _last_position(stream: Tensor) -> Tensor:
+    return stream[:, -1:]
 
 
 def _hook(steps: list[Step], value: Tensor, hook: Any) -> Tensor:

@@ -1,9 +1,8 @@
-"""Network: all the weights of a model, so that a forward pass can be done without the library that
-loaded it.
+"""Network: all the weights of a model, for a forward pass without the library that loaded it.
 
 What `Anatomy` says of norms and attention, and beside it embeddings, MLPs, the final norm and the
 unembedding. Weights are views of the loaded module's parameters; nothing is copied but what
-`loudest` rounds.
+`rounded_unembedding` rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sage.models.anatomy import Anatomy, Norm
-from sage.models.argmax_token import Sieve, loudest, pays, sieve
+from sage.models.argmax_token import (
+    RoundedUnembedding,
+    argmax_token,
+    round_unembedding,
+    rounding_pays,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,11 @@ class MLP:
     def __call__(self, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
         """What the MLP says to the output of the norm before it."""
         inner = functional.linear(x, self.W_in, self.b_in)
-        inner = (
-            self.act(inner)
-            if self.W_gate is None
-            else self.act(functional.linear(x, self.W_gate)) * inner
-        )
-        return functional.linear(inner, self.W_out, self.b_out)
+        if self.W_gate is None:
+            hidden = self.act(inner)
+        else:
+            hidden = self.act(functional.linear(x, self.W_gate)) * inner
+        return functional.linear(hidden, self.W_out, self.b_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,30 +64,32 @@ class Network:
 
     def embed(self, ids: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_model"]:
         """What enters the first block."""
-        found = self.W_E[ids]
+        x = self.W_E[ids]
         if self.anatomy.embedding_scale != 1:
-            found = found * torch.tensor(self.anatomy.embedding_scale, dtype=found.dtype)
-        return found if self.W_pos is None else found + self.W_pos[: ids.shape[1]]
+            x = x * torch.tensor(self.anatomy.embedding_scale, dtype=x.dtype)
+        return x if self.W_pos is None else x + self.W_pos[: ids.shape[1]]
 
     def unembed(
-        self, x: Float[Tensor, "batch d_model"], words: Int[Tensor, "word"] | None = None
-    ) -> Float[Tensor, "batch word"]:
-        """Logits from what leaves the last block: of all words of the vocabulary, or of some."""
-        logits = functional.linear(
-            normalise(self.final_norm, x), self.W_U if words is None else self.W_U[words]
-        )
+        self, x: Float[Tensor, "run d_model"], token_ids: Int[Tensor, "token"] | None = None
+    ) -> Float[Tensor, "run token"]:
+        """Logits from what leaves the last block: of the whole vocabulary, or of some tokens."""
+        W_U = self.W_U if token_ids is None else self.W_U[token_ids]
+        logits = functional.linear(normalise(self.final_norm, x), W_U)
         cap = self.anatomy.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def loudest(self, x: Float[Tensor, "batch d_model"]) -> Int[Tensor, "batch"]:
-        """The word with the largest logit; a cap, which keeps their order, is left out."""
+    def argmax_token(self, x: Float[Tensor, "run d_model"]) -> Int[Tensor, "run"]:
+        """The token with the largest logit; a cap, which keeps their order, is left out."""
         normed = normalise(self.final_norm, x)
-        return loudest(normed, self.W_U) if self._sieve is None else self._sieve.loudest(normed)
+        if self.rounded_unembedding is None:
+            return argmax_token(normed, self.W_U)
+        return self.rounded_unembedding.argmax_token(normed)
 
     @cached_property
-    def _sieve(self) -> Sieve | None:
-        """Made for the first word asked for, where it pays."""
-        return sieve(self.W_U) if pays(self.W_U) else None
+    def rounded_unembedding(self) -> RoundedUnembedding | None:
+        """The unembedding rounded once, for the first argmax asked for; None where it does not
+        pay."""
+        return round_unembedding(self.W_U) if rounding_pays(self.W_U) else None
 
 
 def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
@@ -95,7 +100,7 @@ def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*
     return functional.rms_norm(x.float(), size, norm.weight.float(), norm.eps).to(x.dtype)
 
 
-def activation(name: str) -> Callable[[Tensor], Tensor]:
+def activation_function(name: str) -> Callable[[Tensor], Tensor]:
     """The function a Hugging Face configuration calls by that name; `gelu_new` is the tanh form,
     for which torch has a kernel."""
     from transformers.activations import ACT2FN

@@ -1,4 +1,4 @@
-"""What is done to activations in one forward pass, point by point: the same for every backend.
+"""What is done to activations in one forward pass, hook point by hook point, on every backend.
 
 A step takes a whole activation and returns what stands there from then on; reading is a step that
 keeps what it is given.
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Point(NamedTuple):
-    """A whole activation of one layer (`embed` has layer 0), every position and head of it.
+class HookPoint(NamedTuple):
+    """Where a whole activation of one layer stands, every position and head of it; `embed` has
+    layer 0.
 
     q k v z: [batch, position, head, d_head] (k, v: key-value heads; q, k before rotary) · pattern:
     [batch, head, query, key], post-softmax · resid_*, attn_out, mlp_in, mlp_out, embed: [batch,
@@ -29,31 +30,33 @@ class Point(NamedTuple):
 
 
 Step = Callable[[Tensor], Tensor]
-Steps = dict[Point, list[Step]]
+Steps = dict[HookPoint, list[Step]]
 
-EMBED = Point("embed", 0)
+EMBED = HookPoint("embed", 0)
 
 
 def forward_steps(
-    read: Collection[Point], write: Mapping[Point, Step], found: dict[Point, Tensor]
+    read: Collection[HookPoint],
+    write: Mapping[HookPoint, Step],
+    kept: dict[HookPoint, Tensor],
 ) -> Steps:
-    """Write points and keep others, as they are after the edits, in `found`."""
+    """Edit some activations, and put others, as they are after the edits, into `kept`."""
     steps: Steps = {}
-    for point, edit in sorted(write.items(), key=lambda item: item[0].kind == "resid_mid"):
-        _edit(steps, point, edit)
-    for point in read:
-        steps.setdefault(point, []).append(partial(_keep, found, point))
+    for hook_point, edit in sorted(write.items(), key=lambda item: item[0].kind == "resid_mid"):
+        _edit(steps, hook_point, edit)
+    for hook_point in read:
+        steps.setdefault(hook_point, []).append(partial(_keep, kept, hook_point))
     return steps
 
 
 def gradient_steps(
-    points: Collection[Point],
-    found: dict[Point, Tensor],
+    hook_points: Collection[HookPoint],
+    kept: dict[HookPoint, Tensor],
     *,
     at: Float[Tensor, "batch position d_model"] | None,
     drop: int | None,
 ) -> Steps:
-    """Start the graph at the embeddings (or at `at` in their place), keep the points in `found`,
+    """Start the graph at the embeddings (or at `at` in their place), put activations into `kept`,
     and cut off the outputs of layer `drop`.
 
     They are cut after they are kept, so that nothing flows back into them.
@@ -61,20 +64,22 @@ def gradient_steps(
     steps: Steps = {
         EMBED: [lambda value: (value if at is None else at.to(value)).detach().requires_grad_()]
     }
-    for point in points:
-        steps.setdefault(point, []).append(partial(_keep, found, point))
+    for hook_point in hook_points:
+        steps.setdefault(hook_point, []).append(partial(_keep, kept, hook_point))
     if drop is not None:
         for kind in ("attn_out", "mlp_out"):
-            steps.setdefault(Point(kind, drop), []).append(torch.Tensor.detach)
+            steps.setdefault(HookPoint(kind, drop), []).append(torch.Tensor.detach)
     return steps
 
 
-def differentiate(total: Float[Tensor, ""], found: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
-    """d total / d point; zero where the total does not depend on it."""
-    values = torch.autograd.grad(
-        total, list(found.values()), allow_unused=True, materialize_grads=True
+def differentiate(
+    total: Float[Tensor, ""], kept: Mapping[HookPoint, Tensor]
+) -> dict[HookPoint, Tensor]:
+    """d total / d activation; zero where the total does not depend on it."""
+    gradients = torch.autograd.grad(
+        total, list(kept.values()), allow_unused=True, materialize_grads=True
     )
-    return dict(zip(found, values, strict=True))
+    return dict(zip(kept, gradients, strict=True))
 
 
 def run_steps(steps: Collection[Step], value: Tensor) -> Tensor:
@@ -84,23 +89,23 @@ def run_steps(steps: Collection[Step], value: Tensor) -> Tensor:
     return value
 
 
-def _edit(steps: Steps, point: Point, edit: Step) -> None:
-    """Write a point. What stands at resid_mid in the module is only the MLP's branch: attention's
-    output brings it about.
+def _edit(steps: Steps, hook_point: HookPoint, edit: Step) -> None:
+    """Write an activation.
 
-    So attention's output is written, after its own edits.
+    What stands at resid_mid in the module is only the MLP's branch: attention's output brings it
+    about. So attention's output is written, after its own edits.
     """
-    if point.kind != "resid_mid":
-        steps.setdefault(point, []).append(edit)
+    if hook_point.kind != "resid_mid":
+        steps.setdefault(hook_point, []).append(edit)
         return
-    before: dict[Point, Tensor] = {}
-    start = Point("resid_pre", point.layer)
-    steps.setdefault(start, []).append(partial(_keep, before, start))
-    steps.setdefault(Point("attn_out", point.layer), []).append(
-        lambda value: edit(before[start] + value) - before[start]
+    before: dict[HookPoint, Tensor] = {}
+    resid_pre = HookPoint("resid_pre", hook_point.layer)
+    steps.setdefault(resid_pre, []).append(partial(_keep, before, resid_pre))
+    steps.setdefault(HookPoint("attn_out", hook_point.layer), []).append(
+        lambda attn_out: edit(before[resid_pre] + attn_out) - before[resid_pre]
     )
 
 
-def _keep(found: dict[Point, Tensor], point: Point, value: Tensor) -> Tensor:
-    found[point] = value
+def _keep(kept: dict[HookPoint, Tensor], hook_point: HookPoint, value: Tensor) -> Tensor:
+    kept[hook_point] = value
     return value

@@ -1,9 +1,9 @@
-"""The nnsight backend: interventions traced on the Hugging Face module itself, here or, with
-`remote`, where the model is served.
+"""The nnsight backend: interventions traced on the Hugging Face module itself.
 
-nnsight runs the body of a trace beside the forward pass, so activations are visited in the order in
-which they are computed. It patches `Tensor.backward`, so gradients are taken with
-`torch.autograd.grad`.
+It runs here or, with `remote`, where the model is served. nnsight runs the body of a trace beside
+the forward pass, so activations are visited in the order in which they are computed. It patches
+`Tensor.backward`, so gradients are taken with `torch.autograd.grad`. What a trace calls is sent to
+where it runs: it needs torch and nothing else.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sage.models.families.family import Family, Place
+from sage.models.families.family import Family, Location
 from sage.models.steps import (
-    Point,
+    HookPoint,
     Step,
     Steps,
     differentiate,
@@ -28,7 +28,7 @@ from sage.models.steps import (
     run_steps,
 )
 
-_FUSED = ("q", "k", "v")
+_QKV = ("q", "k", "v")
 
 
 class TracedEngine:
@@ -63,7 +63,7 @@ class TracedEngine:
             self.options["remote"] = remote
         else:
             self.model = nnsight.NNsight(hf)
-        self.places = {"embed": family.places["resid_pre"], **family.places}
+        self.locations = {"embed": family.locations["resid_pre"], **family.locations}
         self.blocks = family.blocks
         self.d_head = family.anatomy(hf).d_head
 
@@ -71,79 +71,80 @@ class TracedEngine:
         self,
         ids: Int[Tensor, "batch position"],
         *,
-        read: Collection[Point] = (),
-        write: Mapping[Point, Step] | None = None,
-    ) -> tuple[Float[Tensor, "batch vocab"], dict[Point, Tensor]]:
-        """Logits at the last position, and the points read, after edits."""
-        kept: dict[Point, Tensor] = {}
+        read: Collection[HookPoint] = (),
+        write: Mapping[HookPoint, Step] | None = None,
+    ) -> tuple[Float[Tensor, "batch vocab"], dict[HookPoint, Tensor]]:
+        """Logits at the last position, and the activations read, after edits."""
+        kept: dict[HookPoint, Tensor] = {}
         steps = forward_steps(read, write or {}, kept)
         with torch.no_grad(), self.model.trace(ids, **self.options):
             self._visit(steps)
-            found: Any = dict(kept)
-            found.save()
+            activations: Any = dict(kept)
+            activations.save()
             logits: Any = self.model.output.logits[:, -1]
             logits.save()
-        return logits, found
+        return logits, activations
 
     def gradients(
         self,
         ids: Int[Tensor, "batch position"],
-        points: Collection[Point],
+        hook_points: Collection[HookPoint],
         objective: Callable[[Tensor], Tensor],
         *,
         at: Float[Tensor, "batch position d_model"] | None = None,
         drop: int | None = None,
-    ) -> dict[Point, Tensor]:
-        """d objective(logits at the last position).sum() / d point."""
-        kept: dict[Point, Tensor] = {}
-        steps = gradient_steps(points, kept, at=at, drop=drop)
+    ) -> dict[HookPoint, Tensor]:
+        """d objective(logits at the last position).sum() / d activation."""
+        kept: dict[HookPoint, Tensor] = {}
+        steps = gradient_steps(hook_points, kept, at=at, drop=drop)
         with torch.enable_grad(), self.model.trace(ids, **self.options):
             self._visit(steps)
-            found: Any = differentiate(objective(self.model.output.logits[:, -1]).sum(), kept)
-            found.save()
-        return found
+            total = objective(self.model.output.logits[:, -1]).sum()
+            gradients: Any = differentiate(total, kept)
+            gradients.save()
+        return gradients
 
     def _visit(self, steps: Steps) -> None:
-        """Do the steps of every point, in the order of computation."""
-        order = list(self.places)
-        for point, own in sorted(
-            steps.items(), key=lambda item: (item[0].layer, order.index(item[0].kind))
-        ):
-            place = self.places[point.kind]
-            block = attrgetter(self.blocks)(self.model)[point.layer]
-            module = attrgetter(place.module)(block) if place.module else block
-            whole = getattr(module, place.side)
-            value = self._unpack(whole, place, point.kind)
-            setattr(module, place.side, self._pack(whole, place, point.kind, run_steps(own, value)))
+        """Do the steps at every hook point, in the order of computation."""
+        order = list(self.locations)
+        for hook_point in sorted(steps, key=lambda at: (at.layer, order.index(at.kind))):
+            location = self.locations[hook_point.kind]
+            block = attrgetter(self.blocks)(self.model)[hook_point.layer]
+            module = attrgetter(location.module)(block) if location.module else block
+            whole = getattr(module, location.side)
+            value = run_steps(steps[hook_point], self._unpack(whole, location, hook_point.kind))
+            setattr(module, location.side, self._pack(whole, location, hook_point.kind, value))
 
-    def _unpack(self, whole: Any, place: Place, kind: str) -> Tensor:
+    def _unpack(self, whole: Any, location: Location, kind: str) -> Tensor:
         """The activation in what the module takes or gives."""
-        value = whole if place.part is None else whole[place.part]
-        if place.layout == "heads":
-            return value.unflatten(-1, (-1, self.d_head))
-        return (
-            value
-            if place.layout == "whole"
-            else self._fused(value, place).select(_axis(place), _FUSED.index(kind))
-        )
-
-    def _pack(self, whole: Any, place: Place, kind: str, value: Tensor) -> Any:
-        """What the module takes or gives, with the activation in it."""
-        if place.part is not None:
-            return tuple(value if index == place.part else part for index, part in enumerate(whole))
-        if place.layout == "heads":
-            return value.flatten(-2)
-        if place.layout == "whole":
+        value = whole if location.element is None else whole[location.element]
+        if location.layout == "whole":
             return value
-        parts = list(self._fused(whole, place).unbind(_axis(place)))
-        parts[_FUSED.index(kind)] = value
-        return torch.stack(parts, _axis(place)).flatten(2)
+        if location.layout == "heads":
+            return value.unflatten(-1, (-1, self.d_head))
+        return self._split(value, location).select(_qkv_axis(location), _QKV.index(kind))
 
-    def _fused(self, value: Tensor, place: Place) -> Tensor:
-        sizes = (3, -1, self.d_head) if place.layout == "qkv heads" else (-1, 3, self.d_head)
-        return value.unflatten(-1, sizes)
+    def _pack(self, whole: Any, location: Location, kind: str, value: Tensor) -> Any:
+        """What the module takes or gives, with the activation in it."""
+        if location.element is not None:
+            elements = list(whole)
+            elements[location.element] = value
+            return tuple(elements)
+        if location.layout == "whole":
+            return value
+        if location.layout == "heads":
+            return value.flatten(-2)
+        axis = _qkv_axis(location)
+        qkv = list(self._split(whole, location).unbind(axis))
+        qkv[_QKV.index(kind)] = value
+        return torch.stack(qkv, axis).flatten(2)
+
+    def _split(self, fused: Tensor, location: Location) -> Tensor:
+        """The fused projection with axes of its own for q, k, v and for heads."""
+        sizes = (3, -1, self.d_head) if location.layout == "qkv heads" else (-1, 3, self.d_head)
+        return fused.unflatten(-1, sizes)
 
 
-def _axis(place: Place) -> int:
-    """Which axis of the fused projection tells q, k and v apart."""
-    return 2 if place.layout == "qkv heads" else 3
+def _qkv_axis(location: Location) -> int:
+    """Which axis of the split projection tells q, k and v apart."""
+    return 2 if location.layout == "qkv heads" else 3

@@ -1,5 +1,4 @@
-"""Reports: result files as self-contained pages of HTML, with figures as SVG and the data behind
-each as CSV; nothing is recomputed."""
+"""Reports: results as pages of HTML that need nothing else; nothing is recomputed."""
 
 from __future__ import annotations
 

@@ -13,27 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from sage.errors import SageError
-from sage.saes.formats import dictionary_learning, gemma_scope, saelens, sparsify
-from sage.saes.formats.reading import Arrays, Fields
-from sage.saes.registry import OWN_FORMATS, Released
+from sage.saes.formats import formats, saelens
+from sage.saes.formats.format import Format
+from sage.saes.registry import ReleasedSAE
 from sage.saes.sae import SAE, Stated
+from sage.saes.sae_files import Arrays, Fields
 
-_FILES = {
-    "saelens": (saelens.CONFIG, saelens.WEIGHTS),
-    "gemma_scope": (gemma_scope.WEIGHTS,),
-    "dictionary_learning": (dictionary_learning.CONFIG, dictionary_learning.WEIGHTS),
-    "sparsify": (sparsify.CONFIG, sparsify.WEIGHTS),
-}
+_LONGEST_REASON = 200
 
 
-def fetch(released: Released) -> SAE:
-    """The SAE, under the name and with the sparsity its release states; SageError where it is
-    neither cached nor reachable."""
-    sae = (
-        _own(released, OWN_FORMATS[released.loader])
-        if released.loader in OWN_FORMATS
-        else _converted(released)
-    )
+def fetch(released: ReleasedSAE) -> SAE:
+    """The SAE, under the name and with the sparsity its release states.
+
+    SageError where it is neither cached nor reachable.
+    """
+    format_of_loader = {form.LOADER: form for form in formats()}
+    form = format_of_loader.get(released.loader)
+    sae = _converted(released) if form is None else _in_our_format(released, form)
     stated = Stated(
         l0=released.l0 or sae.stated.l0, fvu=released.fvu or sae.stated.fvu, model=released.model
     )
@@ -46,22 +42,20 @@ def fetch(released: Released) -> SAE:
     )
 
 
-def _own(released: Released, form: str) -> SAE:
-    files = [_file(released, f"{released.path}/{name}") for name in _FILES[form]]
+def _in_our_format(released: ReleasedSAE, form: Format) -> SAE:
+    files = [_file(released, f"{released.path}/{name}") for name in form.FILES]
     folder = files[0].parent
-    if form == "saelens":
-        factor = {"norm_scaling_factor": 1.0} | dict(released.overrides)
-        return saelens.load(
-            folder, overrides={**factor, "hook_name": saelens.hook_name(released.hook)}
-        )
-    return {
-        "gemma_scope": gemma_scope,
-        "dictionary_learning": dictionary_learning,
-        "sparsify": sparsify,
-    }[form].load(folder)
+    if form.LOADER != saelens.LOADER:
+        return form.load(folder)
+    overrides = {
+        "norm_scaling_factor": 1.0,
+        **released.overrides,
+        "hook_name": saelens.hook_name(released.hook),
+    }
+    return saelens.load(folder, overrides=overrides)
 
 
-def _file(released: Released, name: str) -> Path:
+def _file(released: ReleasedSAE, name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -70,7 +64,8 @@ def _file(released: Released, name: str) -> Path:
         raise _unreachable(released, name, error) from error
 
 
-def _converted(released: Released) -> SAE:
+def _converted(released: ReleasedSAE) -> SAE:
+    """The SAE as sae-lens holds it once it has downloaded and converted it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -82,7 +77,7 @@ def _converted(released: Released) -> SAE:
     except _network_errors() as error:
         raise _unreachable(released, released.path, error) from error
     config = Fields(
-        Path(released.repository) / released.path / "cfg.json",
+        Path(released.repository) / released.path / saelens.CONFIG,
         {**theirs.cfg.to_dict(), "norm_scaling_factor": 1.0},
     )
     return saelens.read(
@@ -98,12 +93,14 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (OSError, *(getattr(errors, name) for name in names if hasattr(errors, name)))
 
 
-def _unreachable(released: Released, name: str, error: Exception) -> SageError:
+def _unreachable(released: ReleasedSAE, name: str, error: Exception) -> SageError:
     from huggingface_hub import constants
 
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
     return SageError(
-        f"SAE '{released.id}' could not be had: {name} of https://huggingface.co/{released.repository} is not in the cache "
-        f"({constants.HF_HUB_CACHE}) and the hub gave none ({type(error).__name__}: {reason}). Download it where there is a network "
-        "and copy the cache here (or set HF_HOME), or give the SAE's own folder instead of its name."
+        f"SAE '{released.id}' could not be had: {name} of "
+        f"https://huggingface.co/{released.repository} is not in the cache "
+        f"({constants.HF_HUB_CACHE}) and the hub gave none ({type(error).__name__}: {reason}). "
+        "Download it where there is a network and copy the cache here (or set HF_HOME), or give "
+        "the SAE's own folder instead of its name."
     )

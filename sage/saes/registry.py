@@ -18,16 +18,10 @@ from typing import Any, NamedTuple
 
 from sage.errors import Unsupported, unknown
 from sage.nodes import Node
+from sage.saes.formats import formats
 
-# Of the loaders that sae-lens names: those of our own formats, and those whose architectures we
-# know under other file layouts.
-OWN_FORMATS = {
-    "sae_lens": "saelens",
-    "gemma_2": "gemma_scope",
-    "dictionary_learning_1": "dictionary_learning",
-    "sparsify": "sparsify",
-}
-_OTHER_FORMATS = (
+# Loaders of sae-lens beside those of our formats: other file layouts of architectures we know.
+_OTHER_LOADERS = (
     "gemma_3",
     "llama_scope",
     "llama_scope_r1_distill",
@@ -51,15 +45,25 @@ _SPARSITIES = {"pythia-70m-deduped-res-sm": {"resid_post": (59.0, 54.0, 108.0, 6
 _CORRECTIONS: dict[str, dict[str, object]] = {"pythia-70m-deduped-res-sm": {"prepend_bos": False}}
 
 _HOOK = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_mid|resid_post)")
+_LAYER = re.compile(r"layers?[_.]?(\d+)|^l(\d+)r")
 _WIDTH = re.compile(
-    r"width[_-](\d+)(k|m)|width-2pow(\d+)|[-_]w-?(\d+)k|-(\d+)k(?:$|_)|resid_(?:pre|post)_(\d{3,6})(?:$|_)"
+    r"""width[_-](?P<width_k>\d+)k
+    | width[_-](?P<width_m>\d+)m
+    | width-2pow(?P<power>\d+)
+    | [-_]w-?(?P<w_k>\d+)k
+    | -(?P<last_k>\d+)k(?:$|_)
+    | resid_(?:pre|post)_(?P<latents>\d{3,6})(?:$|_)""",
+    re.VERBOSE,
 )
 
 
 @dataclass(frozen=True)
-class Released:
-    """One published SAE of the residual stream. `width`, `l0` and `fvu` are None where nobody
-    states them."""
+class ReleasedSAE:
+    """One published SAE of the residual stream.
+
+    `width`, `l0` and `fvu` are None where nobody states them. `loader` is what sae-lens calls the
+    layout of its files, `overrides` what replaces fields of its configuration.
+    """
 
     release: str
     sae_id: str
@@ -82,7 +86,7 @@ class Released:
 class Registry(NamedTuple):
     """Residual SAEs by release, and the names of the releases that have none."""
 
-    releases: Mapping[str, tuple[Released, ...]]
+    releases: Mapping[str, tuple[ReleasedSAE, ...]]
     others: frozenset[str]
 
 
@@ -91,85 +95,96 @@ def registry() -> Registry:
     """All of it; Unsupported where sae-lens is not installed."""
     import yaml
 
-    found = find_spec("sae_lens")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("sae_lens")
+    if spec is None or not spec.submodule_search_locations:
         raise Unsupported(
-            "Names of releases come from sae-lens, which is not installed (pip install sae-lens). Local files load without it."
+            "Names of releases come from sae-lens, which is not installed (pip install sae-lens). "
+            "Local files load without it."
         )
-    file = Path(found.submodule_search_locations[0]) / "pretrained_saes.yaml"
+    file = Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml"
     content: dict[str, Any] = yaml.load(
         file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     )
-    releases = {release: _entries(release, value) for release, value in content.items()}
+    loaders = {*(form.LOADER for form in formats()), *_OTHER_LOADERS}
+    releases = {
+        release: _residual_saes(release, facts) if _loader(facts) in loaders else ()
+        for release, facts in content.items()
+    }
     return Registry(
-        {release: entries for release, entries in releases.items() if entries},
-        frozenset(release for release, entries in releases.items() if not entries),
+        {release: saes for release, saes in releases.items() if saes},
+        frozenset(release for release, saes in releases.items() if not saes),
     )
 
 
-def published(model: str | None = None) -> list[Released]:
-    """Every published residual SAE, or those of one model, in the registry's order; UnknownName
-    where no such model has one."""
-    entries = [entry for release in registry().releases.values() for entry in release]
+def published(model: str | None = None) -> list[ReleasedSAE]:
+    """Every published residual SAE, or those of one model, in the registry's order.
+
+    UnknownName where no such model has one.
+    """
+    saes: list[ReleasedSAE] = []
+    for release in registry().releases.values():
+        saes += release
     if model is None:
-        return entries
-    if not (found := [entry for entry in entries if _plain(entry.model) == _plain(model)]):
-        raise unknown(
-            "model with released residual SAEs", model, {entry.model for entry in entries}
-        )
-    return found
+        return saes
+    of_model = [sae for sae in saes if _plain(sae.model) == _plain(model)]
+    if not of_model:
+        raise unknown("model with released residual SAEs", model, {sae.model for sae in saes})
+    return of_model
 
 
 def _plain(model: str) -> str:
+    """A model's name without owner and capitals."""
     name = model.rsplit("/", 1)[-1].lower()
     return "gpt2-small" if name == "gpt2" else name
 
 
-def _entries(release: str, value: Mapping[str, Any]) -> tuple[Released, ...]:
-    loader = str(value.get("conversion_func") or "sae_lens")
-    if loader not in (*OWN_FORMATS, *_OTHER_FORMATS):
-        return ()
-    entries: list[Released] = []
-    for item in value["saes"]:
-        sae_id, path = str(item["id"]), str(item["path"])
-        hook = _hook(release, sae_id, path, loader)
-        if hook is None:
-            continue
-        explained = item.get("variance_explained")
-        factor = (
-            {"norm_scaling_factor": item["norm_scaling_factor"]}
-            if "norm_scaling_factor" in item
-            else {}
-        )
-        entries.append(
-            Released(
-                release=release,
-                sae_id=sae_id,
-                model=str(value["model"]),
-                hook=hook,
-                width=_width(
-                    release, sae_id, path, str(item.get("neuronpedia") or ""), str(value["repo_id"])
-                ),
-                l0=_sparsity(release, hook, path, float(item.get("l0") or 0)),
-                fvu=None if explained is None else round(1 - float(explained), 6),
-                repository=str(value["repo_id"]),
-                path=path,
-                loader=loader,
-                overrides={
-                    **(value.get("config_overrides") or {}),
-                    **factor,
-                    **_CORRECTIONS.get(release, {}),
-                },
-            )
-        )
-    return tuple(entries)
+def _loader(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("conversion_func") or "sae_lens")
+
+
+def _residual_saes(release: str, facts: Mapping[str, Any]) -> tuple[ReleasedSAE, ...]:
+    saes = (_released(release, facts, item) for item in facts["saes"])
+    return tuple(sae for sae in saes if sae is not None)
+
+
+def _released(
+    release: str, facts: Mapping[str, Any], item: Mapping[str, Any]
+) -> ReleasedSAE | None:
+    """One SAE of a release, None where it reads something other than the residual stream.
+
+    `facts` are those of the release, `item` those of the SAE.
+    """
+    sae_id, path, repository = str(item["id"]), str(item["path"]), str(facts["repo_id"])
+    hook = _hook(release, sae_id, path, _loader(facts))
+    if hook is None:
+        return None
+    explained = item.get("variance_explained")
+    names = (release, sae_id, path, str(item.get("neuronpedia") or ""), repository)
+    overrides = {
+        **(facts.get("config_overrides") or {}),
+        **{name: item[name] for name in ("norm_scaling_factor",) if name in item},
+        **_CORRECTIONS.get(release, {}),
+    }
+    return ReleasedSAE(
+        release=release,
+        sae_id=sae_id,
+        model=str(facts["model"]),
+        hook=hook,
+        width=_width(*names),
+        l0=_sparsity(release, hook, path, float(item.get("l0") or 0)),
+        fvu=None if explained is None else round(1 - float(explained), 6),
+        repository=repository,
+        path=path,
+        loader=_loader(facts),
+        overrides=overrides,
+    )
 
 
 def _hook(release: str, sae_id: str, path: str, loader: str) -> Node | None:
     """The residual node an SAE reads, None where it reads something else."""
-    if found := _HOOK.match(sae_id):
-        return Node(found[2], int(found[1]))
-    residual = {
+    if match := _HOOK.match(sae_id):
+        return Node(match[2], int(match[1]))
+    is_residual = {
         "gemma_2": "-res" in release and path.startswith("layer_"),
         "gemma_3": path.startswith("resid_post"),
         "llama_scope": "_lxr_" in release,
@@ -178,36 +193,36 @@ def _hook(release: str, sae_id: str, path: str, loader: str) -> Node | None:
         "qwen_scope": True,
         "goodfire": True,
     }
-    layer = re.search(r"layers?[_.]?(\d+)|^l(\d+)r", sae_id)
-    return (
-        Node("resid_post", int(layer[1] or layer[2]))
-        if layer and residual.get(loader, False)
-        else None
-    )
+    layer = _LAYER.search(sae_id)
+    if layer is None or not is_residual.get(loader, False):
+        return None
+    return Node("resid_post", int(layer[1] or layer[2]))
 
 
 def _sparsity(release: str, hook: Node, path: str, stated: float) -> float | None:
+    """The mean number of active latents that registry, path or authors state."""
     if stated:
         return stated
-    if found := re.search(r"average_l0_(\d+)", path):
-        return float(found[1])
-    return dict(enumerate(_SPARSITIES.get(release, {}).get(hook.kind, ()))).get(hook.layer)
+    if match := re.search(r"average_l0_(\d+)", path):
+        return float(match[1])
+    by_layer = _SPARSITIES.get(release, {}).get(hook.kind, ())
+    return by_layer[hook.layer] if hook.layer < len(by_layer) else None
 
 
 def _width(release: str, *names: str) -> int | None:
+    """The number of latents that one of these names says, or the release, or its authors."""
     for name in (*names, release):
-        if found := _WIDTH.search(name):
-            thousands = found[1] if found[2] == "k" else found[4] or found[5]
-            if thousands:
-                return _power_of_two_nearby(int(thousands) * 1024)
-            return (
-                int(found[1]) * 2**20
-                if found[2] == "m"
-                else 2 ** int(found[3])
-                if found[3]
-                else int(found[6])
-            )
+        if match := _WIDTH.search(name):
+            return _latents(match)
     return _WIDTHS.get(release)
+
+
+def _latents(match: re.Match[str]) -> int:
+    if thousands := match["width_k"] or match["w_k"] or match["last_k"]:
+        return _power_of_two_nearby(int(thousands) * 1024)
+    if match["width_m"]:
+        return int(match["width_m"]) * 2**20
+    return 2 ** int(match["power"]) if match["power"] else int(match["latents"])
 
 
 def _power_of_two_nearby(width: int) -> int:

@@ -1,53 +1,32 @@
-"""From what a user writes after --sae to suites: a release, one SAE of it, local files, or several
-of these joined by `+`.
+"""From what a user writes after --sae to suites.
 
-A release that holds several SAEs of one point of the residual stream (widths, sparsities, training
-steps) is several suites, named by what is left of its SAEs' names once layer and hook are taken
-out. Method, section 4.
+A spec is a release, one SAE of it, a local file or folder, or several of these joined by `+`. A
+release that holds several SAEs of one point of the residual stream (widths, sparsities, training
+steps) is several suites. Method, section 4.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sage.errors import BadFile, SageError, Unsupported, unknown
 from sage.nodes import RESIDUAL_KINDS, Node
 from sage.saes.download import fetch
-from sage.saes.formats import describe_file, load_file, recognised
-from sage.saes.registry import Released, published, registry
-from sage.saes.sae import SAE, canonical, check_fits
+from sage.saes.formats import describe_file, formats, load_file, recognised
+from sage.saes.registry import ReleasedSAE, published, registry
+from sage.saes.sae import SAE, canonical, check_fits, hook_label
 from sage.saes.suite import Suite, assemble
+from sage.saes.suite_spec import Candidate, SuiteSpec, divide
 
-_PLACE = re.compile(
-    r"blocks\.\d+\.hook_resid_(?:pre|mid|post)|resid_(?:pre|mid|post)_layer_\d+|\d+\.resid_(?:pre|mid|post)"
-    r"|layers?[_.]?\d+|(?<![a-z0-9])h\.\d+|^l\d+(?=r)|average_l0_\d+"
-)
+# What the names of suites that ship say of how they were trained, before a number.
+SOFT_FROZEN, SEED = "soft-frozen", "seed"
+
 _ZOO = Path(__file__).parents[1] / "zoo"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An SAE that is known by name, hook and width, and not yet loaded. `name` is its name within
-    its release."""
-
-    name: str
-    hook: Node
-    width: int | None
-    l0: float | None
-    load: Callable[[], SAE]
-
-
-@dataclass(frozen=True)
-class SuiteSpec:
-    """A suite that is not yet loaded; its label is '' where it is all of its release."""
-
-    id: str
-    label: str
-    candidates: tuple[Candidate, ...]
+_MOST_LISTED = 12
 
 
 class ReleaseRow(NamedTuple):
@@ -64,12 +43,17 @@ class ReleaseRow(NamedTuple):
 
 
 def list_releases(model: str | None = None) -> list[ReleaseRow]:
-    """Every SAE of a residual stream that ships or is published, or those for one model by any
-    name; UnknownName where it has none."""
-    embedded = [
-        row for name in embedded_models() if model in (None, name) for row in _embedded_rows(name)
-    ]
-    return embedded if embedded and model is not None else [*embedded, *_published_rows(model)]
+    """Every SAE of a residual stream that ships or is published, or those for one model.
+
+    The model may go by any of its names; UnknownName where it has none.
+    """
+    embedded: list[ReleaseRow] = []
+    for name in embedded_models():
+        if model in (None, name):
+            embedded += _embedded_rows(name)
+    if embedded and model is not None:
+        return embedded
+    return [*embedded, *_published_rows(model)]
 
 
 def embedded_models() -> list[str]:
@@ -77,37 +61,32 @@ def embedded_models() -> list[str]:
     return sorted(folder.parent.name for folder in _ZOO.glob("*/saes"))
 
 
-def _embedded_rows(model: str) -> list[ReleaseRow]:
-    return [
-        ReleaseRow(one.id, candidate.name, model, f"{candidate.hook.layer}.{candidate.hook.kind}", candidate.hook.layer, candidate.width,
-            candidate.l0, None)
-        for one in _embedded(model, "")
-        for candidate in one.candidates
-    ]  # fmt: skip
+def nulls_of(suite: str) -> list[str]:
+    """The suites that ship as soft-frozen nulls of this one, by name; of an SAE in it, their SAEs.
 
-
-def _published_rows(model: str | None) -> list[ReleaseRow]:
+    Nulls have the suite's recipe: those of `topk8` are also those of `topk8-seed-2`. Most suites
+    have none. How a null is made: `freezing`.
+    """
+    model, _, place = suite.partition("/")
+    if model not in embedded_models():
+        return []
+    folder = _ZOO / model / "saes"
+    name, *hook = place.split("/")
+    stem = f"{re.sub(rf'-{SEED}-[0-9]+$', '', name)}-{SOFT_FROZEN}-"
+    nulls = [null.name for null in sorted(folder.iterdir()) if null.name.startswith(stem)]
     return [
-        ReleaseRow(
-            found.release,
-            found.sae_id,
-            found.model,
-            f"{found.hook.layer}.{found.hook.kind}",
-            found.hook.layer,
-            found.width,
-            found.l0,
-            found.fvu,
-        )
-        for found in published(model)
+        "/".join([model, null, *hook]) for null in nulls if folder.joinpath(null, *hook).is_dir()
     ]
 
 
 def load_suite(
     spec: str, *, d_model: int | None = None, hooks: Collection[Node] | None = None
 ) -> Suite:
-    """The one suite that `spec` names; SageError listing them where it names several. Arguments as
-    for `load_suites`."""
-    return _load(_only(spec, plan(spec)), d_model, hooks)
+    """The one suite that `spec` names; SageError listing them where it names several.
+
+    Arguments as for `load_suites`.
+    """
+    return _load(_only(spec, suite_specs(spec)), d_model, hooks)
 
 
 def load_suites(
@@ -117,81 +96,119 @@ def load_suites(
     d_model: int | None = None,
     hooks: Collection[Node] | None = None,
 ) -> list[Suite]:
-    """Every suite that the specs name, in their order; with `each`, the SAEs of a suite follow it
-    as suites of their own.
+    """Every suite that the specs name, in their order.
 
-    `d_model` is the width of the model they must fit. With `hooks`, only SAEs of these residual
-    nodes are loaded, and downloaded.
+    With `each`, the SAEs of a suite follow it as suites of their own. `d_model` is the width of the
+    model they must fit. With `hooks`, only SAEs of these residual nodes are loaded, and downloaded.
     """
     suites: dict[str, Suite] = {}
-    for one in (one for spec in specs for one in plan(spec)):
-        suite = suites.setdefault(one.id, _load(one, d_model, hooks))
-        if each and len(suite.saes) > 1:
-            suites.update({sae.id: assemble(sae.id, [sae]) for sae in suite.saes.values()})
+    for spec in specs:
+        for suite_spec in suite_specs(spec):
+            suite = suites.setdefault(suite_spec.id, _load(suite_spec, d_model, hooks))
+            if each and len(suite.saes) > 1:
+                suites.update({sae.id: assemble(sae.id, [sae]) for sae in suite.saes.values()})
     return list(suites.values())
 
 
-def plan(spec: str) -> list[SuiteSpec]:
+def suite_specs(spec: str) -> list[SuiteSpec]:
     """The suites that `spec` names, resolved by name alone: nothing is loaded or downloaded."""
     if Path(spec).expanduser().exists() or "+" not in spec:
         return _resolve(spec)
-    parts = [_only(part.strip(), _resolve(part.strip())) for part in spec.split("+")]
+    candidates: list[Candidate] = []
+    for part in spec.split("+"):
+        candidates += _only(part.strip(), _resolve(part.strip())).candidates
+    return [SuiteSpec(spec, "", tuple(candidates))]
+
+
+def _embedded_rows(model: str) -> list[ReleaseRow]:
+    rows: list[ReleaseRow] = []
+    for suite_spec in _embedded(model, ""):
+        for sae in suite_spec.candidates:
+            rows.append(
+                ReleaseRow(
+                    release=suite_spec.id,
+                    sae_id=sae.name,
+                    model=model,
+                    hook=hook_label(sae.hook),
+                    layer=sae.hook.layer,
+                    width=sae.width,
+                    l0=sae.l0,
+                    fvu=None,
+                )
+            )
+    return rows
+
+
+def _published_rows(model: str | None) -> list[ReleaseRow]:
     return [
-        SuiteSpec(spec, "", tuple(candidate for part in parts for candidate in part.candidates))
-    ]
-
-
-def _load(one: SuiteSpec, d_model: int | None, hooks: Collection[Node] | None) -> Suite:
-    wanted = None if hooks is None else {canonical(hook) for hook in hooks}
-    chosen = [
-        candidate
-        for candidate in one.candidates
-        if wanted is None or canonical(candidate.hook) in wanted
-    ]
-    if not chosen:
-        there = ", ".join(str(candidate.hook) for candidate in one.candidates)
-        raise SageError(
-            f"Suite '{one.id}' has no SAE at any of {', '.join(map(str, sorted(wanted or ())))}; it has {there}."
+        ReleaseRow(
+            release=sae.release,
+            sae_id=sae.sae_id,
+            model=sae.model,
+            hook=hook_label(sae.hook),
+            layer=sae.hook.layer,
+            width=sae.width,
+            l0=sae.l0,
+            fvu=sae.fvu,
         )
+        for sae in published(model)
+    ]
+
+
+def _load(suite_spec: SuiteSpec, d_model: int | None, hooks: Collection[Node] | None) -> Suite:
+    chosen = suite_spec.candidates
+    if hooks is not None:
+        wanted = {canonical(hook) for hook in hooks}
+        chosen = [candidate for candidate in chosen if canonical(candidate.hook) in wanted]
+        if not chosen:
+            asked = ", ".join(map(str, sorted(wanted)))
+            hooks_of_suite = ", ".join(str(candidate.hook) for candidate in suite_spec.candidates)
+            raise SageError(
+                f"Suite '{suite_spec.id}' has no SAE at any of {asked}; it has {hooks_of_suite}."
+            )
     saes = [candidate.load() for candidate in chosen]
     if d_model is not None:
         for sae in saes:
             check_fits(sae, d_model)
-    return assemble(one.id, saes)
+    return assemble(suite_spec.id, saes)
 
 
-def _only(spec: str, plans: list[SuiteSpec]) -> SuiteSpec:
-    if len(plans) == 1:
-        return plans[0]
-    labels = [one.id for one in plans]
-    listed = ", ".join(labels[:12]) + (", ..." if len(labels) > 12 else "")
+def _only(spec: str, suites: list[SuiteSpec]) -> SuiteSpec:
+    if len(suites) == 1:
+        return suites[0]
+    names = [suite_spec.id for suite_spec in suites]
+    listed = ", ".join(names[:_MOST_LISTED]) + (", ..." if len(names) > _MOST_LISTED else "")
     raise SageError(
-        f"'{spec}' is {len(plans)} suites, one for each width and variant. Name one of them: {listed}."
+        f"'{spec}' is {len(suites)} suites, one for each width and variant. "
+        f"Name one of them: {listed}."
     )
 
 
 def _resolve(spec: str) -> list[SuiteSpec]:
+    """The suites of one part of a spec: local, embedded or published."""
     path = Path(spec).expanduser()
     if path.exists():
         return _local(spec.rstrip("/"), path)
     if spec.startswith((".", "~", "/")):
         raise BadFile(
-            f"{spec}: there is no such file or folder. Give an SAE's folder, a folder of such folders, or the name of a release."
+            f"{spec}: there is no such file or folder. "
+            "Give an SAE's folder, a folder of such folders, or the name of a release."
         )
     release, _, rest = spec.partition("/")
     if release in embedded_models():
         return _embedded(release, rest)
-    known = registry()
-    if release in known.others:
+    releases, others = registry()
+    if release in others:
         raise Unsupported(
-            f"Release '{release}' has no SAE of the residual stream, and only these can be judged. `sage saes` lists them."
+            f"Release '{release}' has no SAE of the residual stream, and only these can be judged. "
+            "`sage saes` lists them."
         )
-    if release not in known.releases:
-        possible = known.releases if not rest else [entry.id for entry in published()]
+    if release not in releases:
+        possible = [sae.id for sae in published()] if rest else list(releases)
         raise unknown(
             "SAE, release or local file", spec, possible, remedy="`sage saes` lists them all."
         )
-    return _of_release(release, rest, known.releases[release])
+    return _in_release(release, rest, releases[release])
 
 
 def _embedded(model: str, rest: str) -> list[SuiteSpec]:
@@ -200,138 +217,80 @@ def _embedded(model: str, rest: str) -> list[SuiteSpec]:
     if not rest:
         return _local(model, folder)
     if not (folder / rest).is_dir():
-        raise unknown("SAE", f"{model}/{rest}", [one.id for one in _local(model, folder)])
+        names = [suite_spec.id for suite_spec in _local(model, folder)]
+        raise unknown("SAE", f"{model}/{rest}", names)
     return _local(f"{model}/{rest}", folder / rest)
 
 
-def _of_release(release: str, rest: str, entries: Iterable[Released]) -> list[SuiteSpec]:
+def _in_release(release: str, rest: str, saes: Iterable[ReleasedSAE]) -> list[SuiteSpec]:
+    """The suites of a release, or the SAE or the suites in it that are called `rest`."""
     candidates = {
-        entry.sae_id: Candidate(entry.sae_id, entry.hook, entry.width, entry.l0, _fetcher(entry))
-        for entry in entries
+        sae.sae_id: Candidate(sae.sae_id, sae.hook, sae.width, sae.l0, _fetcher(sae))
+        for sae in saes
     }
-    plans = _grouped(release, list(candidates.values()))
+    suites = divide(release, list(candidates.values()))
     if not rest:
-        return plans
+        return suites
     if rest in candidates:
         return [SuiteSpec(f"{release}/{rest}", "", (candidates[rest],))]
-    if found := [one for one in plans if one.label == rest or one.label.startswith(f"{rest}/")]:
-        return found
-    possible = [
-        f"{release}/{name}" for name in (*candidates, *(one.label for one in plans if one.label))
+    labelled = [
+        suite_spec for suite_spec in suites if f"{suite_spec.label}/".startswith(f"{rest}/")
     ]
+    if labelled:
+        return labelled
+    labels = [suite_spec.label for suite_spec in suites if suite_spec.label]
+    possible = [f"{release}/{name}" for name in (*candidates, *labels)]
     raise unknown("SAE", f"{release}/{rest}", possible)
 
 
-def _fetcher(entry: Released) -> Callable[[], SAE]:
-    return lambda: fetch(entry)
+def _fetcher(released: ReleasedSAE) -> Callable[[], SAE]:
+    return lambda: fetch(released)
 
 
 def _local(spec: str, path: Path) -> list[SuiteSpec]:
-    """One SAE, or a folder of folders of them; SAEs of other activations beside them are left out."""
+    """One SAE, or a folder of folders of them.
+
+    SAEs of other activations beside those of the residual stream are left out.
+    """
     if path.is_file() or recognised(path):
-        hook, width, stated = describe_file(path)
-        return [
-            SuiteSpec(spec, "", (Candidate(spec, hook, width, stated.l0, _loader(path, spec)),))
-        ]
-    folders = sorted(
-        folder
-        for folder in path.rglob("*")
-        if folder.is_dir() and not _hidden(folder, path) and recognised(folder)
-    )
+        return [SuiteSpec(spec, "", (_candidate(path, spec, spec),))]
     candidates: list[Candidate] = []
     refused: list[str] = []
-    for folder in folders:
+    for folder in _sae_folders(path):
         name = folder.relative_to(path).as_posix()
         try:
-            hook, width, stated = describe_file(folder)
+            candidate = _candidate(folder, name, f"{spec}/{name}")
         except Unsupported as error:
             refused.append(str(error))
             continue
-        if hook.kind in RESIDUAL_KINDS:
-            candidates.append(
-                Candidate(name, hook, width, stated.l0, _loader(folder, f"{spec}/{name}"))
-            )
+        if candidate.hook.kind in RESIDUAL_KINDS:
+            candidates.append(candidate)
         else:
-            refused.append(f"{folder} reads {hook}, which is not the residual stream.")
-    if not candidates:
-        raise (
-            Unsupported(f"{path}: none of its SAEs can be judged. {refused[0]}")
-            if refused
-            else BadFile(
-                f"{path}: no SAE in it or in the folders below it. Known: sae_weights.safetensors, params.npz, ae.pt, sae.safetensors."
-            )
-        )
-    return _grouped(spec, candidates)
+            refused.append(f"{folder} reads {candidate.hook}, which is not the residual stream.")
+    if candidates:
+        return divide(spec, candidates)
+    if refused:
+        raise Unsupported(f"{path}: none of its SAEs can be judged. {refused[0]}")
+    weights = ", ".join(form.FILES[-1] for form in formats())
+    raise BadFile(f"{path}: no SAE in it or in the folders below it. Known: {weights}.")
 
 
-def _hidden(folder: Path, path: Path) -> bool:
-    return any(part.startswith(".") for part in folder.relative_to(path).parts)
+def _candidate(path: Path, name: str, sae_id: str) -> Candidate:
+    """The SAE in a local file or folder, which is to be called `sae_id` once it is loaded."""
+
+    def load() -> SAE:
+        return replace(load_file(path), id=sae_id)
+
+    hook, width, stated = describe_file(path)
+    return Candidate(name, hook, width, stated.l0, load)
 
 
-def _loader(path: Path, name: str) -> Callable[[], SAE]:
-    return lambda: replace(load_file(path), id=name)
-
-
-def _grouped(release: str, candidates: list[Candidate]) -> list[SuiteSpec]:
-    """Suites of one width and variant each; where one still has two SAEs at a point, by hook kind,
-    then by rank of L0."""
-    found: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        found.setdefault(_variant(candidate.name), []).append(candidate)
-    found = _split(found, lambda group: [f"width_{candidate.width}" for candidate in group])
-    found = _split(
-        found, lambda group: [candidate.hook.kind for candidate in group], only_where_crowded=True
-    )
-    found = _split(found, _ranks, only_where_crowded=True)
-    if len(found) == 1:
-        return [SuiteSpec(release, "", tuple(next(iter(found.values()))))]
-    labels = sorted(
-        found,
-        key=lambda label: [
-            (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)
-        ],
-    )
-    return [
-        SuiteSpec(f"{release}/{label}" if label else release, label, tuple(found[label]))
-        for label in labels
-    ]
-
-
-def _variant(name: str) -> str:
-    """What distinguishes an SAE from its siblings at other layers."""
-    rest = _PLACE.sub("", name)
-    return re.sub(r"[/_.\-]*/[/_.\-]*", "/", rest).strip("/_.- ")
-
-
-def _split(
-    groups: dict[str, list[Candidate]],
-    marks_of: Callable[[list[Candidate]], list[str]],
-    *,
-    only_where_crowded: bool = False,
-) -> dict[str, list[Candidate]]:
-    """The groups, each divided by a mark of its members wherever these differ in it."""
-    found: dict[str, list[Candidate]] = {}
-    for label, group in groups.items():
-        marks = marks_of(group)
-        divide = len(set(marks)) > 1 and (_crowded(group) or not only_where_crowded)
-        for candidate, mark in zip(group, marks, strict=True):
-            found.setdefault("/".join(filter(None, [label, mark if divide else ""])), []).append(
-                candidate
-            )
-    return found
-
-
-def _crowded(group: list[Candidate]) -> bool:
-    return len({canonical(candidate.hook) for candidate in group}) < len(group)
-
-
-def _ranks(group: list[Candidate]) -> list[str]:
-    """Each candidate's place among those at its point, sparsest first, by name where sparsity is
-    not stated."""
-    ranks: dict[str, int] = {}
-    taken: dict[Node, int] = {}
-    for candidate in sorted(group, key=lambda candidate: (candidate.l0 or 0.0, candidate.name)):
-        ranks[candidate.name] = taken[canonical(candidate.hook)] = (
-            taken.get(canonical(candidate.hook), 0) + 1
-        )
-    return [f"sparsity_{ranks[candidate.name]}" for candidate in group]
+def _sae_folders(path: Path) -> list[Path]:
+    """The folders below `path` that hold an SAE, without those that are hidden, in order."""
+    folders: list[Path] = []
+    for folder in sorted(path.rglob("*")):
+        parts = folder.relative_to(path).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if folder.is_dir() and not hidden and recognised(folder):
+            folders.append(folder)
+    return folders

@@ -1,5 +1,7 @@
-"""Residual activations token by token, of task prompts or of a text file: what SAEs are trained and
-measured on."""
+"""Residual activations token by token: what SAEs are trained and measured on.
+
+Those of task prompts or of a text file, without BOS, whose activations are like no other token's.
+"""
 
 from __future__ import annotations
 
@@ -11,58 +13,90 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage.errors import BadFile, SageError
+from sage.memory import PROMPTS_READ_AT_ONCE
 from sage.models.base import Model
 from sage.nodes import EVERYWHERE, Node
+from sage.saes.sae import SAE, Fidelity, measure
 from sage.task.task import Prompt, Task
 from sage.task.token_audit import audit
 from sage.task.tokens import Tokenized
 
 WINDOW = 64
-PROMPTS_AT_ONCE = 256
 
 
 def residual_tokens(
     model: Model, hook: Node, prompts: Sequence[Tokenized]
 ) -> Float[Tensor, "token d_model"]:
     """The residual stream at a hook, every token of every prompt but BOS, on the CPU."""
-    start = 1 if model.bos else 0
-    parts: list[Tensor] = []
-    for first in range(0, len(prompts), PROMPTS_AT_ONCE):
-        chosen = prompts[first : first + PROMPTS_AT_ONCE]
-        values = model.read([hook.at(EVERYWHERE)], chosen)[hook.at(EVERYWHERE)].cpu()
-        parts += [row[start : len(prompt.ids)] for row, prompt in zip(values, chosen, strict=True)]
-    if not parts:
+    if not prompts:
         raise SageError("There is nothing to read activations of: no prompts were given.")
-    return torch.cat(parts)
+    node = hook.at(EVERYWHERE)
+    tokens: list[Tensor] = []
+    for first in range(0, len(prompts), PROMPTS_READ_AT_ONCE):
+        chunk = prompts[first : first + PROMPTS_READ_AT_ONCE]
+        stream = model.read([node], chunk)[node].cpu()
+        tokens.append(without_bos(stream, chunk, bos=model.bos))
+    return torch.cat(tokens)
+
+
+def without_bos(
+    stream: Float[Tensor, "prompt position d_model"], prompts: Sequence[Tokenized], *, bos: bool
+) -> Float[Tensor, "token d_model"]:
+    """The activations of prompts one after the other, without padding.
+
+    With `bos` every prompt begins with that token, and its activations are left out too.
+    """
+    start = 1 if bos else 0
+    return torch.cat(
+        [row[start : len(prompt.ids)] for row, prompt in zip(stream, prompts, strict=True)]
+    )
+
+
+def measure_on(
+    model: Model,
+    sae: SAE,
+    stream: Float[Tensor, "prompt position d_model"],
+    prompts: Sequence[Tokenized],
+) -> Fidelity:
+    """L0 and unexplained variance on the tokens of prompts, of which the model read this stream.
+
+    BOS counts in neither: its norm can be many times that of other tokens, most of the variance.
+    """
+    return measure(sae, without_bos(stream, prompts, bos=model.bos))
 
 
 def task_prompts(
     model: Model, tasks: Sequence[Task], *, count: int, seed: int = 0
 ) -> list[Tokenized]:
     """Up to `count` prompts of every task, as the model reads them."""
-    usable = [audit(task, model.tokenizer, bos=model.bos).task for task in tasks]
-    return [model.tokenize(prompt) for task in usable for prompt in task.sample(count, seed=seed)]
+    tokenized: list[Tokenized] = []
+    for task in tasks:
+        usable = audit(task, model.tokenizer, bos=model.bos).task
+        tokenized += [model.tokenize(prompt) for prompt in usable.sample(count, seed=seed)]
+    return tokenized
 
 
 def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Tokenized]:
-    """The lines of a text file, cut into windows of tokens; each begins with BOS where the model
-    has one."""
+    """The lines of a text file, cut into windows of tokens.
+
+    Each window begins with BOS where the model has one. BadFile where the file is no text.
+    """
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadFile(
-            f"{path} cannot be read as text ({error}). Give a UTF-8 text file, one passage per line."
+            f"{path} cannot be read as text ({error}). "
+            "Give a UTF-8 text file, one passage per line."
         ) from error
     if not lines:
         raise BadFile(f"{path} has no text. Give a UTF-8 text file, one passage per line.")
     size = window - 1 if model.bos else window
-    found: list[Tokenized] = []
+    windows: list[Tokenized] = []
     for line in lines:
         ids = model.tokenizer.backend_tokenizer.encode(line, add_special_tokens=False).ids
-        found += [
-            _window(model, line, ids[first : first + size]) for first in range(0, len(ids), size)
-        ]
-    return found
+        for first in range(0, len(ids), size):
+            windows.append(_window(model, line, ids[first : first + size]))
+    return windows
 
 
 def _window(model: Model, line: str, ids: Sequence[int]) -> Tokenized:

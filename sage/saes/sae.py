@@ -1,5 +1,4 @@
-"""The SAE noun: a sparse autoencoder of the residual stream with everything its inputs need before
-and after.
+"""The SAE noun: a sparse autoencoder of the residual stream, with what its inputs go through.
 
 Method, sections 4 and 9. Whatever the architecture and the normalisation, a reconstruction has one
 form, x_hat = n(x) (sum_i f_i d_i + b_dec) + mu(x), and that form is what makes an exact projection
@@ -16,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sage.errors import BadFile, Unsupported
+from sage.errors import BadFile, SageWarning, Unsupported
+from sage.memory import CODES_AT_ONCE
 from sage.nodes import RESIDUAL_KINDS, Node
 
 NormalisationKind = Literal[
@@ -24,16 +24,12 @@ NormalisationKind = Literal[
 ]
 
 _LAYER_NORM_EPS = 1e-5
-_CODES_AT_ONCE = 2**23
-
-
-class SageWarning(UserWarning):
-    """Something is likely not as the user believes; the numbers are computed all the same."""
+_L0_OFF_BY = 0.3
 
 
 @runtime_checkable
-class Architecture(Protocol):
-    """An encoder holding its own weights: one file each beside this one."""
+class Encoder(Protocol):
+    """An encoder holding its own weights: each architecture has one, in a file of its own."""
 
     name: ClassVar[str]
 
@@ -46,7 +42,7 @@ class Architecture(Protocol):
         """The codes of normalised inputs."""
         ...
 
-    def scaled(self, scale: Float[Tensor, " latent"]) -> Architecture:
+    def scaled(self, scale: Float[Tensor, " latent"]) -> Encoder:
         """The encoder whose codes are these times `scale`, which is positive."""
         ...
 
@@ -61,8 +57,7 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to an input before encoding and undone after decoding, under the names of
-    SAELens.
+    """What is done to an input before encoding and undone after decoding, as SAELens names it.
 
     expected_average_only_in: times one factor, so that norms are sqrt(d) on average.
     constant_norm_rescale: every token to norm sqrt(d). layer_norm: every token to mean 0 and
@@ -84,8 +79,7 @@ class Stated:
 
 
 class Normalised(NamedTuple):
-    """What the encoder reads, and the two numbers that undo it: x_hat = n (sum_i f_i d_i + b_dec) +
-    mu."""
+    """What the encoder reads, and what undoes it: x_hat = n (sum_i f_i d_i + b_dec) + mu."""
 
     x_in: Float[Tensor, "*token d_model"]
     n: Float[Tensor, "*token 1"]
@@ -116,7 +110,7 @@ class SAE:
     """
 
     id: str
-    architecture: Architecture
+    encoder: Encoder
     W_dec: Float[Tensor, "latent d_model"]
     b_dec: Float[Tensor, " d_model"]
     hook: Node
@@ -139,23 +133,27 @@ class SAE:
 
     @property
     def site(self) -> Node:
-        """The residual node it reads, resid_post[L-1] written as resid_pre[L]; Unsupported where it
-        reads no residual stream."""
+        """The residual node it reads, resid_post[L-1] written as resid_pre[L].
+
+        Unsupported where it reads no residual stream.
+        """
         if self.hook.kind not in RESIDUAL_KINDS:
             raise Unsupported(
-                f"SAE '{self.id}' reads {self.hook}. Only SAEs of the residual stream can be judged ({', '.join(RESIDUAL_KINDS)}), because "
-                "only these project onto what attention and the MLP read."
+                f"SAE '{self.id}' reads {self.hook}. Only SAEs of the residual stream can be "
+                f"judged ({', '.join(RESIDUAL_KINDS)}), because only these project onto what "
+                "attention and the MLP read."
             )
         return canonical(self.hook)
 
     def passes_first(self, *, bos: bool) -> bool:
-        """Whether position 0 is passed through unchanged: it is, where the model's prompts treat
-        BOS otherwise than training did."""
+        """Whether position 0 is passed through unchanged.
+
+        It is, where the model's prompts treat BOS otherwise than training did.
+        """
         return self.reads_bos != bos
 
     def normalise(self, x: Float[Tensor, "*token d_model"]) -> Normalised:
-        """What the encoder reads, and n and mu such that x_hat = n (sum_i f_i d_i + b_dec) + mu
-        exactly."""
+        """What the encoder reads, with n and mu: x_hat = n (sum_i f_i d_i + b_dec) + mu exactly."""
         x = x.float()
         mu = x.new_zeros(1).expand(x.shape)
         if self.centred:
@@ -166,7 +164,7 @@ class SAE:
 
     def encode(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token latent"]:
         """The codes f of activations as the model has them."""
-        return self.architecture.encode(self.normalise(x).x_in)
+        return self.encoder.encode(self.normalise(x).x_in)
 
     def active(self, x: Float[Tensor, "*token d_model"]) -> Bool[Tensor, "*token latent"]:
         """Which latents are not 0."""
@@ -175,64 +173,70 @@ class SAE:
     def decode(
         self, codes: Float[Tensor, "*token latent"], *, given: Normalised
     ) -> Float[Tensor, "*token d_model"]:
-        """The activations that codes stand for, given the normalisation of the inputs they came
-        from."""
+        """The activations that codes stand for; `given`: how their inputs were normalised."""
         return given.n * (codes @ self.W_dec + self.b_dec) + given.mu
 
     def reconstruct(self, x: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token d_model"]:
         """x_hat, in the model's own units."""
         given = self.normalise(x)
-        return self.decode(self.architecture.encode(given.x_in), given=given)
+        return self.decode(self.encoder.encode(given.x_in), given=given)
 
     def to(self, device: torch.device | str) -> SAE:
         """The same SAE with its weights on another device."""
-        moved = {name: tensor.to(device) for name, tensor in self.architecture.tensors().items()}
+        moved = {name: tensor.to(device) for name, tensor in self.encoder.tensors().items()}
         return replace(
             self,
-            architecture=rewritten(self.architecture, moved),
+            encoder=with_tensors(self.encoder, moved),
             W_dec=self.W_dec.to(device),
             b_dec=self.b_dec.to(device),
         )
 
 
 def canonical(hook: Node) -> Node:
-    """The one name of a residual activation: what leaves a layer is what enters the next, at all
-    positions."""
+    """The one name of a residual activation at all positions.
+
+    What leaves a layer is what enters the next: resid_post[L-1] is resid_pre[L].
+    """
     if hook.kind == "resid_post":
         return Node("resid_pre", hook.layer + 1)
     return Node(hook.kind, hook.layer, hook.head)
 
 
-def rewritten(architecture: Architecture, tensors: dict[str, Tensor]) -> Architecture:
-    """The same architecture with some of its weights replaced."""
-    return cast("Architecture", replace(cast("Any", architecture), **tensors))
+def hook_label(hook: Node) -> str:
+    """A node without its position, as folders and lists name it: 3.resid_pre."""
+    return f"{hook.layer}.{hook.kind}"
+
+
+def with_tensors(encoder: Encoder, tensors: dict[str, Tensor]) -> Encoder:
+    """The same encoder with some of its weights replaced."""
+    return cast("Encoder", replace(cast("Any", encoder), **tensors))
 
 
 def scale_codes(sae: SAE, scale: Float[Tensor, " latent"]) -> SAE:
-    """The SAE whose codes are times `scale` and whose decoder is divided by it: reconstructions are
-    unchanged."""
-    return replace(
-        sae, architecture=sae.architecture.scaled(scale), W_dec=sae.W_dec / scale[:, None]
-    )
+    """The SAE with codes multiplied and decoder divided by `scale`: reconstructions stay."""
+    return replace(sae, encoder=sae.encoder.scaled(scale), W_dec=sae.W_dec / scale[:, None])
 
 
 def fold_decoder_norms(sae: SAE) -> SAE:
-    """The SAE with decoder directions of norm 1 (0 where the norm was 0), codes taking the norms
-    over; reconstructions are unchanged."""
+    """The SAE with decoder directions of norm 1 (0 where the norm was 0), codes taking norms over.
+
+    Reconstructions are unchanged.
+    """
     norms = sae.W_dec.norm(dim=-1)
     return scale_codes(sae, torch.where(norms > 0, norms, torch.ones_like(norms)))
 
 
 def fold_factor(sae: SAE) -> SAE:
-    """The SAE with the factor of `expected_average_only_in` in its weights instead; codes and
-    reconstructions are unchanged."""
+    """The SAE with the factor of `expected_average_only_in` in its weights instead.
+
+    Codes and reconstructions are unchanged.
+    """
     if sae.normalisation.kind != "expected_average_only_in":
         return sae
     factor = sae.normalisation.factor
-    encoder = rewritten(sae.architecture, {"W_enc": sae.architecture.W_enc * factor})
     return replace(
         sae,
-        architecture=encoder,
+        encoder=with_tensors(sae.encoder, {"W_enc": sae.encoder.W_enc * factor}),
         W_dec=sae.W_dec / factor,
         b_dec=sae.b_dec / factor,
         normalisation=Normalisation(),
@@ -243,42 +247,51 @@ def check_fits(sae: SAE, d_model: int) -> None:
     """BadFile unless the SAE reads vectors of the model's width."""
     if sae.d_model != d_model:
         raise BadFile(
-            f"{sae.source or sae.id}: W_dec is [{sae.width}, {sae.d_model}]; expected [{sae.width}, {d_model}], the width of the model. "
+            f"{sae.source or sae.id}: W_dec is [{sae.width}, {sae.d_model}]; "
+            f"expected [{sae.width}, {d_model}], the width of the model. "
             f"This SAE was trained on {sae.stated.model or 'another model'}."
         )
 
 
-def measure(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fidelity:
-    """L0, unexplained variance and dead latents on activations of the hook, in chunks; float64
-    sums.
+def token_chunks(
+    sae: SAE, x: Float[Tensor, "token d_model"]
+) -> tuple[Float[Tensor, "_ d_model"], ...]:
+    """The tokens in runs whose codes, over all latents of the SAE, fit in memory."""
+    return x.split(max(1, CODES_AT_ONCE // sae.width))
 
-    Warns where L0 is more than 30 % off what the release states: the usual signs of a wrong hook,
+
+def measure(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fidelity:
+    """L0, unexplained variance and dead latents on activations of the hook; sums in float64.
+
+    Warns where L0 is more than 30 % off what the release states: the usual sign of a wrong hook,
     centring or normalisation.
     """
     mean = x.double().mean(0)
-    total = lost = count = 0.0
-    seen = torch.zeros(sae.width, dtype=torch.bool, device=x.device)
-    for chunk in x.split(max(1, _CODES_AT_ONCE // sae.width)):
+    active = unexplained = variance = 0.0
+    ever_active = torch.zeros(sae.width, dtype=torch.bool, device=x.device)
+    for chunk in token_chunks(sae, x):
         given = sae.normalise(chunk)
-        codes = sae.architecture.encode(given.x_in)
-        count += (codes != 0).sum().item()
-        seen |= (codes != 0).any(0)
-        lost += (chunk.double() - sae.decode(codes, given=given)).square().sum().item()
-        total += (chunk.double() - mean).square().sum().item()
-    found = Fidelity(
-        l0=count / len(x),
-        fvu=lost / total if total else float("nan"),
-        dead=1 - seen.float().mean().item(),
+        codes = sae.encoder.encode(given.x_in)
+        active += (codes != 0).sum().item()
+        ever_active |= (codes != 0).any(0)
+        unexplained += (chunk.double() - sae.decode(codes, given=given)).square().sum().item()
+        variance += (chunk.double() - mean).square().sum().item()
+    fidelity = Fidelity(
+        l0=active / len(x),
+        fvu=unexplained / variance if variance else float("nan"),
+        dead=1 - ever_active.float().mean().item(),
         n=len(x),
     )
-    if sae.stated.l0 and abs(found.l0 - sae.stated.l0) > 0.3 * sae.stated.l0:
+    stated = sae.stated.l0
+    if stated and abs(fidelity.l0 - stated) > _L0_OFF_BY * stated:
         warnings.warn(
-            f"SAE '{sae.id}' has {found.l0:.1f} active latents on {found.n} tokens; its release states {sae.stated.l0:.1f}. "
-            "Text unlike its training text explains some of that; a wrong model, hook, centring or normalisation explains more.",
+            f"SAE '{sae.id}' has {fidelity.l0:.1f} active latents on {fidelity.n} tokens; "
+            f"its release states {stated:.1f}. Text unlike its training text explains some of "
+            "that; a wrong model, hook, centring or normalisation explains more.",
             SageWarning,
             stacklevel=2,
         )
-    return found
+    return fidelity
 
 
 class _Scaled(NamedTuple):
@@ -288,14 +301,15 @@ class _Scaled(NamedTuple):
 
 
 def _normalise(x: Float[Tensor, "*token d_model"], how: Normalisation) -> _Scaled:
-    ones, nothing = x.new_ones((*x.shape[:-1], 1)), x.new_zeros((*x.shape[:-1], 1))
+    """The normalised input, and the scale n and shift mu that undo it, one of each per token."""
+    ones, zeros = x.new_ones((*x.shape[:-1], 1)), x.new_zeros((*x.shape[:-1], 1))
     if how.kind == "expected_average_only_in":
-        return _Scaled(x * how.factor, ones / how.factor, nothing)
+        return _Scaled(x * how.factor, ones / how.factor, zeros)
     if how.kind == "constant_norm_rescale":
         n = x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
-        return _Scaled(x / n.clamp(min=torch.finfo(x.dtype).tiny), n, nothing)
+        return _Scaled(x / n.clamp(min=torch.finfo(x.dtype).tiny), n, zeros)
     if how.kind == "layer_norm":
         mean = x.mean(-1, keepdim=True)
         deviation = (x - mean).std(-1, keepdim=True)
         return _Scaled((x - mean) / (deviation + _LAYER_NORM_EPS), deviation, mean)
-    return _Scaled(x, ones, nothing)
+    return _Scaled(x, ones, zeros)

@@ -1,5 +1,4 @@
-"""Sparse codes: of each token only the latents that are active, so that thousands of tokens of a
-wide SAE fit in memory.
+"""Sparse codes: of each token only the active latents, so that many tokens of a wide SAE fit.
 
 Method, section 4. A 24,576-latent SAE with 60 active latents keeps 1/400 of its code matrix.
 """
@@ -13,10 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.saes.sae import SAE
-
-# More do not stay in a CPU's caches between the product and the choice among its results.
-_CODES_AT_ONCE = 2**23
+from sage.saes.sae import SAE, token_chunks
 
 
 class Entries(NamedTuple):
@@ -32,16 +28,18 @@ class Entries(NamedTuple):
         return Entries(self.token[kept], self.latent[kept], self.code[kept])
 
     def dense(self, tokens: int, latents: Int[Tensor, "column"]) -> Float[Tensor, "token column"]:
-        """The codes of that many tokens as a matrix, a column for each of these latents: sorted,
-        all active ones among them."""
-        found = self.code.new_zeros(tokens, len(latents))
-        found[self.token, torch.searchsorted(latents, self.latent)] = self.code
-        return found
+        """The codes of that many tokens as a matrix, a column for each of these latents.
+
+        `latents` is sorted, and every entry's latent is among them.
+        """
+        codes = self.code.new_zeros(tokens, len(latents))
+        codes[self.token, torch.searchsorted(latents, self.latent)] = self.code
+        return codes
 
 
 @dataclass(frozen=True, eq=False)
 class SparseCodes:
-    """The codes of tokens: those of token t are the entries from `start[t]` up to `start[t + 1]`."""
+    """The codes of tokens: those of token t are the entries `start[t]` up to `start[t + 1]`."""
 
     start: Int[Tensor, "token_and_end"]
     latent: Int[Tensor, "entry"]
@@ -53,23 +51,24 @@ class SparseCodes:
         return self.start.diff()
 
     def of(self, tokens: Int[Tensor, "chosen"]) -> Entries:
-        """The entries of the tokens chosen, numbered by their place in the choice; -1 chooses a
-        token without entries."""
+        """The entries of the tokens chosen, numbered by their place in the choice.
+
+        -1 chooses a token without entries.
+        """
         counts = torch.where(tokens >= 0, self.start[tokens + 1] - self.start[tokens], 0)
         place = torch.arange(len(tokens), device=tokens.device).repeat_interleave(counts)
-        ahead = counts.cumsum(0) - counts
-        entry = (self.start[tokens] - ahead)[place] + torch.arange(len(place), device=tokens.device)
+        entries_before = counts.cumsum(0) - counts
+        within = torch.arange(len(place), device=tokens.device) - entries_before[place]
+        entry = self.start[tokens][place] + within
         return Entries(place, self.latent[entry].long(), self.code[entry])
 
 
 def sparse_codes(sae: SAE, x: Float[Tensor, "token d_model"]) -> SparseCodes:
-    """The codes of activations of the SAE's hook, encoded in chunks of a bounded number of codes."""
-    latents, codes, counts = (
-        [x.new_zeros(0, dtype=torch.int32)],
-        [x.new_zeros(0, dtype=torch.float32)],
-        [x.new_zeros(1, dtype=torch.long)],
-    )
-    for chunk in x.split(max(1, _CODES_AT_ONCE // sae.width)):
+    """The codes of activations of the SAE's hook, encoded chunk by chunk."""
+    latents = [x.new_zeros(0, dtype=torch.int32)]
+    codes = [x.new_zeros(0, dtype=torch.float32)]
+    counts = [x.new_zeros(1, dtype=torch.long)]
+    for chunk in token_chunks(sae, x):
         dense = sae.encode(chunk)
         token, latent = dense.nonzero(as_tuple=True)
         latents.append(latent.to(torch.int32))

@@ -27,27 +27,30 @@ class Suite:
         return tuple(self.saes)
 
     def at(self, hook: Node) -> SAE | None:
-        """The SAE at a residual node of any position, by either of its names; None where there is
-        none."""
+        """The SAE at a residual node of any position, by either of its names, or None."""
         return self.saes.get(canonical(hook))
 
 
 def assemble(name: str, saes: Iterable[SAE]) -> Suite:
-    """The suite of these SAEs. Refused: none at all, two at one node, two widths of model, one that
-    reads no residual stream."""
-    found: dict[Node, SAE] = {}
+    """The suite of these SAEs.
+
+    Refused: none at all, two at one node, two widths of model, one that reads no residual stream.
+    """
+    by_site: dict[Node, SAE] = {}
     for sae in saes:
-        if (other := found.setdefault(sae.site, sae)) is not sae:
+        if (other := by_site.setdefault(sae.site, sae)) is not sae:
             raise SageError(
-                f"Suite '{name}' has two SAEs at {sae.site}: '{other.id}' ({other.hook}) and '{sae.id}' ({sae.hook}). "
-                "A suite has at most one at each point: score them as two suites."
+                f"Suite '{name}' has two SAEs at {sae.site}: '{other.id}' ({other.hook}) and "
+                f"'{sae.id}' ({sae.hook}). A suite has at most one at each point: score them as "
+                "two suites."
             )
-    if not found:
+    if not by_site:
         raise SageError(f"Suite '{name}' has no SAE.")
-    first = next(iter(found.values()))
-    for sae in found.values():
+    first = next(iter(by_site.values()))
+    for sae in by_site.values():
         if sae.d_model != first.d_model:
             raise SageError(
-                f"Suite '{name}' mixes SAEs of different models: '{first.id}' reads {first.d_model} dimensions, '{sae.id}' {sae.d_model}."
+                f"Suite '{name}' mixes SAEs of different models: '{first.id}' reads "
+                f"{first.d_model} dimensions, '{sae.id}' {sae.d_model}."
             )
-    return Suite(name, dict(sorted(found.items())))
+    return Suite(name, dict(sorted(by_site.items())))

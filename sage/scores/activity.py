@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sage.memory import PREDICATE_NUMBERS_AT_ONCE
+
 # Latents are sorted by how many prompts they are active on into this many classes and one more,
 # each half as active as the one before.
 _HALVINGS = 6
-_NUMBERS_AT_ONCE = 2**22
 
 
 class Detectors(NamedTuple):
@@ -130,7 +131,7 @@ def _alike(positives: Int[Tensor, "predicate"], *, numbers: int) -> Iterator[Int
     while first < len(order):
         least = int(positives[order[first]])
         last = int(torch.searchsorted(positives[order], 2 * max(least, 1), right=True))
-        step = max(1, _NUMBERS_AT_ONCE // max(1, numbers * 2 * least))
+        step = max(1, PREDICATE_NUMBERS_AT_ONCE // max(1, numbers * 2 * least))
         yield order[first : min(last, first + step)]
         first = min(last, first + step)
 

@@ -172,7 +172,7 @@ def encoder_cosines(
     part."""
     sae = judged.suite.saes[judged.anatomy.source(node)]
     rows = torch.cat(
-        [sae.architecture.tensors()["W_enc"].T[found.latents.to(sae.b_dec.device)], sae.b_dec[None]]
+        [sae.encoder.tensors()["W_enc"].T[found.latents.to(sae.b_dec.device)], sae.b_dec[None]]
     )
     both = cosines(project_direction(judged.anatomy, node, rows.float()), target.directions).cpu()
     return Beside(both[:-1], both[-1])

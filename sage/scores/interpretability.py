@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Dictionary, sites
 from sage.dictionaries.design import label_order
+from sage.memory import DETECTOR_NUMBERS_AT_ONCE
 from sage.nodes import Node, Section
 from sage.scores.activity import Detectors, corrected, cuts_through, detectors
 from sage.stats import DRAWS, Sampled, average, bootstrap
@@ -31,8 +32,6 @@ MIN_FIT_ACTIVE = 10
 PRECISE = 0.95
 LARGEST_UNION = 10
 LEVELS = (0.2, 0.4, 0.6, 0.8)
-
-_NUMBERS_AT_ONCE = 2**24
 
 
 class Predicate(NamedTuple):
@@ -206,7 +205,7 @@ def _coded(
         on_fit, on_test = dictionary.codes(fit.on(part)), dictionary.codes(test.on(part))
         for node in part:
             yield node, _Codes(on_fit[node].cpu(), on_test[node].cpu())
-        size = max(1, _NUMBERS_AT_ONCE // max(1, on_fit[part[0]].numel()))
+        size = max(1, DETECTOR_NUMBERS_AT_ONCE // max(1, on_fit[part[0]].numel()))
 
 
 def _score_node(
@@ -358,7 +357,7 @@ def _test_f1(
 ) -> Float[Tensor, "kept predicate"]:
     """Corrected F1 on test of every latent for every value, at the thresholds of the fit."""
     target = truth.float()
-    step = max(1, _NUMBERS_AT_ONCE // max(1, codes.numel()))
+    step = max(1, DETECTOR_NUMBERS_AT_ONCE // max(1, codes.numel()))
     hits, active = (
         torch.zeros(codes.shape[1], target.shape[1]),
         torch.zeros(codes.shape[1], target.shape[1]),

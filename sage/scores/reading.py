@@ -13,7 +13,7 @@ from sage.nodes import Node, Section
 from sage.scores.data import ContrastData, Runs
 from sage.scores.isolation import Decoder, fit_decoder
 from sage.store.recall import NOTHING, Recall
-from sage.task.splits import Splits, in_turn
+from sage.task.splits import Splits, interleave
 from sage.task.task import Task
 from sage.task.tokens import TokenizedPair
 
@@ -64,7 +64,7 @@ def gather_shared(
     """Read and fit, once for all contrasts, what does not depend on the contrast; `hooks` are the
     streams that suites have SAEs at."""
     nodes = sorted({node for section in sections for node in section.nodes})
-    pairs = in_turn(splits.fit_null, most=max(map(len, splits.fit_pairs.values()), default=0))
+    pairs = interleave(splits.fit_null, most=max(map(len, splits.fit_pairs.values()), default=0))
     fit = read(model, nodes, splits.fit, hooks=hooks, recall=recalls.model)
 
     def fitted() -> Fitted:
@@ -94,7 +94,7 @@ def gather(
     )
     return ContrastData(
         section=section,
-        named=task.named(contrast),
+        named=task.attributes_of(contrast),
         fit=shared.fit.on(nodes),
         tried=_runs(model, nodes, splits.fit_pairs[contrast], hooks, recalls),
         irrelevant=shared.irrelevant and shared.irrelevant.on(nodes),

@@ -19,8 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sage.errors import BadFile, SageError, unknown
-from sage.saes.sae import SageWarning
+from sage.errors import BadFile, SageError, SageWarning, unknown
 from sage.store.checkpoints import Part, digest, read_part, write_part
 
 # Bytes kept, unless SAGE_CACHE_GB says otherwise: whole residual streams of a model of GPT-2

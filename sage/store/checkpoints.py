@@ -14,10 +14,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sage.errors import BadFile
-from sage.result import write_atomically
+from sage.files import write_atomically
+from sage.store.pack import Packed as Part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,16 +26,9 @@ if TYPE_CHECKING:
 _DATA, _SHA256 = "data", "sha256"
 
 
-class Part(NamedTuple):
-    """One finished part: JSON data and arrays."""
-
-    data: Any
-    arrays: dict[str, np.ndarray]
-
-
 @dataclass(frozen=True)
 class Checkpoints:
-    """The parts of one run under a folder; without a folder nothing is kept and nothing is found."""
+    """The parts of one run under a folder; without a folder nothing is kept or found."""
 
     folder: Path | None
     key: str

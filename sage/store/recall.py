@@ -37,7 +37,7 @@ class Recall:
             if self.cache
             else None
         )
-        return part and unpack(part, device=self.device)
+        return part and unpack(part)
 
     def keep(self, kind: str, *depends: object, value: object) -> None:
         """Keep a value for other runs; one kept under the same name is replaced."""
@@ -51,7 +51,7 @@ class Recall:
         part = self.cache.part(
             kind, self.of, lambda: pack(make()), depends=(*self.depends, *depends)
         )
-        return unpack(part, device=self.device)
+        return unpack(part)
 
 
 NOTHING = Recall()

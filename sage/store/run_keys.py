@@ -22,7 +22,7 @@ def prompts_digest(splits: Splits) -> str:
         pair
         for group in (
             splits.discover,
-            splits.null,
+            splits.discover_null,
             splits.fit_pairs,
             splits.fit_null,
             splits.test,
@@ -91,10 +91,10 @@ def _sae_digest(hook: Node, sae: SAE) -> str:
         sae.centred,
         sae.subtract_b_dec,
         sae.reads_bos,
-        sae.architecture.name,
-        sae.architecture.settings(),
+        sae.encoder.name,
+        sae.encoder.settings(),
     )
-    tensors = {"W_dec": sae.W_dec, "b_dec": sae.b_dec, **sae.architecture.tensors()}
+    tensors = {"W_dec": sae.W_dec, "b_dec": sae.b_dec, **sae.encoder.tensors()}
     weights = [
         (name, sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest())
         for name, tensor in sorted(tensors.items())

@@ -29,26 +29,28 @@ _MISTAKES = (
 
 
 def folder(kind: str) -> Path:
-    """Where `tasks` or `circuits` are: inside an installed package, or beside the package in a
-    checkout."""
+    """Where `tasks` or `circuits` are: inside an installed package, or beside it in a checkout."""
     installed = _PACKAGE / "_catalog" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / kind
 
 
 def task_names() -> list[str]:
     """The tasks that come with sage."""
-    return sorted(
-        path.stem for path in folder("tasks").glob("*.py") if not path.stem.startswith("_")
-    )
+    stems = [path.stem for path in folder("tasks").glob("*.py")]
+    return sorted(stem for stem in stems if not stem.startswith("_"))
 
 
 def task_path(name: str) -> Path:
-    """The file of a task given by name or by path."""
+    """The file of a task given by name or by path.
+
+    UnknownName where no task has the name, BadFile where no file has the path.
+    """
     if is_path(name, (".py", ".jsonl")):
         path = Path(name).expanduser()
         if not path.is_file():
             raise BadFile(
-                f"There is no task file {path}. Write one with `sage new-task {path.stem}`, or name one of: {', '.join(task_names())}."
+                f"There is no task file {path}. Write one with `sage new-task {path.stem}`, "
+                f"or name one of: {', '.join(task_names())}."
             )
         return path
     if name not in task_names():
@@ -72,12 +74,11 @@ def load_task(name: str) -> Task:
         from sage.task.pairs import load_pairs
 
         return load_pairs(path)
-    found = _execute(path)
-    if not isinstance(found, Task):
-        raise BadTask(
-            f"{path} must define `task`, a sage.Task; it defines {'nothing of that name' if found is None else type(found).__name__}."
-        )
-    return found
+    defined = _task_defined_by(path)
+    if not isinstance(defined, Task):
+        what = "nothing of that name" if defined is None else type(defined).__name__
+        raise BadTask(f"{path} must define `task`, a sage.Task; it defines {what}.")
+    return defined
 
 
 def describe_task(name: str) -> dict[str, object]:
@@ -98,13 +99,16 @@ def is_path(name: str, suffixes: tuple[str, ...]) -> bool:
     return name.endswith(suffixes) or "/" in name
 
 
-def _execute(path: Path) -> object:
-    """Run a task file and return its `task`; what goes wrong in it is the author's to mend, so it
-    names the line."""
+def _task_defined_by(path: Path) -> object:
+    """What a file defines as `task`, None where it does not.
+
+    What goes wrong in the file is its author's to mend: BadTask names the line.
+    """
     spec = importlib.util.spec_from_file_location(f"sage_task_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadTask(
-            f"{path} is not a Python file. A task is a .py file that defines `task`, or a .jsonl of prompt pairs."
+            f"{path} is not a Python file. "
+            "A task is a .py file that defines `task`, or a .jsonl of prompt pairs."
         )
     module = importlib.util.module_from_spec(spec)
     try:
@@ -112,16 +116,15 @@ def _execute(path: Path) -> object:
     except BadTask as error:
         raise BadTask(f"{path}: {error}") from error
     except _MISTAKES as error:
-        raise BadTask(f"{path}, {_line(error, path)}: {type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise BadTask(f"{path}, {_line_of(error, path)}: {what}") from error
     return getattr(module, "task", None)
 
 
-def _line(error: BaseException, path: Path) -> str:
+def _line_of(error: BaseException, path: Path) -> str:
+    """The last line of the file that ran."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}"
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename) == path
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
     return f"line {lines[-1]}" if lines else "on import"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,16 @@ ValueMap = Mapping[str, str] | Callable[[str], str | None]
 
 TEMPLATE = "template"
 END = "END"
+
+_LISTS = (
+    "attributes",
+    "irrelevant",
+    "contrasts",
+    "positions",
+    "distinct",
+    "ordinal",
+    "multi_token",
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,8 +74,10 @@ class Declaration:
     notes: str = ""
 
     def __post_init__(self) -> None:
+        _check_lists(self)
         _check_names(self)
         _check_rules(self)
+        _check_nesting(self)
         _check_positions(self)
 
     @cached_property
@@ -75,129 +87,158 @@ class Declaration:
 
     @cached_property
     def contrast_names(self) -> tuple[str, ...]:
-        """The task's contrasts, in its own order; those of the irrelevant attributes go by the
-        attributes' names."""
+        """The task's contrasts, in its own order.
+
+        Those of the irrelevant attributes go by the attributes' names.
+        """
         return tuple(entry if isinstance(entry, str) else entry.name for entry in self.contrasts)
 
     @cached_property
     def slot_of(self) -> dict[str, str]:
         """Occurrence (IO, S2) -> its slot."""
-        return {
-            occurrence.name: occurrence.slot
-            for template in self.texts.values()
-            for occurrence in template.occurrences
-        }
+        slots: dict[str, str] = {}
+        for template in self.texts.values():
+            slots |= {occurrence.name: occurrence.slot for occurrence in template.occurrences}
+        return slots
 
     @cached_property
     def single_token(self) -> frozenset[str]:
-        """The slots whose values must be one token wherever they stand: all but irrelevant ones,
-        `multi_token`, and those that touch."""
-        touching = {slot for template in self.texts.values() for slot in template.touching()}
+        """The slots whose values must be one token wherever they stand.
+
+        They are all but irrelevant ones, `multi_token`, and those that touch another slot.
+        """
+        touching = set[str]().union(*(template.touching() for template in self.texts.values()))
         return frozenset(self.slots) - touching - set(self.multi_token) - set(self.irrelevant)
+
+    def coarser(self, attribute: str) -> tuple[str, ...]:
+        """The attributes that contain an attribute, the nearest first."""
+        if attribute not in self.within:
+            return ()
+        nearest = self.within[attribute]
+        return (nearest, *self.coarser(nearest))
+
+    def slots_behind(self, attribute: str) -> tuple[str, ...]:
+        """The slots whose change can change an attribute: it, else those inside it, else any."""
+        if attribute in self.slots:
+            return (attribute,)
+        inside = tuple(slot for slot in self.slots if attribute in self.coarser(slot))
+        return inside or tuple(self.slots)
+
+
+def _check_lists(task: Declaration) -> None:
+    """What should be a list of names is not one string."""
+    for name in _LISTS:
+        if isinstance(given := getattr(task, name), str):
+            raise BadTask(
+                f"Task {task.name}: {name} is one string. "
+                f"Write a list of names: {name}=('{given}',)."
+            )
 
 
 def _check_names(task: Declaration) -> None:
     """Every name the task uses is defined, once."""
-    listed = (
-        "attributes",
-        "irrelevant",
-        "contrasts",
-        "positions",
-        "distinct",
-        "ordinal",
-        "multi_token",
-    )
-    if single := [name for name in listed if isinstance(getattr(task, name), str)]:
-        raise BadTask(
-            f"Task {task.name}: {single[0]} is one string. Write a list of names: {single[0]}=('{getattr(task, single[0])}',)."
-        )
     defined = [*task.slots, task.variant, TEMPLATE, *task.functions]
-    if twice := [name for name, count in Counter(defined).items() if count > 1]:
+    if repeated := _repeated(defined):
         raise BadTask(
-            f"Task {task.name}: '{twice[0]}' is defined twice, as slot, function, variant or template. Rename one."
+            f"Task {task.name}: '{repeated}' is defined twice, "
+            "as slot, function, variant or template. Rename one."
         )
-    attributes = (*task.attributes, *task.irrelevant)
-    answers = [answer for answer in (task.answer, task.foil) if isinstance(answer, str)]
-    rules = [entry for entry in task.contrasts if isinstance(entry, Contrast)]
-    plain = [
-        entry if isinstance(entry, str) else entry.name
-        for entry in task.contrasts
-        if isinstance(entry, str) or not entry.set
-    ]
-    set_at = {name for rule in rules for name in rule.set}
-    for what, names, possible in (
-        ("attribute", attributes, defined),
-        ("slot for an answer or foil", answers, task.slots),
-        ("slot in distinct", task.distinct, task.slots),
-        ("slot in multi_token", task.multi_token, task.slots),
-        ("attribute in within", (*task.within, *task.within.values()), task.attributes),
-        ("attribute in ordinal", task.ordinal, attributes),
-        ("attribute for a contrast", plain, task.attributes),
-        (
-            "attribute named by a contrast",
-            [name for rule in rules for name in rule.names],
-            task.attributes,
-        ),
-        ("position to set", set_at, task.slot_of),
-        (
-            "slot to set a position to",
-            [origin for rule in rules for origin in rule.set.values()],
-            task.slots,
-        ),
-        ("contrast in maps", task.maps, (*task.contrast_names, *task.irrelevant)),
-        ("position", [re.sub(r"(:first|\+1)$", "", name) for name in task.positions], task.slot_of),
-        (
-            "attribute for the strata",
-            [task.strata] if isinstance(task.strata, str) else [],
-            defined,
-        ),
-    ):
+    for what, names, possible in (*_references(task, defined), *_contrast_references(task)):
         if strange := [name for name in names if name not in possible]:
             raise BadTask(f"Task {task.name}: {unknown(what, strange[0], possible)}")
 
 
+def _references(
+    task: Declaration, defined: Sequence[str]
+) -> Iterator[tuple[str, Collection[str], Collection[str]]]:
+    """What a field names, the names it gives, and those it may give."""
+    attributes = (*task.attributes, *task.irrelevant)
+    answers = [answer for answer in (task.answer, task.foil) if isinstance(answer, str)]
+    strata = [task.strata] if isinstance(task.strata, str) else []
+    occurrences = [re.sub(r"(:first|\+1)$", "", name) for name in task.positions]
+    yield "attribute", attributes, defined
+    yield "slot for an answer or foil", answers, task.slots
+    yield "slot in distinct", task.distinct, task.slots
+    yield "slot in multi_token", task.multi_token, task.slots
+    yield "attribute in within", (*task.within, *task.within.values()), task.attributes
+    yield "attribute in ordinal", task.ordinal, attributes
+    yield "contrast in maps", task.maps, (*task.contrast_names, *task.irrelevant)
+    yield "position", occurrences, task.slot_of
+    yield "attribute for the strata", strata, defined
+
+
+def _contrast_references(
+    task: Declaration,
+) -> Iterator[tuple[str, Collection[str], Collection[str]]]:
+    """The same for each contrast."""
+    for contrast in task.contrasts:
+        if isinstance(contrast, str):
+            yield "attribute for a contrast", [contrast], task.attributes
+            continue
+        if not contrast.set:
+            yield "attribute for a contrast", [contrast.name], task.attributes
+        yield "attribute named by a contrast", contrast.names, task.attributes
+        yield "position to set", contrast.set, task.slot_of
+        yield "slot to set a position to", contrast.set.values(), task.slots
+
+
 def _check_rules(task: Declaration) -> None:
-    """Attributes, contrasts and nesting fit together."""
-    for what, names in (("attributes", task.attributes), ("contrasts", task.contrast_names)):
-        if not names:
-            raise BadTask(f"Task {task.name} has no {what}. Give at least one.")
+    """There are attributes and contrasts, each listed once and in one role."""
+    if not task.attributes:
+        raise BadTask(f"Task {task.name} has no attributes. Give at least one.")
+    if not task.contrast_names:
+        raise BadTask(f"Task {task.name} has no contrasts. Give at least one.")
     if not task.irrelevant:
         raise BadTask(
-            f"Task {task.name} has no irrelevant attribute. Give one, or 'template': what it moves in a model is the noise level."
+            f"Task {task.name} has no irrelevant attribute. "
+            "Give one, or 'template': what it moves in a model is the noise level."
         )
     if shared := [name for name in task.attributes if name in task.irrelevant]:
         raise BadTask(
             f"Task {task.name}: '{shared[0]}' is both an attribute and irrelevant. Choose."
         )
-    compound = [entry.name for entry in task.contrasts if isinstance(entry, Contrast) and entry.set]
-    if taken := [
-        name for name in compound if name in (*task.attributes, *task.irrelevant, TEMPLATE)
-    ]:
-        raise BadTask(
-            f"Task {task.name}: the contrast '{taken[0]}' sets a position but bears the name of an attribute. Rename it."
-        )
+    attributes = (*task.attributes, *task.irrelevant, TEMPLATE)
+    for contrast in task.contrasts:
+        if isinstance(contrast, Contrast) and contrast.set and contrast.name in attributes:
+            raise BadTask(
+                f"Task {task.name}: the contrast '{contrast.name}' sets a position "
+                "but bears the name of an attribute. Rename it."
+            )
     for what, names in (
         ("attributes", task.attributes),
         ("irrelevant", task.irrelevant),
         ("contrasts", task.contrast_names),
     ):
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise BadTask(f"Task {task.name}: {what} lists '{twice[0]}' twice. List it once.")
+        if repeated := _repeated(names):
+            raise BadTask(f"Task {task.name}: {what} lists '{repeated}' twice. List it once.")
+
+
+def _check_nesting(task: Declaration) -> None:
+    """No attribute is inside itself."""
     for name in task.within:
-        seen, at = [name], name
-        while at in task.within:
-            at = task.within[at]
-            if at in seen:
+        chain = [name]
+        while chain[-1] in task.within:
+            chain.append(task.within[chain[-1]])
+            if chain[-1] in chain[:-1]:
                 raise BadTask(
-                    f"Task {task.name}: within goes round in a circle: {' in '.join([*seen, at])}."
+                    f"Task {task.name}: within goes round in a circle: {' in '.join(chain)}."
                 )
-            seen.append(at)
 
 
 def _check_positions(task: Declaration) -> None:
     """A position has one name: under two it would be edited twice."""
     for position in task.positions:
-        for place, template in task.texts.items():
-            if position.endswith("+1") and (twin := template.next_to(position.removesuffix("+1"))):
-                where = f"position {position} is {twin} in template {'/'.join(place)}"
-                raise BadTask(f"Task {task.name}: {where}. A position has one name: use {twin}.")
+        if not position.endswith("+1"):
+            continue
+        for key, template in task.texts.items():
+            if twin := template.next_to(position.removesuffix("+1")):
+                raise BadTask(
+                    f"Task {task.name}: position {position} is {twin} in template {'/'.join(key)}."
+                    f" A position has one name: use {twin}."
+                )
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that is listed more than once."""
+    counts = Counter(names)
+    return next((name for name in names if counts[name] > 1), None)

@@ -20,7 +20,8 @@ from sage.errors import unknown
 from sage.task.tokens import Tokenized
 
 Metric = Callable[[Tensor, "Sequence[Tokenized]"], Tensor]
-Loudest = Callable[[Int[Tensor, "some"]], Int[Tensor, "some"]]
+# Row numbers -> the argmax over the whole vocabulary of each of these rows.
+ArgmaxToken = Callable[[Int[Tensor, "row"]], Int[Tensor, "row"]]
 
 ANSWERS, FOILS = -1, -2
 
@@ -29,7 +30,7 @@ def logit_difference(
     logits: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized]
 ) -> Float[Tensor, "prompt"]:
     """Mean logit of each prompt's answers minus mean logit of its foils."""
-    answers, foils = _sets(logits, prompts)
+    answers, foils = _answers_and_foils(logits, prompts)
     return answers.mean() - foils.mean()
 
 
@@ -37,7 +38,7 @@ def probability_difference(
     logits: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized]
 ) -> Float[Tensor, "prompt"]:
     """Summed probability of each prompt's answers minus that of its foils."""
-    answers, foils = _sets(logits.log_softmax(-1), prompts)
+    answers, foils = _answers_and_foils(logits.log_softmax(-1), prompts)
     return answers.log_sum().exp() - foils.log_sum().exp()
 
 
@@ -45,16 +46,16 @@ def choice(
     logits: Float[Tensor, "prompt vocab"],
     prompts: Sequence[Tokenized],
     *,
-    loudest: Loudest | None = None,
+    argmax_token: ArgmaxToken | None = None,
 ) -> Int[Tensor, "prompt"]:
-    """What the model says: the argmax token; for answer sets -1 where the answers' summed
-    probability is larger, -2 where the foils' is.
+    """What the model says: the argmax token, or between answer sets the likelier one.
 
-    Of logits of a part of the vocabulary, `loudest` gives the argmax over all of it; it is asked
-    about the prompts that need it alone.
+    Where a prompt has several answers or foils it is -1 if the answers' summed probability is
+    larger, -2 if the foils' is. With logits of a part of the vocabulary, `argmax_token` gives the
+    argmax over all of it; it is asked about no prompts but those that need it.
     """
-    answers, foils = _sets(logits, prompts)
-    found = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
+    answers, foils = _answers_and_foils(logits, prompts)
+    choices = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
     single = [
         row
         for row, prompt in enumerate(prompts)
@@ -62,8 +63,8 @@ def choice(
     ]
     if single:
         rows = torch.tensor(single, device=logits.device)
-        found[rows] = logits.argmax(-1)[rows] if loudest is None else loudest(rows)
-    return found
+        choices[rows] = logits.argmax(-1)[rows] if argmax_token is None else argmax_token(rows)
+    return choices
 
 
 METRICS: dict[str, Metric] = {
@@ -73,7 +74,7 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metric(metric: str | Metric) -> Metric:
-    """The metric of that name; a function is taken as it is."""
+    """The metric of that name (UnknownName where there is none); a function is taken as it is."""
     if not isinstance(metric, str):
         return metric
     if metric not in METRICS:
@@ -87,30 +88,36 @@ def reads_answers_and_foils_only(metric: Metric) -> bool:
 
 
 class AnswerVocabulary(NamedTuple):
-    """Every answer and foil of some prompts as a vocabulary of their own, and the prompts as they
-    are written in it."""
+    """Every answer and foil of some prompts as a vocabulary of their own.
 
-    tokens: Int[Tensor, "token"]
+    Entry i stands for the model's token `token_ids[i]`. In `prompts` the answers and foils are
+    entries of this vocabulary.
+    """
+
+    token_ids: Int[Tensor, "entry"]
     prompts: list[Tokenized]
 
 
 def answer_vocabulary(prompts: Sequence[Tokenized]) -> AnswerVocabulary:
-    """The vocabulary of answers and foils."""
-    tokens = sorted({token for prompt in prompts for token in (*prompt.answers, *prompt.foils)})
-    place = {token: number for number, token in enumerate(tokens)}
-
-    def written(prompt: Tokenized) -> Tokenized:
-        return replace(
+    """The vocabulary of answers and foils, in the order of their token ids."""
+    used = set[int]()
+    for prompt in prompts:
+        used.update(prompt.answers, prompt.foils)
+    token_ids = sorted(used)
+    entry = {token_id: number for number, token_id in enumerate(token_ids)}
+    rewritten = [
+        replace(
             prompt,
-            answers=tuple(place[t] for t in prompt.answers),
-            foils=tuple(place[t] for t in prompt.foils),
+            answers=tuple(map(entry.__getitem__, prompt.answers)),
+            foils=tuple(map(entry.__getitem__, prompt.foils)),
         )
+        for prompt in prompts
+    ]
+    return AnswerVocabulary(torch.tensor(token_ids), rewritten)
 
-    return AnswerVocabulary(torch.tensor(tokens), [written(prompt) for prompt in prompts])
 
-
-class _Set(NamedTuple):
-    """The scores of each prompt's tokens, padded to the largest set."""
+class _TokenSets(NamedTuple):
+    """The scores of one set of tokens for each prompt, padded to the largest set."""
 
     scores: Float[Tensor, "prompt token"]
     present: Bool[Tensor, "prompt token"]
@@ -119,21 +126,24 @@ class _Set(NamedTuple):
         return self.scores.masked_fill(~self.present, 0).sum(-1) / self.present.sum(-1)
 
     def log_sum(self) -> Float[Tensor, "prompt"]:
+        """The logarithm of the sum of exponentials."""
         return self.scores.masked_fill(~self.present, -torch.inf).logsumexp(-1)
 
 
-def _sets(scores: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized]) -> tuple[_Set, _Set]:
-    return _gather(scores, [prompt.answers for prompt in prompts]), _gather(
-        scores, [prompt.foils for prompt in prompts]
-    )
+def _answers_and_foils(
+    scores: Float[Tensor, "prompt vocab"], prompts: Sequence[Tokenized]
+) -> tuple[_TokenSets, _TokenSets]:
+    answers = _gather(scores, [prompt.answers for prompt in prompts])
+    return answers, _gather(scores, [prompt.foils for prompt in prompts])
 
 
-def _gather(scores: Float[Tensor, "prompt vocab"], tokens: Sequence[Sequence[int]]) -> _Set:
-    width = max((len(some) for some in tokens), default=1)
-    index = torch.tensor(
-        [[*some, *[0] * (width - len(some))] for some in tokens],
-        device=scores.device,
-        dtype=torch.long,
-    ).reshape(-1, width)
-    sizes = torch.tensor([len(some) for some in tokens], device=scores.device, dtype=torch.long)
-    return _Set(scores.gather(1, index), torch.arange(width, device=scores.device) < sizes[:, None])
+def _gather(
+    scores: Float[Tensor, "prompt vocab"], token_sets: Sequence[Sequence[int]]
+) -> _TokenSets:
+    device = scores.device
+    width = max(map(len, token_sets), default=1)
+    padded = [[*tokens, *[0] * (width - len(tokens))] for tokens in token_sets]
+    index = torch.tensor(padded, device=device, dtype=torch.long).reshape(-1, width)
+    sizes = torch.tensor(list(map(len, token_sets)), device=device, dtype=torch.long)
+    present = torch.arange(width, device=device) < sizes[:, None]
+    return _TokenSets(scores.gather(1, index), present)

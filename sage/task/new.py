@@ -1,18 +1,19 @@
-"""Write a new task file: a small task that works as it stands, with a comment on everything an
-author may change."""
+"""Write a new task file that works as it stands, with a comment on all that may be changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sage.errors import SageError
-from sage.result import write_atomically
+from sage.files import write_atomically
 
-_EXAMPLE = '''"""@NAME@: which pronoun takes up a name. Replace it, piece by piece, by your own task.
+_EXAMPLE = '''"""@NAME@: which pronoun takes up a name. Replace it, piece by piece, by your task.
 
-Try it:
-    sage tasks @PATH@ --model gpt2-small       what its tokenizer makes of the prompts, and whether the model does the task
-    sage discover @PATH@ --model gpt2-small    where in the model the attributes live
+What a model's tokenizer makes of the prompts, and whether the model does the task:
+    sage tasks @PATH@ --model gpt2-small
+
+Where in the model the attributes live:
+    sage discover @PATH@ --model gpt2-small
 """
 
 from sage import Task
@@ -26,7 +27,10 @@ task = Task(
     # Families of texts with {slots}. The texts of one family differ only in the variant; every text
     # uses the same slots.
     templates={
-        "plain": {"late": "{name} was {mood} at the {place} because", "early": "At the {place} {name} was {mood} because"},
+        "plain": {
+            "late": "{name} was {mood} at the {place} because",
+            "early": "At the {place} {name} was {mood} because",
+        },
         "reported": {
             "late": "I heard that {name} felt {mood} in the {place} because",
             "early": "In the {place}, I heard, {name} felt {mood} because",
@@ -35,7 +39,7 @@ task = Task(
     slots={
         "name": WOMEN + MEN,
         "mood": ("happy", "tired", "late", "quiet", "proud", "calm", "busy", "afraid"),
-        "place": ("park", "school", "station", "market", "office", "library", "museum", "beach", "garden", "airport"),
+        "place": "park school station market office library museum beach garden airport".split(),
     },
     # A function of the prompt can be an attribute, an answer and a foil. One token follows the
     # text; a tuple gives several.
@@ -64,6 +68,5 @@ def write_task(name: str, *, folder: Path) -> Path:
     path = folder / f"{name}.py"
     if path.exists():
         raise SageError(f"{path} exists already. Give another name, or remove it first.")
-    return write_atomically(
-        path, _EXAMPLE.replace("@NAME@", name).replace("@PATH@", str(path)).encode()
-    )
+    text = _EXAMPLE.replace("@NAME@", name).replace("@PATH@", str(path))
+    return write_atomically(path, text.encode())

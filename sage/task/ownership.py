@@ -1,4 +1,4 @@
-"""Which split owns which text, so that no prompt is in two splits (method, section 1).
+"""Which split owns which prompt text, so that no prompt is in two splits (method, section 1).
 
 Prompts are drawn where a task has far more of them than are asked for; else all are divided,
 prompts that are each other's only counterfactual together, so that pairs can be formed inside a
@@ -12,30 +12,49 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from random import Random
+from typing import NamedTuple
 
-from sage.task.task import Prompt, Task
+from sage.task.task import Label, Prompt, Task
 from sage.task.tokens import Encode, Tokenized, TokenizedPair, align
 
 DISCOVER, FIT, TEST = "discover", "fit", "test"
 SHARES = {DISCOVER: 0.2, FIT: 0.5, TEST: 0.3}
 
-_PATIENCE = 1000
+ELSEWHERE = "no counterfactual of theirs belongs to their split"
+UNEQUAL = "their counterfactuals have another number of tokens"
+
+_DRAWS = 1000
 _MISSES = 100
 
 
+class Drop(NamedTuple):
+    """Prompts left out of the pairs of a contrast in a split, or of all splits where none is named.
+
+    `why` is ELSEWHERE or UNEQUAL.
+    """
+
+    why: str
+    contrast: str = ""
+    split: str = ""
+
+
 @dataclass
-class Ledger:
-    """The prompts of each split in random order, the owner of every text, and what was left out so
-    far."""
+class SplitOwners:
+    """The prompts of each split in random order, and the split that owns each text.
+
+    `owner[text]` is also set for the counterfactuals of pairs as they are formed. `drops` counts
+    the prompts left out so far. `drawing` says that the task has prompts beyond those of the
+    splits, so that a text without an owner may still be given to one.
+    """
 
     task: Task
     encode: Encode
     seed: int
     prompts: dict[str, list[Prompt]] = field(default_factory=dict[str, list[Prompt]])
     owner: dict[str, str] = field(default_factory=dict[str, str])
-    drops: Counter[str] = field(default_factory=Counter[str])
-    endless: bool = False
-    _read: dict[tuple[str, ...], Tokenized] = field(
+    drops: Counter[Drop] = field(default_factory=Counter[Drop])
+    drawing: bool = False
+    _tokenized: dict[tuple[str, ...], Tokenized] = field(
         default_factory=dict[tuple[str, ...], Tokenized]
     )
 
@@ -44,99 +63,101 @@ class Ledger:
         return Random(" ".join((self.task.name, str(self.seed), *purpose)))
 
     def draw(self, quotas: Mapping[str, int], *, per_value: int) -> bool:
-        """Draw each split's prompts, and for fit at least `per_value` of every value; whether there
-        were enough."""
-        self.endless = True
+        """Draw each split's prompts; whether there were enough.
+
+        Fit gets at least `per_value` of every value of every attribute.
+        """
+        self.drawing = True
         for split, quota in quotas.items():
-            rng, mine = self.rng(split), self.prompts.setdefault(split, [])
+            rng, drawn = self.rng(split), self.prompts.setdefault(split, [])
             misses = 0
-            while len(mine) < quota and misses < _MISSES:
+            while len(drawn) < quota and misses < _MISSES:
                 misses = 0 if self._claim(self.task.draw(rng), split) else misses + 1
-            if len(mine) < quota:
+            if len(drawn) < quota:
                 return False
         for attribute in self.task.attributes:
-            self._fill(attribute, per_value)
+            self._fill_values(attribute, per_value)
         return True
 
     def divide(self) -> None:
-        """Give every prompt to a split, 20/50/30, prompts that are each other's only counterfactual
-        to the same one.
+        """Give every prompt to a split, 20/50/30.
 
-        Fit first gets a prompt of every value, or nothing could be said of that value elsewhere.
+        Prompts that are each other's only counterfactual go to the same one. Fit first gets a
+        prompt of every value, or nothing could be said of that value elsewhere.
         """
-        groups = self._together(self._whole())
+        groups = self._inseparable(self._usable_prompts())
         self.rng("divide").shuffle(groups)
-        self.endless, self.owner, self.prompts = False, {}, {split: [] for split in SHARES}
-        seen, later = set[tuple[str, object]](), list[list[Prompt]]()
+        self.drawing, self.owner = False, {}
+        self.prompts = {split: [] for split in SHARES}
+        fit_values, others = set[tuple[str, Label]](), list[list[Prompt]]()
         for group in groups:
-            values = {
-                (attribute, prompt.labels[attribute])
-                for prompt in group
-                for attribute in self.task.attributes
-            }
-            if values <= seen:
-                later.append(group)
+            values = self._values(group)
+            if values <= fit_values:
+                others.append(group)
             else:
-                seen |= values
+                fit_values |= values
                 self._give(group, FIT)
         total = sum(map(len, groups))
-        for group in later:
-            lacks = {
+        for group in others:
+            lacking = {
                 split: share * total - len(self.prompts[split]) for split, share in SHARES.items()
             }
-            self._give(group, max(lacks, key=lambda split: lacks[split]))
-        for split, mine in self.prompts.items():
-            self.rng("order", split).shuffle(mine)
+            self._give(group, max(lacking, key=lambda split: lacking[split]))
+        for split, prompts in self.prompts.items():
+            self.rng("order", split).shuffle(prompts)
 
     def pairs(self, split: str, contrast: str, quota: int) -> tuple[TokenizedPair, ...]:
-        """Up to `quota` pairs of a contrast with both prompts in a split, on the split's prompts in
-        their order."""
-        rng, found = self.rng(split, contrast), list[TokenizedPair]()
-        for prompt in chain(self.prompts[split], self._more(split, contrast)):
-            if len(found) == quota:
+        """Up to `quota` pairs of a contrast with both prompts in a split, in the split's order."""
+        rng, pairs = self.rng(split, contrast), list[TokenizedPair]()
+        for prompt in chain(self.prompts[split], self._drawn_for(split, contrast)):
+            if len(pairs) == quota:
                 break
             pair = self._pair(prompt, split, contrast, rng)
             if pair is not None:
-                found.append(pair)
-        return tuple(found)
+                pairs.append(pair)
+        return tuple(pairs)
 
-    def read(self, prompt: Prompt) -> Tokenized:
-        """The prompt as the model reads it; one object for one prompt. Its length joins the stratum
-        where lengths must be equal."""
+    def tokenized(self, prompt: Prompt) -> Tokenized:
+        """The prompt as the model reads it; one object for one prompt.
+
+        Its length joins the stratum where lengths must be equal.
+        """
         key = (prompt.text, *prompt.answers, *prompt.foils)
-        if key not in self._read:
-            found = self.encode(prompt)
+        if key not in self._tokenized:
+            tokenized = self.encode(prompt)
             if self.task.equal_length:
-                found = replace(
-                    found,
-                    prompt=replace(prompt, stratum=f"{prompt.stratum} x {len(found.ids)} tokens"),
-                )
-            self._read[key] = found
-        return self._read[key]
+                stratum = f"{prompt.stratum} x {len(tokenized.ids)} tokens"
+                tokenized = replace(tokenized, prompt=replace(prompt, stratum=stratum))
+            self._tokenized[key] = tokenized
+        return self._tokenized[key]
+
+    def admits(self, split: str, text: str) -> bool:
+        """Whether a text may be in a split: it is in it, or drawn prompts are in no split yet."""
+        return self.owner.get(text, split if self.drawing else "") == split
 
     def _pair(self, prompt: Prompt, split: str, contrast: str, rng: Random) -> TokenizedPair | None:
-        clean, other = self.read(prompt), None
+        clean, why = self.tokenized(prompt), ""
         for other in self.task.counterfactuals(prompt, contrast, rng=rng):
-            if self.owner.get(other.text, split if self.endless else "") != split:
+            if not self.admits(split, other.text):
+                why = why or ELSEWHERE
                 continue
-            counterfactual = self.read(other)
+            counterfactual = self.tokenized(other)
             if self.task.equal_length and len(clean.ids) != len(counterfactual.ids):
+                why = UNEQUAL
                 continue
             self.owner[other.text] = split
             return TokenizedPair(clean, align(clean, counterfactual), contrast)
-        if other is not None:
-            self.drops[
-                f"{split}, {contrast}: no counterfactual of the prompt belongs to the split"
-            ] += 1
+        if why:
+            self.drops[Drop(why, contrast, split)] += 1
         return None
 
-    def _more(self, split: str, contrast: str) -> Iterator[Prompt]:
-        """New prompts of a split where the task has plenty, for contrasts that not every prompt
-        has."""
+    def _drawn_for(self, split: str, contrast: str) -> Iterator[Prompt]:
+        """New prompts of a split where prompts are drawn: not every one has the contrast."""
         rng = self.rng(split, contrast, "more")
-        for _ in range(10 * len(self.prompts[split]) if self.endless else 0):
+        for _ in range(10 * len(self.prompts[split]) if self.drawing else 0):
             prompt = self.task.draw(rng)
-            if self.owner.setdefault(prompt.text, split) == split:
+            if self.admits(split, prompt.text):
+                self.owner[prompt.text] = split
                 yield prompt
 
     def _claim(self, prompt: Prompt, split: str) -> bool:
@@ -150,46 +171,50 @@ class Ledger:
         self.prompts[split] += prompts
         self.owner |= {prompt.text: split for prompt in prompts}
 
-    def _fill(self, attribute: str, least: int) -> None:
+    def _fill_values(self, attribute: str, least: int) -> None:
         """Add prompts to fit until each value of an attribute stands in `least` of them."""
         rng = self.rng(FIT, attribute)
         counts = Counter(prompt.labels[attribute] for prompt in self.prompts[FIT])
         for value in self.task.values(attribute):
             lacking = least - counts[value]
-            for _ in range(_PATIENCE):
+            for _ in range(_DRAWS):
                 prompt = self.task.draw_with(rng, attribute, value) if lacking > 0 else None
                 if prompt is None:
                     break
                 lacking -= self._claim(prompt, FIT)
 
-    def _whole(self) -> list[Prompt]:
-        """All prompts; where lengths must be equal, those whose counterfactual has another length
-        are left out and counted."""
-        everything = list(self.task.every())
+    def _values(self, prompts: list[Prompt]) -> set[tuple[str, Label]]:
+        """Attribute and value of every label of an attribute."""
+        values = set[tuple[str, Label]]()
+        for prompt in prompts:
+            values |= {(attribute, prompt.labels[attribute]) for attribute in self.task.attributes}
+        return values
+
+    def _usable_prompts(self) -> list[Prompt]:
+        """All prompts.
+
+        Where lengths must be equal, those whose counterfactuals have another length are left out
+        and counted.
+        """
+        prompts = list(self.task.every())
         if not self.task.equal_length:
-            return everything
-        kept = [prompt for prompt in everything if self._matched(prompt)]
-        self.drops["pairs of unequal token length"] += len(everything) - len(kept)
-        return kept
+            return prompts
+        matched = [prompt for prompt in prompts if self._has_equal_length(prompt)]
+        self.drops[Drop(UNEQUAL)] += len(prompts) - len(matched)
+        return matched
 
-    def _matched(self, prompt: Prompt) -> bool:
-        others = [
-            other
-            for name in self.task.contrast_names
-            for other in self.task.counterfactuals(prompt, name, rng=self.rng())
-        ]
-        return not others or any(
-            len(self.read(other).ids) == len(self.read(prompt).ids) for other in others
-        )
+    def _has_equal_length(self, prompt: Prompt) -> bool:
+        """Whether a prompt has a counterfactual of its own length, or none of any length."""
+        length, lengths = len(self.tokenized(prompt).ids), list[int]()
+        for name in self.task.contrast_names:
+            others = self.task.counterfactuals(prompt, name, rng=self.rng())
+            lengths += [len(self.tokenized(other).ids) for other in others]
+        return not lengths or length in lengths
 
-    def _together(self, prompts: list[Prompt]) -> list[list[Prompt]]:
-        """Groups of prompts linked by contrasts under which a prompt has one counterfactual at
-        most, and by equal texts."""
-        fixed = [
-            name
-            for name in (*self.task.contrast_names, *self.task.null_names)
-            if self.task.is_deterministic(name)
-        ]
+    def _inseparable(self, prompts: list[Prompt]) -> list[list[Prompt]]:
+        """Groups of prompts with equal texts, or linked by contrasts that lead to one prompt."""
+        contrasts = (*self.task.contrast_names, *self.task.null_contrasts)
+        fixed = [name for name in contrasts if self.task.is_deterministic(name)]
         parent = {prompt.text: prompt.text for prompt in prompts}
 
         def root(text: str) -> str:

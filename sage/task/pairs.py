@@ -1,7 +1,7 @@
-"""Any JSONL of prompt pairs as a task: clean_prefix, patch_prefix, clean_answer, patch_answer and a
-label column.
+"""Any JSONL of prompt pairs as a task: what is clean, what it is patched with, and a label.
 
-The format of the agreement files published with Sparse Feature Circuits (Marks et al. 2024,
+The columns are clean_prefix, patch_prefix, clean_answer, patch_answer and a label, the format of
+the agreement files published with Sparse Feature Circuits (Marks et al. 2024,
 https://arxiv.org/abs/2403.19647). The one contrast leads from clean to patch; positions are DIFF,
 the first word that differs, and END; answer and foil are the row's (method, section 1). The null
 puts in a *donor*: another prompt of the same label and the same length (section 2.3).
@@ -31,7 +31,7 @@ COLUMNS = ("clean_prefix", "patch_prefix", "clean_answer", "patch_answer")
 _WORD = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
 
 
-class Row(NamedTuple):
+class ListedPair(NamedTuple):
     """One line of the file: a prompt and what it is patched with."""
 
     clean: Prompt
@@ -42,16 +42,16 @@ class Row(NamedTuple):
 class PairTask(Task):
     """A task whose prompts are listed instead of made.
 
-    Clean prompts come one per row, so a text may come with several answers; `every` adds the
-    patched prompts whose text is no row's clean one. Pairs of unequal token length are dropped, and
-    the length of a prompt joins its stratum.
+    Clean prompts come one per line of the file, so a text may come with several answers; `every`
+    adds the patched prompts whose text is no line's clean one. Pairs of unequal token length are
+    dropped, and the length of a prompt joins its stratum.
     """
 
-    rows: tuple[Row, ...] = field(repr=False)
+    pairs: tuple[ListedPair, ...] = field(repr=False)
     equal_length: bool = True
 
     def __post_init__(self) -> None:
-        """Nothing to check: the rows were, when they were read."""
+        """Nothing to check: the pairs were, when they were read."""
 
     @cached_property
     def texts(self) -> Texts:
@@ -59,14 +59,14 @@ class PairTask(Task):
 
     @cached_property
     def position_names(self) -> tuple[str, ...]:
-        return (*self.rows[0].clean.spans, END)
+        return (*self.pairs[0].clean.spans, END)
 
     @cached_property
     def size(self) -> int:
         return len(list(self.every()))
 
     @property
-    def null_names(self) -> tuple[str, ...]:
+    def null_contrasts(self) -> tuple[str, ...]:
         return (DONOR,)
 
     def contrast(self, name: str) -> Contrast:
@@ -76,74 +76,80 @@ class PairTask(Task):
         return rng.choice(self._clean)
 
     def sample(self, n: int, *, seed: int) -> list[Prompt]:
-        """The clean prompts of `n` rows at random, all where there are fewer."""
+        """The clean prompts of `n` pairs at random, all where there are fewer."""
         return Random(f"{self.name} sample {seed}").sample(self._clean, min(n, len(self._clean)))
 
     def every(self) -> Iterator[Prompt]:
         yield from self._clean
-        texts = {row.clean.text for row in self.rows}
-        yield from {
-            row.patch.text: row.patch
-            for row in self.rows
-            if row.patch.text not in texts and self._kept(row.patch)
-        }.values()
+        clean_texts = {pair.clean.text for pair in self.pairs}
+        patches = dict[str, Prompt]()
+        for pair in self.pairs:
+            if pair.patch.text not in clean_texts and self._kept(pair.patch):
+                patches[pair.patch.text] = pair.patch
+        yield from patches.values()
 
     def counterfactuals(self, prompt: Prompt, contrast: str, *, rng: Random) -> Iterator[Prompt]:
-        """What the prompt's row is patched with; for `donor`, the other texts of the same label, in
-        random order."""
-        if self.contrast(contrast).name != DONOR:
-            yield from (other for other in self._patches.get(_key(prompt), ()) if self._kept(other))
-            return
-        same = [other for other in self._by_label[_label(prompt)] if other.text != prompt.text]
-        yield from rng.sample(same, len(same))
+        """What the prompt is patched with in the file.
+
+        For `donor` the other texts of the same label, in random order.
+        """
+        if self.contrast(contrast).name == DONOR:
+            same_label = self._by_label[_label(prompt)]
+            donors = [other for other in same_label if other.text != prompt.text]
+            yield from rng.sample(donors, len(donors))
+        else:
+            yield from filter(self._kept, self._patches.get(_key(prompt), ()))
 
     @cached_property
     def _clean(self) -> list[Prompt]:
-        return [row.clean for row in self.rows if self._kept(row.clean)]
+        return [pair.clean for pair in self.pairs if self._kept(pair.clean)]
 
     @cached_property
     def _patches(self) -> dict[tuple[object, ...], list[Prompt]]:
-        found: dict[tuple[object, ...], dict[str, Prompt]] = defaultdict(dict)
-        for row in self.rows:
-            found[_key(row.clean)][row.patch.text] = row.patch
-        return {key: list(patches.values()) for key, patches in found.items()}
+        by_key: dict[tuple[object, ...], dict[str, Prompt]] = defaultdict(dict)
+        for pair in self.pairs:
+            by_key[_key(pair.clean)][pair.patch.text] = pair.patch
+        return {key: list(patches.values()) for key, patches in by_key.items()}
 
     @cached_property
     def _by_label(self) -> dict[Label, list[Prompt]]:
-        found: dict[Label, dict[str, Prompt]] = defaultdict(dict)
+        by_label: dict[Label, dict[str, Prompt]] = defaultdict(dict)
         for prompt in self.every():
-            found[_label(prompt)].setdefault(prompt.text, prompt)
-        return {label: list(prompts.values()) for label, prompts in found.items()}
+            by_label[_label(prompt)].setdefault(prompt.text, prompt)
+        return {label: list(prompts.values()) for label, prompts in by_label.items()}
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[Label, ...]]:
+        (attribute,) = self.attributes
+        return {attribute: tuple(dict.fromkeys(map(_label, self.every())))}
 
     def _kept(self, prompt: Prompt) -> bool:
         return self.keep is None or self.keep(prompt)
-
-    def _find_values(self, attribute: str) -> tuple[Label, ...]:
-        return tuple(dict.fromkeys(prompt.labels[attribute] for prompt in self.every()))
 
 
 def load_pairs(path: str | Path, *, label: str = "case") -> PairTask:
     """The task in a JSONL file; its name is the file's. BadFile names the line that is not a pair.
 
-    A patched prompt's label is that of the rows where it is the clean one; where there are none,
-    the one to which its row's label leads in all other rows; else the row's label with "patched"
+    A patched prompt's label is that of the lines where it is the clean one; where there are none,
+    the one to which its line's label leads in all other lines; else the line's label with "patched"
     added.
     """
     path = Path(path)
-    raw = _read(path, label)
-    closing = sum(
-        row.spans[0][1] == len(row.clean_prefix) or row.spans[1][1] == len(row.patch_prefix)
-        for row in raw
-    )
-    if 0 < closing < len(raw):
-        where = f"in {closing} of {len(raw)} pairs the first word that differs is the last one"
+    lines = _read(path, label)
+    differ_at_end = sum(line.differs_at_end for line in lines)
+    if 0 < differ_at_end < len(lines):
         raise BadFile(
-            f"{path}: {where}, so that {DIFF} is {END}; in the others it is not. Put them into two files: a position has one name."
+            f"{path}: in {differ_at_end} of {len(lines)} pairs the first word that differs is the "
+            f"last one, so that {DIFF} is {END}; in the others it is not. "
+            "Put them into two files: a position has one name."
         )
-    patched = _patched_labels(raw)
+    pairs = [
+        _listed_pair(line, path.stem, label=label, patched=patched)
+        for line, patched in zip(lines, _patched_labels(lines), strict=True)
+    ]
     return PairTask(
         name=path.stem,
-        source=f"{path.name}, {len(raw)} pairs",
+        source=f"{path.name}, {len(lines)} pairs",
         templates={},
         slots={},
         answer="",
@@ -151,129 +157,143 @@ def load_pairs(path: str | Path, *, label: str = "case") -> PairTask:
         attributes=(label,),
         irrelevant=(),
         contrasts=(label,),
-        rows=tuple(
-            _row(row, path.stem, label, to, named=not closing)
-            for row, to in zip(raw, patched, strict=True)
-        ),
+        pairs=tuple(pairs),
     )
 
 
-class _Raw(NamedTuple):
+class _Line(NamedTuple):
+    """A line of the file; `clean_span` and `patch_span` are the first word that differs."""
+
     clean_prefix: str
     patch_prefix: str
     clean_answer: str
     patch_answer: str
     label: Label
-    spans: tuple[tuple[int, int], tuple[int, int]]
+    clean_span: tuple[int, int]
+    patch_span: tuple[int, int]
+
+    @property
+    def differs_at_end(self) -> bool:
+        """Whether the word that differs closes one of the texts, so that its position is END."""
+        ends = (self.clean_span[1], self.patch_span[1])
+        return ends[0] == len(self.clean_prefix) or ends[1] == len(self.patch_prefix)
 
 
-def _row(raw: _Raw, family: str, label: str, patched: Label, *, named: bool) -> Row:
-    """Both prompts of a row; the difference is a position of its own where it is not END."""
-    clean, patch = ({DIFF: span} if named else {} for span in raw.spans)
-    right, wrong = (raw.clean_answer,), (raw.patch_answer,)
-    return Row(
-        Prompt(
-            raw.clean_prefix,
-            family,
-            "clean",
-            {},
-            {label: raw.label},
-            clean,
-            right,
-            wrong,
-            stratum=str(raw.label),
-        ),
-        Prompt(
-            raw.patch_prefix,
-            family,
-            "patch",
-            {},
-            {label: patched},
-            patch,
-            wrong,
-            right,
-            stratum=str(patched),
-        ),
+def _listed_pair(line: _Line, family: str, *, label: str, patched: Label) -> ListedPair:
+    """Both prompts of a line; the difference is a position of its own where it is not END."""
+    named = not line.differs_at_end
+    clean = Prompt(
+        text=line.clean_prefix,
+        family=family,
+        variant="clean",
+        slots={},
+        labels={label: line.label},
+        spans={DIFF: line.clean_span} if named else {},
+        answers=(line.clean_answer,),
+        foils=(line.patch_answer,),
+        stratum=str(line.label),
     )
+    patch = Prompt(
+        text=line.patch_prefix,
+        family=family,
+        variant="patch",
+        slots={},
+        labels={label: patched},
+        spans={DIFF: line.patch_span} if named else {},
+        answers=(line.patch_answer,),
+        foils=(line.clean_answer,),
+        stratum=str(patched),
+    )
+    return ListedPair(clean, patch)
 
 
-def _patched_labels(rows: Sequence[_Raw]) -> list[Label]:
-    known = {row.clean_prefix: row.label for row in rows}
-    leads: dict[Label, set[Label]] = defaultdict(set)
-    for row in rows:
-        if row.patch_prefix in known:
-            leads[row.label].add(known[row.patch_prefix])
-    usual = {label: next(iter(to)) for label, to in leads.items() if len(to) == 1}
-    return [
-        known.get(row.patch_prefix, usual.get(row.label, f"{row.label} patched")) for row in rows
-    ]
+def _patched_labels(lines: Sequence[_Line]) -> list[Label]:
+    """The label of each line's patched prompt (see load_pairs)."""
+    clean_labels = {line.clean_prefix: line.label for line in lines}
+    leads_to: dict[Label, set[Label]] = defaultdict(set)
+    for line in lines:
+        if line.patch_prefix in clean_labels:
+            leads_to[line.label].add(clean_labels[line.patch_prefix])
+    patched = list[Label]()
+    for line in lines:
+        targets = leads_to[line.label]
+        usual = next(iter(targets)) if len(targets) == 1 else f"{line.label} patched"
+        patched.append(clean_labels.get(line.patch_prefix, usual))
+    return patched
 
 
-def _read(path: Path, label: str) -> list[_Raw]:
+def _read(path: Path, label: str) -> list[_Line]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadFile(
             f"{path} cannot be read: {error}. Give a UTF-8 file of JSON lines."
         ) from error
-    rows = [
+    pairs = [
         _parse(line, f"{path}, line {number}", label)
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
-    if not rows:
-        raise BadFile(
-            f"{path} has no pairs. Write one JSON object per line with {', '.join((*COLUMNS, label))}."
-        )
-    return rows
+    if not pairs:
+        columns = ", ".join((*COLUMNS, label))
+        raise BadFile(f"{path} has no pairs. Write one JSON object per line with {columns}.")
+    return pairs
 
 
-def _parse(line: str, where: str, label: str) -> _Raw:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{where} is not JSON: {error}.") from error
-    needed = ", ".join((*COLUMNS, label))
-    if not isinstance(row, dict):
-        raise BadFile(f"{where} is no object; a pair is one with {needed}.")
-    given = cast("dict[str, object]", row)
-    if missing := [name for name in (*COLUMNS, label) if name not in given]:
-        raise BadFile(
-            f"{where} has no '{missing[0]}' but {', '.join(given) or 'nothing'}; a pair needs {needed}."
-        )
+def _parse(line: str, where: str, label: str) -> _Line:
+    """A line of JSON as a pair; BadFile says what it lacks."""
+    given = _json_object(line, where, (*COLUMNS, label))
     texts = [given[name] for name in COLUMNS]
     clean, patch, right, wrong = (
         text if isinstance(text, str) and text.strip() else "" for text in texts
     )
     if not (clean and patch and right and wrong):
-        raise BadFile(
-            f"{where}: {', '.join(COLUMNS)} must be texts; they are {', '.join(map(repr, texts))}."
-        )
-    kind = given[label]
-    if isinstance(kind, bool) or not isinstance(kind, str | int):
-        raise BadFile(f"{where}: {label} is {kind!r}; a label is a text or a whole number.")
+        columns, values = ", ".join(COLUMNS), ", ".join(map(repr, texts))
+        raise BadFile(f"{where}: {columns} must be texts; they are {values}.")
+    value = given[label]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise BadFile(f"{where}: {label} is {value!r}; a label is a text or a whole number.")
     if right == wrong:
         raise BadFile(
-            f"{where}: clean_answer and patch_answer are both {right!r}; one must be right and the other wrong."
+            f"{where}: clean_answer and patch_answer are both {right!r}; "
+            "one must be right and the other wrong."
         )
-    spans = _difference(clean, patch)
+    spans = _first_difference(clean, patch)
     if spans is None:
         raise BadFile(
             f"{where}: no word of {clean!r} differs from the word at its place in {patch!r}."
         )
-    return _Raw(clean, patch, right, wrong, kind, spans)
+    return _Line(clean, patch, right, wrong, value, *spans)
 
 
-def _difference(clean: str, patch: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def _json_object(line: str, where: str, columns: Sequence[str]) -> dict[str, object]:
+    needed = ", ".join(columns)
+    try:
+        parsed = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadFile(f"{where} is not JSON: {error}.") from error
+    if not isinstance(parsed, dict):
+        raise BadFile(f"{where} is no object; a pair is one with {needed}.")
+    given = cast("dict[str, object]", parsed)
+    if missing := [name for name in columns if name not in given]:
+        names = ", ".join(given) or "nothing"
+        raise BadFile(f"{where} has no '{missing[0]}' but {names}; a pair needs {needed}.")
+    return given
+
+
+def _first_difference(clean: str, patch: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """The characters of the first word that differs, in both texts."""
-    words = zip(_WORD.finditer(clean), _WORD.finditer(patch), strict=False)
-    return next(((one.span(), other.span()) for one, other in words if one[0] != other[0]), None)
+    for clean_word, patch_word in zip(_WORD.finditer(clean), _WORD.finditer(patch), strict=False):
+        if clean_word[0] != patch_word[0]:
+            return clean_word.span(), patch_word.span()
+    return None
 
 
 def _key(prompt: Prompt) -> tuple[object, ...]:
-    """What tells rows apart: several may share a text."""
+    """What tells lines apart: several may share a text."""
     return (prompt.text, prompt.answers, prompt.foils, *prompt.spans.values())
 
 
 def _label(prompt: Prompt) -> Label:
-    return next(iter(prompt.labels.values()))
+    (label,) = prompt.labels.values()
+    return label

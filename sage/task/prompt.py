@@ -1,5 +1,4 @@
-"""The nouns of a task: a prompt with its labels, a pair that differs in one contrast, the rule of a
-contrast.
+"""The nouns of a task: a prompt with its labels, a pair of prompts, and the rule of a contrast.
 
 Words are those of the method, sections 0 and 1.
 """
@@ -17,8 +16,8 @@ class Prompt:
     """One prompt of a task with everything that is known about it.
 
     `labels` has a value for every attribute, irrelevant ones included. `spans` gives for every
-    named occurrence of a slot (IO, S1, S2) its characters in `text`. Answers and foils are
-    continuations as they stand after the text (" Mary").
+    named occurrence of a slot (IO, S1, S2) its characters in `text`: the first, and the one after
+    the last. Answers and foils are continuations as they stand after the text (" Mary").
     """
 
     text: str

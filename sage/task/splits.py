@@ -1,19 +1,18 @@
-"""Splits disjoint in prompts: discover finds where a contrast lives, fit decides everything, test
-only measures.
+"""Splits disjoint in prompts: discover finds where a contrast lives, fit decides, test measures.
 
-Method, section 1, with the shuffled labels of section 6 and the directions of section 2.
+Method, section 1, with the directions of section 2.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, zip_longest
-from random import Random
+from typing import NamedTuple
 
 from sage.errors import BadTask
-from sage.task.ownership import DISCOVER, FIT, TEST, Ledger
+from sage.task.ownership import DISCOVER, FIT, TEST, Drop, SplitOwners
 from sage.task.prompt import Label, Prompt
 from sage.task.task import Task
 from sage.task.tokens import Encode, Tokenized, TokenizedPair
@@ -33,22 +32,75 @@ Pairs = Mapping[str, tuple[TokenizedPair, ...]]
 class Splits:
     """The prompts of a task as one model reads them, in three splits that share no prompt.
 
-    Pairs are by contrast; `null`, `fit_null` and `test_null` are pairs of the irrelevant
-    attributes, by attribute (those without any are left out). `counts` is the number of different
-    clean prompts in each split, `unequal` of test pairs of unequal token length for each contrast
-    (kept, read by name), `drops` of prompts and pairs left out, with the reason.
+    Pairs are by contrast; `discover_null`, `fit_null` and `test_null` are pairs of the irrelevant
+    attributes, by attribute (those without any are left out). `drops` counts the prompts that were
+    left out, by reason.
     """
 
     discover: Pairs
-    null: Pairs
+    discover_null: Pairs
     fit: tuple[Tokenized, ...]
     fit_pairs: Pairs
     fit_null: Pairs
     test: Pairs
     test_null: Pairs
-    counts: Mapping[str, int]
-    unequal: Mapping[str, int]
-    drops: Mapping[str, int]
+    drops: Mapping[Drop, int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of different clean prompts in each split."""
+        return {
+            DISCOVER: _different_prompts(self.discover),
+            FIT: len(self.fit),
+            TEST: _different_prompts(self.test),
+        }
+
+    @property
+    def unequal(self) -> dict[str, int]:
+        """The number of test pairs of unequal token length, by contrast (kept, read by name)."""
+        return {contrast: sum(map(_is_unequal, pairs)) for contrast, pairs in self.test.items()}
+
+    def notes(self) -> list[str]:
+        """What a reader of results should know about the prompts, one sentence each.
+
+        The prompts left out, by contrast and reason; the test pairs of unequal length, where there
+        are any; and the test pairs in each stratum, where the task has several.
+        """
+        return [*self._drop_notes(), *self._length_notes(), *self._stratum_notes()]
+
+    def _drop_notes(self) -> list[str]:
+        by_split: dict[tuple[str, str], dict[str, int]] = {}
+        for drop, count in self.drops.items():
+            by_split.setdefault((drop.contrast, drop.why), {})[drop.split] = count
+        notes = list[str]()
+        for (contrast, why), counts in by_split.items():
+            prompts = _counted(sum(counts.values()), "prompt")
+            if contrast:
+                by_name = ", ".join(f"{name} {count}" for name, count in counts.items())
+                what = f"Left out of the pairs of {contrast}: {prompts} ({by_name})"
+            else:
+                what = f"Left out of all splits: {prompts}"
+            notes.append(f"{what}, because {why}.")
+        return notes
+
+    def _length_notes(self) -> list[str]:
+        return [
+            f"Unequal token length: {count} of {_counted(len(self.test[contrast]), 'test pair')} "
+            f"of {contrast}, kept and read by name."
+            for contrast, count in self.unequal.items()
+            if count
+        ]
+
+    def _stratum_notes(self) -> list[str]:
+        tested = {contrast: _count_strata(pairs) for contrast, pairs in self.test.items()}
+        strata = sorted({prompt.prompt.stratum for prompt in self.fit}.union(*tested.values()))
+        if len(strata) < 2:
+            return []
+        notes = list[str]()
+        for contrast, counts in tested.items():
+            listed = ", ".join(f"{stratum} {counts[stratum]}" for stratum in strata)
+            notes.append(f"Test pairs of {contrast} by stratum: {listed}.")
+        return notes
 
 
 def split(
@@ -59,81 +111,51 @@ def split(
     test: int = 500,
     discover: int = 200,
     fit: int | None = None,
-    tried: int = FIT_PAIRS,
+    fit_pairs: int = FIT_PAIRS,
 ) -> Splits:
     """Splits of a task for the model that `encode` reads for; the same seed gives the same splits.
 
     `discover` and `test` are pairs for each contrast, on the same clean prompts where they have the
-    contrast; `fit` is prompts, by default 2,000 or 20 for each value if that is more, and `tried`
-    pairs of it, to decide on. A task with few prompts gets what a split of 20/50/30 gives. Raises
-    BadTask where the test split has fewer than 30 prompts, a contrast has no pairs, or a value in
-    another split is unseen in fit.
+    contrast; `fit` is prompts, by default 2,000 or 20 for each value if that is more, and
+    `fit_pairs` pairs of it, to decide on. A task with few prompts gets what a split of 20/50/30
+    gives. Raises BadTask where the test split has fewer than 30 prompts, a contrast has no pairs,
+    or a value in another split is unseen in fit.
     """
-    per_value = FIT_PER_VALUE if fit is None else 1
-    largest = max(len(task.values(attribute)) for attribute in task.attributes)
-    quotas = {
-        TEST: test,
-        DISCOVER: discover,
-        FIT: max(FIT_PROMPTS, FIT_PER_VALUE * largest) if fit is None else fit,
-    }
-    ledger = _ledger(task, encode, quotas, max(tried, FIT_PAIRS), per_value, seed)
-    pairs = {
-        place: {name: ledger.pairs(place, name, quota) for name in task.contrast_names}
-        for place, quota in _pair_quotas(quotas, tried)
-    }
-    null = {
-        place: {name: ledger.pairs(place, name, quota) for name in task.null_names}
-        for place, quota in _pair_quotas(quotas, tried)
-    }
-    null = {
-        place: {name: found for name, found in by_name.items() if found}
-        for place, by_name in null.items()
-    }
-    fitted = tuple(
-        ledger.read(prompt)
-        for prompt in _enough(ledger.prompts[FIT], quotas[FIT], per_value, task.attributes)
+    quotas = _Quotas(
+        test=test,
+        discover=discover,
+        fit=_default_fit(task) if fit is None else fit,
+        fit_pairs=fit_pairs,
+        per_value=FIT_PER_VALUE if fit is None else 1,
     )
-    counts = {
-        place: len({pair.clean.prompt.text for found in pairs[place].values() for pair in found})
-        for place in (DISCOVER, TEST)
-    }
-    _check(task, pairs, fitted, counts[TEST])
-    return Splits(
+    owners = _owners(task, encode, quotas, seed)
+    pairs = _pairs_by_split(owners, task.contrast_names, quotas)
+    null = _pairs_by_split(owners, task.null_contrasts, quotas)
+    fit_prompts = _enough(owners.prompts[FIT], quotas.fit, quotas.per_value, task.attributes)
+    splits = Splits(
         discover=pairs[DISCOVER],
-        null=null[DISCOVER],
-        fit=fitted,
+        discover_null=_without_empty(null[DISCOVER]),
+        fit=tuple(map(owners.tokenized, fit_prompts)),
         fit_pairs=pairs[FIT],
-        fit_null=null[FIT],
+        fit_null=_without_empty(null[FIT]),
         test=pairs[TEST],
-        test_null=null[TEST],
-        counts={DISCOVER: counts[DISCOVER], FIT: len(fitted), TEST: counts[TEST]},
-        unequal={
-            name: sum(len(p.clean.ids) != len(p.counterfactual.ids) for p in found)
-            for name, found in pairs[TEST].items()
-        },
-        drops={why: count for why, count in ledger.drops.items() if count},
+        test_null=_without_empty(null[TEST]),
+        drops={drop: count for drop, count in owners.drops.items() if count},
     )
+    _check_test_size(task, splits.counts[TEST])
+    _check_pairs(task, pairs, splits.fit)
+    return splits
 
 
-def shuffled(prompts: Sequence[Tokenized], *, seed: int) -> list[Tokenized]:
-    """The same prompts with their labels dealt out anew among them, each prompt's labels staying
-    together (a control)."""
-    labels = [prompt.prompt.labels for prompt in prompts]
-    Random(f"shuffled labels {seed}").shuffle(labels)
-    return [
-        replace(prompt, prompt=replace(prompt.prompt, labels=dealt))
-        for prompt, dealt in zip(prompts, labels, strict=True)
-    ]
-
-
-def in_turn(
+def interleave(
     pairs: Mapping[str, Sequence[TokenizedPair]], *, most: int
 ) -> tuple[TokenizedPair, ...]:
-    """At most `most` pairs, one of each kind in turn, so that any first n hold equally many of each
-    while there are any left."""
-    return tuple(
-        pair for pair in chain.from_iterable(zip_longest(*pairs.values())) if pair is not None
-    )[:most]
+    """At most `most` pairs, one of each kind in turn.
+
+    Any first n hold equally many of each kind while there are any left.
+    """
+    in_turn = chain.from_iterable(zip_longest(*pairs.values()))
+    return tuple(pair for pair in in_turn if pair is not None)[:most]
 
 
 def directions(pairs: Iterable[TokenizedPair], contrast: str, task: Task) -> list[Hashable]:
@@ -142,25 +164,135 @@ def directions(pairs: Iterable[TokenizedPair], contrast: str, task: Task) -> lis
     The ordered pair of labels of the first attribute the contrast names that has at most 4 values;
     else, for an ordinal attribute, the sign of its change; else one direction for all.
     """
-    named = task.named(contrast)
-    few = [name for name in named if len(task.values(name)) <= FEW_VALUES]
-    ordinal = [name for name in named if name in task.ordinal]
-    if few:
-        return [
-            (pair.clean.prompt.labels[few[0]], pair.counterfactual.prompt.labels[few[0]])
-            for pair in pairs
-        ]
+    attributes = task.attributes_of(contrast)
+    few_values = [name for name in attributes if len(task.values(name)) <= FEW_VALUES]
+    ordinal = [name for name in attributes if name in task.ordinal]
+    if few_values:
+        return [_labels(pair, few_values[0]) for pair in pairs]
     if ordinal:
         return [_sign(task, ordinal[0], pair) for pair in pairs]
     return [contrast for _ in pairs]
 
 
+class _Quotas(NamedTuple):
+    """How many are wanted: pairs of `test`, `discover` and `fit_pairs`, prompts of `fit`.
+
+    `per_value` is how many prompts of fit have each value at least.
+    """
+
+    test: int
+    discover: int
+    fit: int
+    fit_pairs: int
+    per_value: int
+
+    @property
+    def prompts(self) -> dict[str, int]:
+        return {TEST: self.test, DISCOVER: self.discover, FIT: self.fit}
+
+    @property
+    def pairs(self) -> dict[str, int]:
+        return {DISCOVER: self.discover, FIT: min(self.fit_pairs, self.fit), TEST: self.test}
+
+
+def _default_fit(task: Task) -> int:
+    most_values = max(len(task.values(attribute)) for attribute in task.attributes)
+    return max(FIT_PROMPTS, FIT_PER_VALUE * most_values)
+
+
+def _owners(task: Task, encode: Encode, quotas: _Quotas, seed: int) -> SplitOwners:
+    """The prompts of each split, drawn or divided.
+
+    They are drawn where the task has several times as many as may be needed.
+    """
+    if min(quotas.prompts.values()) < 1:
+        wanted = ", ".join(f"{name} {quota}" for name, quota in quotas.prompts.items())
+        raise BadTask(f"Every split needs prompts; {wanted} were asked for.")
+    moves = 1 + len(task.contrast_names) + len(task.null_contrasts)
+    paired = quotas.test + quotas.discover + max(quotas.fit_pairs, FIT_PAIRS)
+    plenty = _PLENTY * (paired * moves + quotas.fit)
+    owners = SplitOwners(task, encode, seed)
+    drawn = (
+        not task.equal_length
+        and task.size >= plenty
+        and owners.draw(quotas.prompts, per_value=quotas.per_value)
+    )
+    if not drawn:
+        owners.divide()
+    return owners
+
+
+def _pairs_by_split(
+    owners: SplitOwners, contrasts: Sequence[str], quotas: _Quotas
+) -> dict[str, Pairs]:
+    by_split: dict[str, Pairs] = {}
+    for split, quota in quotas.pairs.items():
+        by_split[split] = {name: owners.pairs(split, name, quota) for name in contrasts}
+    return by_split
+
+
+def _without_empty(pairs: Pairs) -> Pairs:
+    return {name: listed for name, listed in pairs.items() if listed}
+
+
+def _enough(
+    prompts: Sequence[Prompt], quota: int, per_value: int, attributes: Sequence[str]
+) -> list[Prompt]:
+    """`quota` prompts of different text, and beyond them those that a value needs.
+
+    A value needs a prompt where fewer than `per_value` before it have the value.
+    """
+    by_text = dict[str, Prompt]()
+    for prompt in prompts:
+        by_text.setdefault(prompt.text, prompt)
+    counts, chosen = Counter[tuple[str, Label]](), list[Prompt]()
+    for prompt in by_text.values():
+        values = [(name, prompt.labels[name]) for name in attributes]
+        if len(chosen) < quota or any(counts[value] < per_value for value in values):
+            counts.update(values)
+            chosen.append(prompt)
+    return chosen
+
+
+def _check_test_size(task: Task, prompts: int) -> None:
+    if prompts < LEAST_TEST:
+        raise BadTask(
+            f"Task {task.name} has {prompts} different prompts to test on that have a "
+            f"counterfactual there, and needs {LEAST_TEST}. "
+            "Give it more prompts, or a tokenizer that keeps more."
+        )
+
+
+def _check_pairs(task: Task, pairs_by_split: Mapping[str, Pairs], fit: Sequence[Tokenized]) -> None:
+    """Every contrast has pairs in every split, and no value in them is unseen in fit."""
+    seen: dict[str, set[Label]] = {}
+    for attribute in task.attributes:
+        seen[attribute] = {prompt.prompt.labels[attribute] for prompt in fit}
+    for split, by_contrast in pairs_by_split.items():
+        for contrast, pairs in by_contrast.items():
+            if not pairs:
+                raise BadTask(
+                    f"Task {task.name}: contrast '{contrast}' has no pair inside the split "
+                    f"'{split}'. Give the task more prompts."
+                )
+            for attribute, values in seen.items():
+                labels = chain.from_iterable(_labels(pair, attribute) for pair in pairs)
+                if unseen := [label for label in labels if label not in values]:
+                    raise BadTask(
+                        f"Task {task.name}: {attribute} = {unseen[0]!r} is in the split '{split}' "
+                        f"and in none of the {len(fit)} prompts of fit. "
+                        "Ask for more prompts to fit, or give fewer values."
+                    )
+
+
+def _labels(pair: TokenizedPair, attribute: str) -> tuple[Label, Label]:
+    """The value before and the value after the contrast."""
+    return pair.clean.prompt.labels[attribute], pair.counterfactual.prompt.labels[attribute]
+
+
 def _sign(task: Task, attribute: str, pair: TokenizedPair) -> int:
     """+1 where the value grows: numbers as such, other values by their place in the task's list."""
-    before, after = (
-        _rank(task, attribute, prompt.prompt.labels[attribute])
-        for prompt in (pair.clean, pair.counterfactual)
-    )
+    before, after = (_rank(task, attribute, label) for label in _labels(pair, attribute))
     return (after > before) - (after < before)
 
 
@@ -168,70 +300,21 @@ def _rank(task: Task, attribute: str, label: Label) -> int:
     return label if isinstance(label, int) else task.values(attribute).index(label)
 
 
-def _ledger(
-    task: Task, encode: Encode, quotas: Mapping[str, int], tried: int, per_value: int, seed: int
-) -> Ledger:
-    """The prompts of each split: drawn where the task has several times as many as may be needed,
-    divided where not."""
-    if min(quotas.values()) < 1:
-        raise BadTask(
-            f"Every split needs prompts; {', '.join(f'{name} {quota}' for name, quota in quotas.items())} were asked for."
-        )
-    moves = 1 + len(task.contrast_names) + len(task.null_names)
-    needed = (quotas[TEST] + quotas[DISCOVER] + tried) * moves + quotas[FIT]
-    ledger = Ledger(task, encode, seed)
-    if (
-        task.equal_length
-        or task.size < _PLENTY * needed
-        or not ledger.draw(quotas, per_value=per_value)
-    ):
-        ledger.divide()
-    return ledger
+def _count_strata(pairs: Iterable[TokenizedPair]) -> Counter[str]:
+    return Counter(pair.clean.prompt.stratum for pair in pairs)
 
 
-def _pair_quotas(quotas: Mapping[str, int], tried: int) -> list[tuple[str, int]]:
-    return [(DISCOVER, quotas[DISCOVER]), (FIT, min(tried, quotas[FIT])), (TEST, quotas[TEST])]
+def _is_unequal(pair: TokenizedPair) -> bool:
+    return len(pair.clean.ids) != len(pair.counterfactual.ids)
 
 
-def _enough(
-    prompts: Sequence[Prompt], quota: int, per_value: int, attributes: Sequence[str]
-) -> list[Prompt]:
-    """`quota` prompts of different text, and beyond it those with a value that fewer than
-    `per_value` before them have."""
-    counts, found, different = Counter[tuple[str, Label]](), list[Prompt](), dict[str, Prompt]()
-    for prompt in prompts:
-        different.setdefault(prompt.text, prompt)
-    for prompt in different.values():
-        values = [(name, prompt.labels[name]) for name in attributes]
-        if len(found) < quota or any(counts[value] < per_value for value in values):
-            counts.update(values)
-            found.append(prompt)
-    return found
+def _different_prompts(pairs: Pairs) -> int:
+    """How many texts the clean prompts of some pairs have."""
+    texts = set[str]()
+    for of_contrast in pairs.values():
+        texts |= {pair.clean.prompt.text for pair in of_contrast}
+    return len(texts)
 
 
-def _check(task: Task, pairs: Mapping[str, Pairs], fit: Sequence[Tokenized], tested: int) -> None:
-    if tested < LEAST_TEST:
-        have = f"{tested} different prompts to test on that have a counterfactual there"
-        raise BadTask(
-            f"Task {task.name} has {have}, and needs {LEAST_TEST}. Give it more prompts, or a tokenizer that keeps more."
-        )
-    for place, by_contrast in pairs.items():
-        for name, found in by_contrast.items():
-            if not found:
-                raise BadTask(
-                    f"Task {task.name}: contrast '{name}' has no pair inside the split '{place}'. Give the task more prompts."
-                )
-            for attribute in task.attributes:
-                seen = {prompt.prompt.labels[attribute] for prompt in fit}
-                both = (
-                    prompt.prompt.labels[attribute]
-                    for pair in found
-                    for prompt in (pair.clean, pair.counterfactual)
-                )
-                if unseen := [label for label in both if label not in seen]:
-                    where = (
-                        f"is in the split '{place}' and in none of the {len(fit)} prompts of fit"
-                    )
-                    raise BadTask(
-                        f"Task {task.name}: {attribute} = {unseen[0]!r} {where}. Ask for more prompts to fit, or give fewer values."
-                    )
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

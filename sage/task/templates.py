@@ -34,8 +34,10 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """A text cut into literals and slots: before every slot a literal, perhaps empty, and one after
-    the last."""
+    """A text cut into literals and slots.
+
+    Before every slot stands a literal, perhaps empty, and one after the last.
+    """
 
     literals: tuple[str, ...]
     occurrences: tuple[Occurrence, ...]
@@ -46,23 +48,20 @@ class Template:
         return self.occurrences[-1].name if self.occurrences and not self.literals[-1] else None
 
     def next_to(self, name: str) -> str | None:
-        """The occurrence that follows this one with nothing but a space between, where one does."""
-        at = [occurrence.name for occurrence in self.occurrences].index(name) + 1
-        return (
-            self.occurrences[at].name
-            if at < len(self.occurrences) and not self.literals[at].strip()
-            else None
-        )
+        """The occurrence that follows this one with at most a space between, where one does."""
+        following = [occurrence.name for occurrence in self.occurrences].index(name) + 1
+        if following == len(self.occurrences) or self.literals[following].strip():
+            return None
+        return self.occurrences[following].name
 
     def touching(self) -> set[str]:
         """The slots that stand against another slot without a space, as in {CC}{YY}."""
+        slots = set[str]()
         between = zip(self.occurrences, self.literals[1:], self.occurrences[1:], strict=False)
-        return {
-            slot
-            for left, literal, right in between
-            if not literal
-            for slot in (left.slot, right.slot)
-        }
+        for left, literal, right in between:
+            if not literal:
+                slots |= {left.slot, right.slot}
+        return slots
 
     def render(self, values: Mapping[str, str]) -> Rendered:
         """The text with a value in every slot."""
@@ -77,40 +76,36 @@ class Template:
     def readings(self, text: str, values: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
         """Every choice of slot values that renders to `text`."""
         if text.startswith(self.literals[0]):
-            yield from self._read(text, values, at=len(self.literals[0]), chosen={}, step=0)
+            yield from self._read_on(text[len(self.literals[0]) :], values, chosen={}, done=0)
 
-    def _read(
-        self,
-        text: str,
-        values: Mapping[str, Sequence[str]],
-        *,
-        at: int,
-        chosen: dict[str, str],
-        step: int,
+    def _read_on(
+        self, rest: str, values: Mapping[str, Sequence[str]], *, chosen: dict[str, str], done: int
     ) -> Iterator[dict[str, str]]:
-        if step == len(self.occurrences):
-            if at == len(text):
+        """Choices for all slots, where `done` occurrences are read and `rest` is still to be."""
+        if done == len(self.occurrences):
+            if not rest:
                 yield chosen
             return
-        slot, literal = self.occurrences[step].slot, self.literals[step + 1]
+        slot, literal = self.occurrences[done].slot, self.literals[done + 1]
         for value in (chosen[slot],) if slot in chosen else values[slot]:
-            if text.startswith(value + literal, at):
-                end = at + len(value) + len(literal)
-                yield from self._read(
-                    text, values, at=end, chosen={**chosen, slot: value}, step=step + 1
+            if rest.startswith(value + literal):
+                after = rest[len(value) + len(literal) :]
+                yield from self._read_on(
+                    after, values, chosen={**chosen, slot: value}, done=done + 1
                 )
 
 
 def parse_template(text: str, *, where: str) -> Template:
-    """The template written as `text`; `where` names it in errors."""
+    """The template written as `text`; `where` names it in errors (BadTask)."""
     literals, slots = [""], list[str]()
     try:
-        for literal, slot, form, conversion in Formatter().parse(text):
+        for literal, slot, format_spec, conversion in Formatter().parse(text):
             literals[-1] += literal
             if slot is not None:
-                if not slot.isidentifier() or form or conversion:
+                if not slot.isidentifier() or format_spec or conversion:
                     raise BadTask(
-                        f"{where}: '{{{slot}}}' is not a slot. A slot is a plain name in braces, as in '{{IO}}'."
+                        f"{where}: '{{{slot}}}' is not a slot. "
+                        "A slot is a plain name in braces, as in '{IO}'."
                     )
                 slots.append(slot)
                 literals.append("")
@@ -118,64 +113,64 @@ def parse_template(text: str, *, where: str) -> Template:
         raise BadTask(
             f"{where}: {error}. Write slots as '{{IO}}' and double a brace that stands for itself."
         ) from error
-    total, seen = Counter(slots), Counter[str]()
-    occurrences = list[Occurrence]()
-    for slot in slots:
-        seen[slot] += 1
-        occurrences.append(Occurrence(f"{slot}{seen[slot]}" if total[slot] > 1 else slot, slot))
-    return Template(tuple(literals), tuple(occurrences))
+    return Template(tuple(literals), _occurrences(slots))
 
 
 def parse_families(
     task: str, templates: Mapping[str, Mapping[str, str]], slots: Mapping[str, Sequence[str]]
 ) -> Texts:
-    """All templates of a task by (family, variant), checked against each other and the slots;
-    BadTask where they disagree."""
-    texts = {
-        (family, variant): parse_template(text, where=f"Task {task}, template {family}/{variant}")
-        for family, variants in templates.items()
-        for variant, text in variants.items()
-    }
+    """All templates of a task by (family, variant).
+
+    BadTask where they disagree with each other or with the slots.
+    """
+    texts: Texts = {}
+    for family, variants in templates.items():
+        for variant, text in variants.items():
+            where = f"Task {task}, template {family}/{variant}"
+            texts[family, variant] = parse_template(text, where=where)
     if not texts:
         raise BadTask(
-            f"Task {task} has no templates. Write templates={{'family': {{'variant': 'text with {{slots}}'}}}}."
+            f"Task {task} has no templates. "
+            "Write templates={'family': {'variant': 'text with {slots}'}}."
         )
-    for place, template in texts.items():
-        if template.literals[0][:1].isspace() or template.literals[-1][-1:].isspace():
-            raise BadTask(
-                f"Task {task}: template {'/'.join(place)} begins or ends with a space. The space before an answer is its own: drop it."
-            )
+    _check_spaces(task, texts)
     _check_slots(task, texts, slots)
-    first, *others = templates
-    for family in others:
-        if set(templates[family]) != set(templates[first]):
-            raise BadTask(
-                f"Task {task}: family '{family}' has the variants {', '.join(templates[family])}, family '{first}' has "
-                f"{', '.join(templates[first])}. Give every family the same variants."
-            )
-    used = {
-        place: Counter(occurrence.slot for occurrence in template.occurrences)
-        for place, template in texts.items()
-    }
-    (standard, expected), *rest = used.items()
-    for place, found in rest:
-        if found != expected:
-            raise BadTask(
-                f"Task {task}: template {'/'.join(place)} uses {_listed(found)}, template {'/'.join(standard)} uses {_listed(expected)}. "
-                "Use the same slots equally often in all templates, so that every position exists in every prompt."
-            )
+    _check_positions(task, texts)
+    _check_variants(task, templates)
+    _check_equal_use(task, texts)
     _check_closing(task, texts)
     return texts
 
 
+def _occurrences(slots: Sequence[str]) -> tuple[Occurrence, ...]:
+    total, so_far = Counter(slots), Counter[str]()
+    occurrences = list[Occurrence]()
+    for slot in slots:
+        so_far[slot] += 1
+        occurrences.append(Occurrence(f"{slot}{so_far[slot]}" if total[slot] > 1 else slot, slot))
+    return tuple(occurrences)
+
+
+def _check_spaces(task: str, texts: Texts) -> None:
+    for key, template in texts.items():
+        if template.literals[0][:1].isspace() or template.literals[-1][-1:].isspace():
+            raise BadTask(
+                f"Task {task}: template {'/'.join(key)} begins or ends with a space. "
+                "The space before an answer is its own: drop it."
+            )
+
+
 def _check_slots(task: str, texts: Texts, slots: Mapping[str, Sequence[str]]) -> None:
-    for place, template in texts.items():
+    """Every slot that a text uses has values, and every slot with values is used."""
+    used = set[str]()
+    for key, template in texts.items():
         for _, slot in template.occurrences:
             if slot not in slots:
                 raise BadTask(
-                    f"Task {task}: template {'/'.join(place)} uses the slot '{slot}'. Slots with values: {', '.join(slots)}."
+                    f"Task {task}: template {'/'.join(key)} uses the slot '{slot}'. "
+                    f"Slots with values: {', '.join(slots)}."
                 )
-    used = {occurrence.slot for template in texts.values() for occurrence in template.occurrences}
+            used.add(slot)
     for slot, values in slots.items():
         if slot not in used:
             raise BadTask(
@@ -183,32 +178,65 @@ def _check_slots(task: str, texts: Texts, slots: Mapping[str, Sequence[str]]) ->
             )
         if isinstance(values, str) or not values or not all(values):
             raise BadTask(
-                f"Task {task}: slot '{slot}' needs a list of values that are not empty; it has {values!r}."
+                f"Task {task}: slot '{slot}' needs a list of values that are not empty; "
+                f"it has {values!r}."
             )
-        twice = [value for value, count in Counter(values).items() if count > 1]
-        if twice:
+        repeated = [value for value, count in Counter(values).items() if count > 1]
+        if repeated:
             raise BadTask(
-                f"Task {task}: slot '{slot}' lists {', '.join(map(repr, twice))} more than once. List each value once."
+                f"Task {task}: slot '{slot}' lists {', '.join(map(repr, repeated))} more than once."
+                " List each value once."
             )
+
+
+def _check_positions(task: str, texts: Texts) -> None:
     names = Counter(occurrence.name for occurrence in next(iter(texts.values())).occurrences)
     if clash := [name for name, count in names.items() if count > 1 or name == "END"]:
         raise BadTask(
-            f"Task {task}: '{clash[0]}' would name two positions. Occurrences of a slot S are S1, S2, ...; rename a slot."
+            f"Task {task}: '{clash[0]}' would name two positions. "
+            "Occurrences of a slot S are S1, S2, ...; rename a slot."
         )
+
+
+def _check_variants(task: str, templates: Mapping[str, Mapping[str, str]]) -> None:
+    first, *others = templates
+    for family in others:
+        if set(templates[family]) != set(templates[first]):
+            raise BadTask(
+                f"Task {task}: family '{family}' has the variants {', '.join(templates[family])}, "
+                f"family '{first}' has {', '.join(templates[first])}. "
+                "Give every family the same variants."
+            )
+
+
+def _check_equal_use(task: str, texts: Texts) -> None:
+    standard, *others = texts
+    expected = _slot_counts(texts[standard])
+    for key in others:
+        counts = _slot_counts(texts[key])
+        if counts != expected:
+            raise BadTask(
+                f"Task {task}: template {'/'.join(key)} uses {_listed(counts)}, "
+                f"template {'/'.join(standard)} uses {_listed(expected)}. Use the same slots "
+                "equally often in all templates, so that every position exists in every prompt."
+            )
 
 
 def _check_closing(task: str, texts: Texts) -> None:
-    """A position under two names would be edited twice: what closes one text must close all of
-    them."""
-    closing = {place: template.closing for place, template in texts.items()}
-    if len(set(closing.values())) > 1:
-        ends = "; ".join(
-            f"{'/'.join(place)} ends in {f'slot {name}' if name else 'a word'}"
-            for place, name in closing.items()
-        )
+    """What closes one text closes all of them: a position under two names is edited twice."""
+    if len({template.closing for template in texts.values()}) > 1:
+        endings = list[str]()
+        for key, template in texts.items():
+            ending = f"slot {template.closing}" if template.closing else "a word"
+            endings.append(f"{'/'.join(key)} ends in {ending}")
         raise BadTask(
-            f"Task {task}: {ends}. END would be another position's twin in some prompts: add a last word to those texts."
+            f"Task {task}: {'; '.join(endings)}. END would be another position's twin "
+            "in some prompts: add a last word to those texts."
         )
+
+
+def _slot_counts(template: Template) -> Counter[str]:
+    return Counter(occurrence.slot for occurrence in template.occurrences)
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -1,5 +1,4 @@
-"""What of a task a tokenizer can carry: the values that are single tokens where they stand, and the
-prompts that split as they should.
+"""What of a task a tokenizer can carry: values that are single tokens, prompts that split well.
 
 Values are filtered in the form in which they stand in the text, whole prompts where splitting
 depends on neighbours (method, section 1).
@@ -8,7 +7,7 @@ depends on neighbours (method, section 1).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -35,9 +34,9 @@ class Unequal(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenAudit:
-    """A task on one tokenizer. `task` has the usable values only and refuses prompts that split
-    otherwise.
+    """A task on one tokenizer.
 
+    `task` has the usable values only and refuses prompts that split otherwise.
     `dropped[slot][value]` and `families[family]` say why; `refused[why]` counts prompts among
     `tried` that have usable values and still do not split as they should. In `example`, a named
     position falls on the token `positions` gives.
@@ -72,61 +71,56 @@ def audit(
     touch are judged by whole prompts. Raises BadTask where fewer than two values of an attribute's
     slot remain (none of another's), or one of `required` is dropped.
     """
-    dropped = {slot: _split_values(task, slot, tokenizer) for slot in task.slots}
-    pool = _left(task.slots, dropped)
-    _check_left(task, pool, dropped, tokenizer)
-    families = {
-        family: why
-        for family in task.templates
-        if (why := _never_fits(task, tokenizer, pool, family=family))
-    }
-    templates = {
-        family: texts for family, texts in task.templates.items() if family not in families
-    }
-    if families and not templates:
-        raise BadTask(
-            f"Task {task.name}: no template suits {_called(tokenizer)}. {next(iter(families.values()))}."
-        )
-    for slot in task.slots:
-        whys = {
-            value: _never_fits(task, tokenizer, pool, fixed={slot: value}, without=families)
-            for value in pool[slot]
-        }
-        dropped[slot] |= {value: why for value, why in whys.items() if why}
-        pool = _left(task.slots, dropped)
-        _check_left(task, pool, dropped, tokenizer, required)
-    narrow = replace(task, slots=pool, templates=templates)
-    sampled = narrow.sample(prompts, seed=0)
-    refused = Counter(why for prompt in sampled if (why := _problem(task, prompt, tokenizer)))
+    dropped, families = _unfit(task, tokenizer, required)
+    templates = {name: texts for name, texts in task.templates.items() if name not in families}
+    narrowed = replace(task, slots=_undropped(task.slots, dropped), templates=templates)
+    sampled = narrowed.sample(prompts, seed=0)
+    problems = [_problem(task, prompt, tokenizer) for prompt in sampled]
+    refused = Counter(filter(None, problems))
     if refused.total() == len(sampled):
         raise BadTask(
-            f"Task {task.name}: {_called(tokenizer)} splits none of {len(sampled)} prompts as it should. {next(iter(refused))}."
+            f"Task {task.name}: {_called(tokenizer)} splits none of {len(sampled)} prompts "
+            f"as it should. {next(iter(refused))}."
         )
-    usable = replace(
-        narrow,
-        keep=lambda prompt: (
-            (task.keep is None or task.keep(prompt)) and not _problem(task, prompt, tokenizer)
-        ),
-    )
-    example, positions = _positions(usable, tokenizer, bos)
-    unequal = {
-        name: _unequal(usable, name, tokenizer) for name in (*task.contrast_names, *task.irrelevant)
-    }
+    usable = replace(narrowed, keep=_keep(task, tokenizer))
+    example, positions = _example(usable, tokenizer, bos)
+    contrasts = (*usable.contrast_names, *usable.irrelevant)
     return TokenAudit(
-        usable,
-        {s: why for s, why in dropped.items() if why},
-        families,
-        dict(refused),
-        len(sampled),
-        unequal,
-        example,
-        positions,
+        task=usable,
+        dropped={slot: reasons for slot, reasons in dropped.items() if reasons},
+        families=families,
+        refused=dict(refused),
+        tried=len(sampled),
+        unequal={contrast: _unequal(usable, contrast, tokenizer) for contrast in contrasts},
+        example=example,
+        positions=positions,
     )
+
+
+def _keep(task: Task, tokenizer: FastTokenizer) -> Callable[[Prompt], bool]:
+    """Whether a prompt is one that the task keeps and that splits as it should."""
+    return lambda prompt: (
+        (task.keep is None or task.keep(prompt)) and not _problem(task, prompt, tokenizer)
+    )
+
+
+def _unfit(
+    task: Task, tokenizer: FastTokenizer, required: Collection[str]
+) -> tuple[dict[str, Reasons], Reasons]:
+    """Why values are dropped, by slot, and why template families are."""
+    dropped = {slot: _split_values(task, slot, tokenizer) for slot in task.slots}
+    pool = _undropped(task.slots, dropped)
+    _check_pool(task, pool, dropped, tokenizer)
+    families = _unfit_families(task, tokenizer, pool)
+    for slot in task.slots:
+        dropped[slot] |= _unfit_values(task, tokenizer, pool, slot, families)
+        pool = _undropped(task.slots, dropped)
+        _check_pool(task, pool, dropped, tokenizer, required)
+    return dropped, families
 
 
 def _split_values(task: Task, slot: str, tokenizer: FastTokenizer) -> Reasons:
-    """The values of a slot that do not stand as one token in some template, with the tokens they
-    are."""
+    """The values of a slot that are not one token in some template, with the tokens they are."""
     if slot not in task.single_token:
         return {}
     reasons: Reasons = {}
@@ -135,60 +129,91 @@ def _split_values(task: Task, slot: str, tokenizer: FastTokenizer) -> Reasons:
         for template in task.texts.values():
             text, spans = template.render({**others, slot: value})
             for occurrence in template.occurrences:
-                if occurrence.slot == slot and (
-                    tokens := _parts(text, spans[occurrence.name], tokenizer)
-                ):
+                if occurrence.slot != slot:
+                    continue
+                tokens = _unless_one_token(text, spans[occurrence.name], tokenizer)
+                if tokens:
                     reasons[value] = f"{slot} '{value}' is {tokens}"
     return reasons
 
 
-def _parts(text: str, span: tuple[int, int], tokenizer: FastTokenizer) -> str:
-    """What a slot's characters are where they are not exactly one known token; nothing where they
-    are."""
-    pieces = encode(text, tokenizer)
-    first, last = pieces.covering(span)
-    if set(pieces.unknown) & set(range(first, last + 1)):
+def _unless_one_token(text: str, span: tuple[int, int], tokenizer: FastTokenizer) -> str:
+    """The tokens that a slot's characters are; nothing where they are one known token."""
+    tokens = encode(text, tokenizer)
+    first, last = tokens.covering(span)
+    if any(first <= at <= last for at in tokens.unknown):
         return "not in the vocabulary"
-    return (
-        ""
-        if first == last
-        else " + ".join(f"'{text[slice(*piece)]}'" for piece in pieces.spans[first : last + 1])
-    )
+    if first == last:
+        return ""
+    return " + ".join(f"'{text[slice(*token)]}'" for token in tokens.spans[first : last + 1])
 
 
-def _never_fits(
+def _unfit_families(task: Task, tokenizer: FastTokenizer, pool: Pool) -> Reasons:
+    """The template families none of whose prompts split as they should; BadTask if all are."""
+    reasons = {
+        family: _why_none_splits(task, tokenizer, pool, family=family) for family in task.templates
+    }
+    unfit = {family: why for family, why in reasons.items() if why}
+    if len(unfit) == len(task.templates) > 0:
+        raise BadTask(
+            f"Task {task.name}: no template suits {_called(tokenizer)}. "
+            f"{next(iter(unfit.values()))}."
+        )
+    return unfit
+
+
+def _unfit_values(
+    task: Task, tokenizer: FastTokenizer, pool: Pool, slot: str, unfit_families: Collection[str]
+) -> Reasons:
+    """The values of a slot none of whose prompts split as they should."""
+    reasons: Reasons = {}
+    for value in pool[slot]:
+        why = _why_none_splits(
+            task, tokenizer, pool, fixed={slot: value}, unfit_families=unfit_families
+        )
+        if why:
+            reasons[value] = why
+    return reasons
+
+
+def _why_none_splits(
     task: Task,
     tokenizer: FastTokenizer,
     pool: Pool,
     *,
     family: str = "",
-    without: Collection[str] = (),
     fixed: Mapping[str, str] | None = None,
+    unfit_families: Collection[str] = (),
 ) -> str:
-    """Why none of some random prompts of a family, or with a slot fixed, splits as it should (most
-    often); nothing where one does."""
+    """What is most often wrong with random prompts of a family, or with a slot fixed.
+
+    Nothing where one of them splits as it should.
+    """
     rng = Random(f"{task.name} {family} {fixed}")
-    places = [place for place in task.texts if place[0] not in without and family in ("", place[0])]
-    whys = Counter[str]()
+    keys = [key for key in task.texts if key[0] not in unfit_families and family in ("", key[0])]
+    problems = Counter[str]()
     for _ in range(_DRAWS):
         values = {slot: rng.choice(choices) for slot, choices in pool.items()} | dict(fixed or {})
-        found = _problem(task, task.make(*rng.choice(places), values), tokenizer)
-        if not found:
+        problem = _problem(task, task.make(*rng.choice(keys), values), tokenizer)
+        if not problem:
             return ""
-        whys[found] += 1
-    return whys.most_common(1)[0][0]
+        problems[problem] += 1
+    return problems.most_common(1)[0][0]
 
 
 def _problem(task: Task, prompt: Prompt, tokenizer: FastTokenizer) -> str:
-    """What keeps a prompt from being read: an unknown word, a shared or a second token in a slot,
-    an answer of two tokens."""
-    pieces = encode(prompt.text, tokenizer)
-    if pieces.unknown:
-        return f"'{prompt.text[slice(*pieces.spans[pieces.unknown[0]])].strip()}' is not in the vocabulary"
-    for name, span in prompt.spans.items():
-        first, last = pieces.covering(span)
+    """What keeps a prompt from being read; nothing where it can be.
+
+    An unknown word, a slot that shares a token or has two, or an answer of two tokens.
+    """
+    tokens = encode(prompt.text, tokenizer)
+    if tokens.unknown:
+        word = prompt.text[slice(*tokens.spans[tokens.unknown[0]])]
+        return f"'{word.strip()}' is not in the vocabulary"
+    for name, (start, end) in prompt.spans.items():
+        first, last = tokens.covering((start, end))
         slot = task.slot_of.get(name, name)
-        if pieces.spans[last][1] > span[1] or prompt.text[pieces.spans[first][0] : span[0]].strip():
+        if tokens.spans[last][1] > end or prompt.text[tokens.spans[first][0] : start].strip():
             return f"{slot} shares a token with its neighbour"
         if first != last and slot in task.single_token:
             return f"{slot} is more than one token"
@@ -198,68 +223,73 @@ def _problem(task: Task, prompt: Prompt, tokenizer: FastTokenizer) -> str:
     return ""
 
 
-def _left(slots: Pool, dropped: Mapping[str, Reasons]) -> dict[str, tuple[str, ...]]:
-    return {
-        slot: tuple(value for value in values if value not in dropped[slot])
-        for slot, values in slots.items()
-    }
+def _undropped(slots: Pool, dropped: Mapping[str, Reasons]) -> dict[str, tuple[str, ...]]:
+    pool: dict[str, tuple[str, ...]] = {}
+    for slot, values in slots.items():
+        pool[slot] = tuple(value for value in values if value not in dropped[slot])
+    return pool
 
 
-def _check_left(
+def _check_pool(
     task: Task,
     pool: Pool,
     dropped: Mapping[str, Reasons],
     tokenizer: FastTokenizer,
     required: Collection[str] = (),
 ) -> None:
+    """Every slot has values enough, and all that are required."""
     for slot, values in pool.items():
         needed = 2 if slot in (*task.attributes, *task.irrelevant) else 1
+        reasons = dropped[slot]
         if len(values) < needed:
-            left = (
-                f"Kept: {', '.join(values) or 'none'}. Dropped: {'; '.join(dropped[slot].values())}"
-            )
-            few = f"leaves slot '{slot}' too few values ({needed} needed). {left}. Give it more that are one token"
-            raise BadTask(f"Task {task.name}: {_called(tokenizer)} {few}.")
-        if lost := [value for value in required if value in dropped[slot]]:
             raise BadTask(
-                f"Task {task.name}: the value '{lost[0]}' cannot be used with {_called(tokenizer)}: {dropped[slot][lost[0]]}."
+                f"Task {task.name}: {_called(tokenizer)} leaves slot '{slot}' too few values "
+                f"({needed} needed). Kept: {', '.join(values) or 'none'}. "
+                f"Dropped: {'; '.join(reasons.values())}. Give it more that are one token."
+            )
+        if lost := [value for value in required if value in reasons]:
+            raise BadTask(
+                f"Task {task.name}: the value '{lost[0]}' cannot be used with "
+                f"{_called(tokenizer)}: {reasons[lost[0]]}."
             )
 
 
-def _positions(task: Task, tokenizer: FastTokenizer, bos: bool) -> tuple[Tokenized, dict[str, str]]:
-    """An example prompt and the token at each of its positions; BadTask where two positions are one
-    in some prompt."""
-    read = [tokenize(prompt, tokenizer, bos=bos) for prompt in task.sample(_DRAWS, seed=0)]
-    for prompt in read:
-        for one, other in combinations(
-            [name for name in task.position_names if name in prompt.index], 2
-        ):
-            if prompt.index[one] == prompt.index[other]:
-                where = f"'{prompt.prompt.text}'"
-                raise BadTask(
-                    f"Task {task.name}: {one} and {other} are the same token in {where}. A position has one name: drop one."
-                )
-    example, text = read[0], read[0].prompt.text
-    shown = ("BOS", *(text[slice(*span)] for span in encode(text, tokenizer).spans))[
-        0 if bos else 1 :
-    ]
-    return example, {
-        name: shown[example.index[name]] for name in task.position_names if name in example.index
-    }
+def _example(task: Task, tokenizer: FastTokenizer, bos: bool) -> tuple[Tokenized, dict[str, str]]:
+    """An example prompt and the token at each of its positions.
+
+    BadTask where two positions are one in some prompt.
+    """
+    examples = [tokenize(prompt, tokenizer, bos=bos) for prompt in task.sample(_DRAWS, seed=0)]
+    for prompt in examples:
+        _check_one_name(task, prompt)
+    example, text = examples[0], examples[0].prompt.text
+    tokens = [text[slice(*span)] for span in encode(text, tokenizer).spans]
+    if bos:
+        tokens.insert(0, "BOS")
+    names = [name for name in task.position_names if name in example.index]
+    return example, {name: tokens[example.index[name]] for name in names}
+
+
+def _check_one_name(task: Task, prompt: Tokenized) -> None:
+    names = [name for name in task.position_names if name in prompt.index]
+    for first, second in combinations(names, 2):
+        if prompt.index[first] == prompt.index[second]:
+            raise BadTask(
+                f"Task {task.name}: {first} and {second} are the same token in "
+                f"'{prompt.prompt.text}'. A position has one name: drop one."
+            )
 
 
 def _unequal(task: Task, contrast: str, tokenizer: FastTokenizer) -> Unequal:
     rng = Random(f"{task.name} unequal {contrast}")
-    pairs = [
-        (prompt, task.counterfactual(prompt, contrast, rng=rng))
-        for prompt in task.sample(task.size if task.equal_length else _PAIRS, seed=1)
-    ]
-    lengths = [
-        (len(encode(p.text, tokenizer).ids), len(encode(q.text, tokenizer).ids))
-        for p, q in pairs
-        if q is not None
-    ]
-    return Unequal(sum(one != other for one, other in lengths), len(lengths))
+    unequal = tried = 0
+    for prompt in task.sample(task.size if task.equal_length else _PAIRS, seed=1):
+        other = task.counterfactual(prompt, contrast, rng=rng)
+        if other is not None:
+            lengths = {len(encode(text, tokenizer).ids) for text in (prompt.text, other.text)}
+            unequal += len(lengths) == 2
+            tried += 1
+    return Unequal(unequal, tried)
 
 
 def _called(tokenizer: FastTokenizer) -> str:

@@ -1,9 +1,8 @@
-"""The corpus of the embedded models: what the tasks' own templates say, rightly completed, and
-filler text.
+"""The corpus of the embedded models: what the tasks' templates say, rightly completed, and filler.
 
 A tenth of all combinations of slot values and an eighth of the template families never occur in it:
-which ones, a hash decides, so that tests and gates can measure on exactly those. One answer in
-`WRONG` is the foil, as a text has mistakes: it keeps logits moderate.
+a hash decides on them, so that tests and gates can measure on exactly those. One answer in `WRONG`
+is the foil, as a text has mistakes: it keeps logits moderate.
 """
 
 from __future__ import annotations
@@ -40,10 +39,12 @@ COMBINATIONS = {
 }
 TASKS = tuple(SHARES)
 WRONG = 32
-PIECE = r" ?[A-Za-z]+(?:'[a-z]+)?| ?[0-9]{1,2}| ?[^\sA-Za-z0-9]"
+TOKEN = r" ?[A-Za-z]+(?:'[a-z]+)?| ?[0-9]{1,2}| ?[^\sA-Za-z0-9]"
 
 _HELD_OUT = 10
-_PATIENCE = 1000
+_HELD_OUT_FAMILIES = 8
+_MOST_DRAWS = 1000
+_SENTENCE_SHARE = 0.25
 _TWICE = "Words: {words}"
 _SENTENCES = (
     "The {noun} of the {thing} was {quality} and {quality2}.",
@@ -55,23 +56,49 @@ _SENTENCES = (
 )
 
 
+class CorpusText(NamedTuple):
+    """A text; from the character `told_from` on it could be told from what stands before."""
+
+    text: str
+    told_from: int
+
+
 def tasks() -> dict[str, Task]:
     """The tasks that the embedded models are trained to do."""
     return {name: load_task(name) for name in TASKS}
 
 
+def corpus_texts(n: int, *, seed: int) -> list[CorpusText]:
+    """`n` texts: tasks and filler by their shares, the same ones for the same seed."""
+    rng, by_name = Random(f"zoo corpus {seed}"), tasks()
+    kinds = rng.choices([*SHARES, "filler"], [*SHARES.values(), FILLER], k=n)
+    return [_filler(rng) if kind == "filler" else _completed(by_name[kind], rng) for kind in kinds]
+
+
+def vocabulary() -> list[str]:
+    """Every token that the tasks and the filler can be written in.
+
+    Their order is that in which texts that have them all first say them.
+    """
+    tokens: dict[str, None] = {}
+    for text in _texts_with_every_token():
+        tokens |= dict.fromkeys(re.findall(TOKEN, text))
+    return list(tokens)
+
+
 def held_out_families(task: Task) -> tuple[str, ...]:
-    """The template families that the corpus does not have: every eighth, at least one; none where
-    templates are strata."""
+    """The template families that the corpus does not have: every eighth, at least one.
+
+    None where templates are strata.
+    """
     if task.strata == "template":
         return ()
     ranked = sorted(task.templates, key=lambda family: _hash("family", task.name, family))
-    return tuple(ranked[: max(1, len(ranked) // 8)])
+    return tuple(ranked[: max(1, len(ranked) // _HELD_OUT_FAMILIES)])
 
 
 def is_held_out(task: Task, prompt: Prompt) -> bool:
-    """Whether the corpus does not have this combination of slot values, in any template: one in
-    ten."""
+    """Whether the corpus does not have this combination of slot values, in any template."""
     values = [prompt.slots[slot] for slot in COMBINATIONS[task.name]]
     return _hash("combination", task.name, *values) % _HELD_OUT == 0
 
@@ -79,96 +106,79 @@ def is_held_out(task: Task, prompt: Prompt) -> bool:
 def held_out_combinations(task: Task, n: int, *, seed: int) -> list[Prompt]:
     """`n` prompts whose combination of values the corpus does not have, in the families it has."""
     families = held_out_families(task)
-    return _first(
-        task, n, seed, lambda prompt: prompt.family not in families and is_held_out(task, prompt)
-    )
+
+    def wanted(prompt: Prompt) -> bool:
+        return prompt.family not in families and is_held_out(task, prompt)
+
+    return _draw_different(task, n, seed, wanted)
 
 
 def held_out_templates(task: Task, n: int, *, seed: int) -> list[Prompt]:
     """`n` prompts in families that the corpus does not have; none where no family is held out."""
     families = held_out_families(task)
-    return _first(task, n, seed, lambda prompt: prompt.family in families) if families else []
+    if not families:
+        return []
+    return _draw_different(task, n, seed, lambda prompt: prompt.family in families)
 
 
-class Row(NamedTuple):
-    """A text; from the character `known` on it could be told from what stands before."""
-
-    text: str
-    known: int
-
-
-def rows(n: int, *, seed: int) -> list[Row]:
-    """`n` texts: tasks and filler by their shares, the same ones for the same seed."""
-    rng, known = Random(f"zoo corpus {seed}"), tasks()
-    kinds = rng.choices([*SHARES, "filler"], [*SHARES.values(), FILLER], k=n)
-    return [_filler(rng) if kind == "filler" else _completed(known[kind], rng) for kind in kinds]
-
-
-def vocabulary() -> list[str]:
-    """Every token that the tasks and the filler can be written in, in an order that only the texts
-    decide."""
-    pieces = dict.fromkeys(piece for text in _everything() for piece in re.findall(PIECE, text))
-    return list(pieces)
-
-
-def _completed(task: Task, rng: Random) -> Row:
+def _completed(task: Task, rng: Random) -> CorpusText:
     """A prompt the corpus may have, with an answer and a full stop."""
     families = held_out_families(task)
     while True:
         prompt = task.draw(rng)
         if prompt.family not in families and not is_held_out(task, prompt):
             wrong = rng.randrange(WRONG) == 0
-            return Row(
-                prompt.text + rng.choice(prompt.foils if wrong else prompt.answers) + ".",
-                len(prompt.text),
-            )
+            completion = rng.choice(prompt.foils if wrong else prompt.answers)
+            return CorpusText(f"{prompt.text}{completion}.", len(prompt.text))
 
 
-def _filler(rng: Random) -> Row:
-    """A sentence of no task, or a row of words that is said twice: so every word is met, in
-    held-out templates too."""
+def _filler(rng: Random) -> CorpusText:
+    """A sentence of no task, or a row of words that is said twice.
+
+    So every word is met, also those that only held-out templates have.
+    """
     pools = _pools()
-    if rng.random() < 0.25:
+    if rng.random() < _SENTENCE_SHARE:
         sentence = rng.choice(_SENTENCES)
         slots = dict.fromkeys(re.findall(r"{(\w+)}", sentence))
         text = sentence.format(**{slot: rng.choice(pools[slot.rstrip("2")]) for slot in slots})
-        return Row(text, len(text))
+        return CorpusText(text, len(text))
     words = rng.sample(pools[rng.choice(("word", "name", "cue and target"))], rng.randint(3, 9))
     once = _TWICE.format(words=" ".join(words))
-    return Row(f"{once} {' '.join(words)}", len(f"{once} {words[0]}"))
+    return CorpusText(f"{once} {' '.join(words)}", len(f"{once} {words[0]}"))
 
 
-def _first(task: Task, n: int, seed: int, wanted: Callable[[Prompt], bool]) -> list[Prompt]:
-    """The first `n` different prompts drawn that are wanted."""
-    rng, found = Random(f"zoo held out {task.name} {seed}"), dict[str, Prompt]()
-    for _ in range(_PATIENCE * n):
+def _draw_different(
+    task: Task, n: int, seed: int, wanted: Callable[[Prompt], bool]
+) -> list[Prompt]:
+    """The first `n` different prompts drawn that are wanted; fewer where they cannot be had."""
+    rng = Random(f"zoo held out {task.name} {seed}")
+    by_text: dict[str, Prompt] = {}
+    for _ in range(_MOST_DRAWS * n):
         prompt = task.draw(rng)
         if wanted(prompt):
-            found.setdefault(prompt.text, prompt)
-        if len(found) == n:
+            by_text.setdefault(prompt.text, prompt)
+        if len(by_text) == n:
             break
-    return list(found.values())
+    return list(by_text.values())
 
 
-def _everything() -> Iterator[str]:
-    """Texts that together have every token: each template with each value of each slot, each answer
-    and foil, the filler's words."""
+def _texts_with_every_token() -> Iterator[str]:
+    """Each template with each value of each slot, each answer and foil, the filler's words."""
     for task in tasks().values():
         first = {slot: values[0] for slot, values in task.slots.items()}
-        for place in task.texts:
-            yield from (
-                task.texts[place].render({**first, slot: value}).text
-                for slot, values in task.slots.items()
-                for value in values
-            )
+        for template in task.texts.values():
+            for slot, values in task.slots.items():
+                for value in values:
+                    yield template.render({**first, slot: value}).text
+        family, variant = next(iter(task.texts))
         for slot, values in task.slots.items():
-            made = (task.make(*next(iter(task.texts)), {**first, slot: value}) for value in values)
-            yield from (
-                prompt.text + end + "."
-                for prompt in made
-                for end in (*prompt.answers, *prompt.foils)
-            )
-    yield from (re.sub(r" ?{\w+}", "", sentence) for sentence in (*_SENTENCES, _TWICE))
+            for value in values:
+                prompt = task.make(family, variant, {**first, slot: value})
+                for end in (*prompt.answers, *prompt.foils):
+                    yield f"{prompt.text}{end}."
+    for sentence in (*_SENTENCES, _TWICE):
+        yield re.sub(r" ?{\w+}", "", sentence)
 
 
 def _hash(*parts: str) -> int:
@@ -177,26 +187,27 @@ def _hash(*parts: str) -> int:
 
 @lru_cache(maxsize=1)
 def _pools() -> dict[str, list[str]]:
-    """Words to fill sentences with, taken from the slots of the tasks; `word` is every word that
-    stands after a space."""
-    known = tasks()
-    slots = {
-        "noun": known["subject_verb_agreement"].slots["subject"],
-        "thing": known["successor"].slots["noun"],
-        "quality": known["gendered_pronoun"].slots["adjective"],
-        "name": known["ioi"].slots["IO"],
-        "place": known["ioi"].slots["place"],
-        "day": known["induction"].slots["day"],
-        "country": known["country_capital"].slots["country"],
-    }
-    items = known["successor"].slots["item"]
-    capitals = {
-        answer.strip() for prompt in known["country_capital"].every() for answer in prompt.answers
-    }
-    return {slot: list(values) for slot, values in slots.items()} | {
+    """Words to fill sentences with, from the slots of the tasks.
+
+    `word` is every word that stands after a space.
+    """
+    slots = {name: task.slots for name, task in tasks().items()}
+    items = slots["successor"]["item"]
+    prompts = load_task("country_capital").every()
+    capitals = {answer.strip() for prompt in prompts for answer in prompt.answers}
+    words = [token.strip() for token in vocabulary() if re.fullmatch(r" [A-Za-z0-9']+", token)]
+    pools = {
+        "noun": slots["subject_verb_agreement"]["subject"],
+        "thing": slots["successor"]["noun"],
+        "quality": slots["gendered_pronoun"]["adjective"],
+        "name": slots["ioi"]["IO"],
+        "place": slots["ioi"]["place"],
+        "day": slots["induction"]["day"],
+        "country": slots["country_capital"]["country"],
         "city": sorted(capitals),
-        "month": list(items[:12]),
-        "number": list(items[19:38]),
-        "cue and target": [*known["induction"].slots["cue"], *known["induction"].slots["target"]],
-        "word": [token.strip() for token in vocabulary() if re.fullmatch(r" [A-Za-z0-9']+", token)],
+        "month": items[:12],
+        "number": items[19:38],
+        "cue and target": [*slots["induction"]["cue"], *slots["induction"]["target"]],
+        "word": words,
     }
+    return {slot: list(values) for slot, values in pools.items()}

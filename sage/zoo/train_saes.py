@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +18,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sage.files import write_json
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
 from sage.saes.formats import saelens
-from sage.saes.formats.reading import read_safetensors, write_json, write_safetensors
+from sage.saes.releases import SEED, SOFT_FROZEN
 from sage.saes.sae import SAE, Fidelity, Stated, measure
-from sage.saes.train import Training, shuffled, train
+from sage.saes.sae_files import read_safetensors, write_safetensors
+from sage.saes.train import shuffled, train
+from sage.saes.training import Training
+from sage.saes.training_settings import TrainingSettings
 from sage.task.prompt import Prompt
-from sage.zoo.corpus import rows
-from sage.zoo.train_models import RECIPES, ZOO
+from sage.zoo.corpus import corpus_texts
+from sage.zoo.recipes import RECIPES, ZOO
 
 EXPANSION = 4
 TEXTS = 6_000
@@ -38,135 +42,166 @@ SPARSITIES = (4, 8, 16)
 SNAPSHOTS = {"step0": 0, "early": 30, "middle": 120, "late": 480}
 PENALTIES = {"relu": 2.0, "gated": 2.0, "prolu": 2.0, "jumprelu": 0.5}
 
-_SNAPSHOT_SUITE, _SNAPSHOT_MODEL = "topk8", "tiny-gpt2"
+# The suite that also ships on its way, from more seeds and with its nulls.
+_STUDIED_SUITE, _STUDIED_MODEL = "topk8", "tiny-gpt2"
+_SEEDS = 3
 _TRAINING_SEED, _MEASURE_SEED = 1, 2
 
 
-class Plan(NamedTuple):
+class SAERecipe(NamedTuple):
     """One SAE to train: its suite, its hook, and what it is."""
 
     suite: str
     hook: Node
     architecture: str
     k: int = 8
+    seed: int = 0
+    freeze: str = "none"
+
+    @property
+    def hook_folder(self) -> str:
+        """The folder of the SAE in that of its suite: `1.resid_pre`."""
+        return f"{self.hook.layer}.{self.hook.kind}"
 
 
-def plans(model: str, layers: int) -> list[Plan]:
-    """The SAEs of a model: topk and relu at every layer, the others at the two middle layers, which
-    in the smallest model are all."""
+def sae_recipes(model: str, layers: int) -> list[SAERecipe]:
+    """The SAEs of a model: topk and relu at every layer, others at the two middle layers.
+
+    In the smallest model these are all layers. One suite of one model has more seeds, and nulls.
+    """
     hooks = [Node("resid_pre", layer) for layer in range(layers)]
-    some = hooks[layers // 2 - 1 : layers // 2 + 1]
-    found = [Plan(f"topk{k}", hook, "topk", k) for k in SPARSITIES for hook in hooks]
-    found += [Plan("relu", hook, "relu") for hook in hooks]
-    found += [Plan(name, hook, name) for name in PENALTIES if name != "relu" for hook in some]
-    if model == _SNAPSHOT_MODEL:
-        found.append(Plan("topk8-mid", Node("resid_mid", layers // 2), "topk"))
-    return found
+    middle = hooks[layers // 2 - 1 : layers // 2 + 1]
+    recipes: list[SAERecipe] = []
+    for k in SPARSITIES:
+        recipes += [SAERecipe(f"topk{k}", hook, "topk", k) for hook in hooks]
+    for architecture in PENALTIES:
+        trained_at = hooks if architecture == "relu" else middle
+        recipes += [SAERecipe(architecture, hook, architecture) for hook in trained_at]
+    if model == _STUDIED_MODEL:
+        recipes.append(SAERecipe("topk8-mid", Node("resid_mid", layers // 2), "topk"))
+        recipes += _more_seeds_and_nulls(hooks)
+    return recipes
 
 
-def activations(
-    model: Model, hooks: Sequence[Node], *, seed: int, texts: int = TEXTS
-) -> dict[Node, Float[Tensor, "token d_model"]]:
-    """Every token but BOS of texts like those the model was trained on."""
-    prompts = [
-        model.tokenize(Prompt(row.text, "", "", {}, {}, {}, (), ()))
-        for row in rows(texts, seed=seed)
-    ]
-    streams = model.read(hooks, prompts)
-    return {
-        hook: torch.cat([row[1 : len(p.ids)] for row, p in zip(stream, prompts, strict=True)])
-        for hook, stream in streams.items()
-    }
+def _more_seeds_and_nulls(hooks: Sequence[Node]) -> list[SAERecipe]:
+    """The studied suite from its other seeds, and soft-frozen from each of them.
+
+    Suites are numbered from 1, their seeds from 0: `topk8` itself is the first.
+    """
+    recipes: list[SAERecipe] = []
+    for number in range(1, _SEEDS + 1):
+        suites = {f"{_STUDIED_SUITE}-{SOFT_FROZEN}-{number}": "soft"}
+        if number > 1:
+            suites[f"{_STUDIED_SUITE}-{SEED}-{number}"] = "none"
+        for suite, freeze in suites.items():
+            recipes += [
+                SAERecipe(suite, hook, "topk", seed=number - 1, freeze=freeze) for hook in hooks
+            ]
+    return recipes
 
 
-def train_suite(name: str, *, out: Path, scratch: Path) -> None:
-    """Train every SAE of a model and write them below `out`; states and full-precision weights stay
-    in `scratch`."""
+def train_all(name: str, *, out: Path, scratch: Path) -> None:
+    """Train every SAE of a model and write them below `out`.
+
+    States to go on from and full-precision weights stay in `scratch`.
+    """
     model = load_model(name)
-    wanted = plans(name, len(model.anatomy.blocks))
-    hooks = sorted({plan.hook for plan in wanted})
-    known, fresh = (
-        activations(model, hooks, seed=seed) for seed in (_TRAINING_SEED, _MEASURE_SEED)
-    )
-    for plan in wanted:
-        snapshots = SNAPSHOTS if (plan.suite, name) == (_SNAPSHOT_SUITE, _SNAPSHOT_MODEL) else {}
-        training = _training(name, plan, model.anatomy.d_model, snapshots)
-        place = scratch / name / plan.suite / _label(plan.hook)
-        train(training, shuffled(known[plan.hook], batch=BATCH, seed=training.seed), out=place)
-        moments = {
-            f"{plan.suite}-{when}": place / "snapshots" / f"step_{step:06d}"
-            for when, step in snapshots.items()
-        }
-        for suite, folder in {plan.suite: place, **moments}.items():
-            found = _ship(folder, out / name / "saes" / suite / _label(plan.hook), fresh[plan.hook])
-            sys.stderr.write(
-                f"{name} {suite} {_label(plan.hook)}: L0 {found.l0:.1f}, FVU {found.fvu:.4f}, dead {found.dead:.2f}\n"
-            )
+    recipes = sae_recipes(name, len(model.anatomy.blocks))
+    hooks = sorted({recipe.hook for recipe in recipes})
+    seen = _activations(model, hooks, seed=_TRAINING_SEED)
+    fresh = _activations(model, hooks, seed=_MEASURE_SEED)
+    for recipe in recipes:
+        trained = scratch / name / recipe.suite / recipe.hook_folder
+        for suite, folder in _train(model, recipe, seen[recipe.hook], trained).items():
+            shipped = out / name / "saes" / suite / recipe.hook_folder
+            measured = _ship(folder, shipped, fresh[recipe.hook])
+            numbers = f"L0 {measured.l0:.1f}, FVU {measured.fvu:.4f}, dead {measured.dead:.2f}"
+            sys.stderr.write(f"{name} {suite} {recipe.hook_folder}: {numbers}\n")
 
 
-def shipped(model: str) -> Iterator[tuple[str, Path]]:
+def shipped_saes(model: str) -> Iterator[tuple[str, Path]]:
     """The suites and SAE folders of an embedded model, in order."""
     for config in sorted((ZOO / model / "saes").glob(f"*/*/{saelens.CONFIG}")):
         yield config.parts[-3], config.parent
 
 
-def fidelity(model: Model, *, texts: int = 1_000) -> dict[tuple[str, str], Fidelity]:
-    """L0 and unexplained variance of every shipped SAE of a model, by suite and hook, on fresh
-    text."""
-    saes = {(suite, folder.name): saelens.load(folder) for suite, folder in shipped(model.name)}
-    tokens = activations(
-        model, sorted({sae.hook for sae in saes.values()}), seed=_MEASURE_SEED, texts=texts
-    )
+def shipped_fidelity(model: Model, *, texts: int = 1_000) -> dict[tuple[str, str], Fidelity]:
+    """L0 and unexplained variance of every shipped SAE, by suite and hook, on fresh text."""
+    saes = {
+        (suite, folder.name): saelens.load(folder) for suite, folder in shipped_saes(model.name)
+    }
+    hooks = sorted({sae.hook for sae in saes.values()})
+    tokens = _activations(model, hooks, seed=_MEASURE_SEED, texts=texts)
     return {place: measure(sae, tokens[sae.hook]) for place, sae in saes.items()}
 
 
 def main(names: Sequence[str]) -> None:
     """Train the SAEs of these models, or of all, into this folder; states go to out/zoo."""
     for name in names or RECIPES:
-        train_suite(name, out=ZOO, scratch=Path("out") / "zoo" / "saes")
+        train_all(name, out=ZOO, scratch=Path("out") / "zoo" / "saes")
 
 
-def _training(model: str, plan: Plan, d_model: int, snapshots: Mapping[str, int]) -> Training:
-    return Training(
-        architecture=plan.architecture,
-        model=model,
-        hook=plan.hook,
-        d_model=d_model,
-        width=EXPANSION * d_model,
+def _activations(
+    model: Model, hooks: Sequence[Node], *, seed: int, texts: int = TEXTS
+) -> dict[Node, Float[Tensor, "token d_model"]]:
+    """Every token but BOS of texts like those the model was trained on."""
+    prompts = [
+        model.tokenize(Prompt(text.text, "", "", {}, {}, {}, (), ()))
+        for text in corpus_texts(texts, seed=seed)
+    ]
+    ends = [len(prompt.ids) for prompt in prompts]
+    streams = model.read(hooks, prompts)
+    return {
+        hook: torch.cat([row[1:end] for row, end in zip(stream, ends, strict=True)])
+        for hook, stream in streams.items()
+    }
+
+
+def _train(
+    model: Model, recipe: SAERecipe, tokens: Float[Tensor, "token d_model"], out: Path
+) -> dict[str, Path]:
+    """Train an SAE; the folders it and its snapshots lie in, by the suites they belong to."""
+    snapshots = SNAPSHOTS if _has_snapshots(model.name, recipe) else {}
+    settings = TrainingSettings(
+        recipe.architecture,
+        width=EXPANSION * model.anatomy.d_model,
         steps=STEPS,
         batch=BATCH,
-        k=plan.k,
-        penalty=PENALTIES.get(plan.architecture, 0.0),
+        k=recipe.k,
+        penalty=PENALTIES.get(recipe.architecture, 0.0),
         learning_rate=LEARNING_RATE,
         decay=STEPS // 5,
-        reads_bos=False,
         snapshots=tuple(snapshots.values()),
+        seed=recipe.seed,
+        freeze=recipe.freeze,
     )
+    training = Training(settings, model.name, recipe.hook, model.anatomy.d_model, reads_bos=False)
+    train(training, shuffled(tokens, batch=BATCH, seed=settings.seed), out=out)
+    folders = {recipe.suite: out}
+    for moment, step in snapshots.items():
+        folders[f"{recipe.suite}-{moment}"] = out / "snapshots" / f"step_{step:06d}"
+    return folders
 
 
-def _label(hook: Node) -> str:
-    return f"{hook.layer}.{hook.kind}"
+def _has_snapshots(model: str, recipe: SAERecipe) -> bool:
+    return (model, recipe.suite) == (_STUDIED_MODEL, _STUDIED_SUITE)
 
 
 def _ship(trained: Path, folder: Path, tokens: Float[Tensor, "token d_model"]) -> Fidelity:
-    """Write an SAE as float16, stating the L0 and the unexplained variance that it has as such on
-    these tokens."""
+    """Write an SAE as float16, stating what L0 and unexplained variance it has as such."""
     saelens.save(saelens.load(trained), folder)
-    arrays = read_safetensors(folder / saelens.WEIGHTS).values
-    write_safetensors(
-        folder / saelens.WEIGHTS, {name: array.half() for name, array in arrays.items()}
-    )
-    found = measure(_unstated(saelens.load(folder)), tokens)
-    config = json.loads((folder / saelens.CONFIG).read_text())
-    stated = {"l0": round(found.l0, 2), "fvu": round(found.fvu, 5)}
-    write_json(
-        folder / saelens.CONFIG,
-        {**config, "dtype": "float16", "metadata": {**config["metadata"], **stated}},
-    )
-    return found
+    weights, config_file = folder / saelens.WEIGHTS, folder / saelens.CONFIG
+    arrays = read_safetensors(weights).values
+    write_safetensors(weights, {name: array.half() for name, array in arrays.items()})
+    measured = measure(_without_statements(saelens.load(folder)), tokens)
+    config = json.loads(config_file.read_text())
+    stated = {"l0": round(measured.l0, 2), "fvu": round(measured.fvu, 5)}
+    metadata = {**config["metadata"], **stated}
+    write_json(config_file, {**config, "dtype": "float16", "metadata": metadata})
+    return measured
 
 
-def _unstated(sae: SAE) -> SAE:
+def _without_statements(sae: SAE) -> SAE:
     """The SAE without what was measured before it was rounded."""
     return replace(sae, stated=Stated(model=sae.stated.model))
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sage.demo import QUICK, Cell, run_cell
+from sage.demo import QUICK, DemoRun, score_run
 from sage.result import load
 from sage.threads import one_thread
 from sage.zoo.corpus import TASKS
@@ -40,8 +40,8 @@ class Job(NamedTuple):
 def run(job: Job) -> Path:
     """Score all snapshots."""
     suites = tuple(f"{MODEL}/{name}" for name in SNAPSHOTS)
-    return run_cell(
-        Cell(job.task, MODEL, suites),
+    return score_run(
+        DemoRun(job.task, MODEL, suites),
         out=job.out / str(job.seed),
         plan=replace(QUICK, seed=job.seed),
     )

@@ -31,7 +31,7 @@ from sage.scores.summary import FLOORS
 from sage.store.cache import Cache, cache_entries
 from sage.store.recall import Recall
 from sage.task.metric import find_metric, logit_difference
-from sage.task.splits import Splits, directions, in_turn
+from sage.task.splits import Splits, directions, interleave
 from sage.task.task import Task
 from sage.task.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite
@@ -138,7 +138,7 @@ def _discovered(own: Watched, task: Task, splits: Splits, contrast: str) -> Cost
         )
         ranks = ranking.ranks(pool(directions(pairs, contrast, task)))
         first = sorted(ranks, key=lambda node: (ranks[node], node))[:TOP]
-        for chosen in (pairs, in_turn(splits.null, most=len(pairs))):
+        for chosen in (pairs, interleave(splits.discover_null, most=len(pairs))):
             patch(own, [(), *((node,) for node in first)], chosen, metric)
     spent = cost()
     own.written.clear()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sage.models.base import Model, Outcome
 from sage.models.counter import Counter
-from sage.models.partial import Partial
+from sage.models.partial.clean import CleanRuns
 from sage.nodes import Node
 from sage.task.metric import Metric
 from sage.task.tokens import Tokenized
@@ -82,7 +82,7 @@ def watch(model: Model) -> Watched:
         **{
             **known,
             "counter": Counter(),
-            "partial": model.partial and Partial(model.partial.network),
+            "clean_runs": CleanRuns(),
         }
     )
 

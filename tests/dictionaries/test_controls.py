@@ -203,7 +203,7 @@ def test_neurons_keep_the_largest_coordinates_about_the_mean_each_sign_a_latent(
 def made_neurons(given: Activations) -> ProjectedSuite:
     """Neurons beside an SAE with one active latent."""
     one = identity_sae(PRE, W_dec=torch.zeros(2 * D, D))
-    sparse = replace(one, architecture=untrained(one, k=1, seed=0).architecture)
+    sparse = replace(one, encoder=untrained(one, k=1, seed=0).encoder)
     own = project(assemble("one", [sparse]), given.anatomy, [Q], moments(given))
     found = controls(own, given, section=Section("IO", {Q: 1.0}))
     return next(
@@ -285,7 +285,7 @@ def topk_suite(given: Activations, *, k: int, seed: int, width: int = 9) -> Proj
     saes = [relu_sae(hook, width=width, seed=seed) for hook in suite(given).saes]
     always_on, plain = torch.full((width,), 50.0), torch.ones(width)
     made = [
-        replace(sae, architecture=TopK(sae.architecture.W_enc, always_on, plain, k)) for sae in saes
+        replace(sae, encoder=TopK(sae.encoder.W_enc, always_on, plain, k)) for sae in saes
     ]
     return project(assemble("topk", made), given.anatomy, given.nodes, moments(given))
 

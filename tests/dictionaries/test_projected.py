@@ -448,7 +448,7 @@ def test_results_do_not_depend_on_which_prompts_stand_together(
     whole = projected(base).edit(base, target, ks=(4,))[4]
     order = [7, 2, 9, 0, 1, 10, 3, 4, 8, 5, 6]
     shuffled = projected(base).edit(base.select(order), target.select(order), ks=(4,))[4]
-    monkeypatch.setattr("sage.dictionaries.projected._CODES_AT_ONCE", 150)
+    monkeypatch.setattr("sage.dictionaries.projected.CODES_AT_ONCE", 150)
     pieces = projected(base).edit(base, target, ks=(4,))[4]
     assert torch.equal(whole.picks, pieces.picks)
     assert torch.equal(whole.picks[order], shuffled.picks)
@@ -552,7 +552,7 @@ def test_codes_are_held_while_their_stream_lives_and_only_up_to_a_limit(
     dictionary = projected(given)
     first = dictionary.reconstruct(given)
     assert len(dictionary.encoded) == len(given.streams)
-    monkeypatch.setattr("sage.dictionaries.projected._ENTRIES_KEPT", 0)
+    monkeypatch.setattr("sage.dictionaries.projected.CODE_ENTRIES_KEPT", 0)
     bounded = projected(given)
     assert all(
         torch.equal(value, first[node]) for node, value in bounded.reconstruct(given).items()

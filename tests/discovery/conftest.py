@@ -50,17 +50,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def ready(folder: Callable[[str], Path]) -> Callable[[str, str], Ready]:
-    """(family, backend) -> the random model reading ioi; another template moves everything in it,
-    so templates are no null."""
+    """(family, backend) -> the random model reading ioi.
+
+    Another template moves everything in it, so templates are no null.
+    """
 
     def load(family: str, backend: str) -> Ready:
         model = load_model(str(folder(family)), backend=backend, device="cpu")
         splits = split(IOI, model.tokenize, seed=0, discover=8, test=30, fit=400)
-        return Ready(
-            model,
-            IOI,
-            replace(splits, null={name: splits.null[name] for name in ("place", "object")}),
-        )
+        null = {name: splits.discover_null[name] for name in ("place", "object")}
+        return Ready(model, IOI, replace(splits, discover_null=null))
 
     return cache(load)
 
@@ -70,14 +69,10 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Read
     """(seed, backend) -> a wired model with its task."""
 
     def load(seed: int, backend: str) -> Ready:
-        model = load_model(
-            str(wired_folder(seed, tmp_path_factory.mktemp("wired") / str(seed))),
-            backend=backend,
-            device="cpu",
-        )
-        return Ready(
-            model, WIRED, split(WIRED, model.tokenize, seed=seed, discover=12, test=30, fit=200)
-        )
+        folder = wired_folder(seed, tmp_path_factory.mktemp("wired") / str(seed))
+        model = load_model(str(folder), backend=backend, device="cpu")
+        splits = split(WIRED, model.tokenize, seed=seed, discover=12, test=30, fit=200)
+        return Ready(model, WIRED, splits)
 
     return cache(load)
 
@@ -91,8 +86,7 @@ def twin(folder: Callable[[str], Path]) -> Callable[[str], Twin]:
 def random_pairs(
     count: int, seed: int = 0, *, lengths: Sequence[int] = (5, 8, 6)
 ) -> tuple[TokenizedPair, ...]:
-    """Pairs of random prompts that differ from the token at position A on; names A (1), B (3) and
-    END."""
+    """Pairs of random prompts that differ from position A on; names are A (1), B (3) and END."""
     generator = torch.Generator().manual_seed(seed)
     pairs: list[TokenizedPair] = []
     for clean in random_prompts(count, seed, lengths=lengths):

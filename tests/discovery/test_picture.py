@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sage.discovery import Cost, Curve, Discovery, Finding, NodeEffect, Validation, draw
+from sage.discovery import (
+    EXACT,
+    Cost,
+    Discovery,
+    FaithfulnessCurve,
+    Finding,
+    NodeEffect,
+    Validation,
+    draw,
+)
 from sage.errors import BadFile, UnknownName
 from sage.nodes import Node, parse_node
 
+POSITIONS = ("S1", "S2", "END")
 VALIDATION = Validation(
     patched=2,
     spearman=0.9,
@@ -23,7 +35,7 @@ VALIDATION = Validation(
     jaccard=1.0,
     jaccard_sd=0.0,
     resamples=50,
-    curve=Curve(((0.5, 0.75), (1.0, 1.0)), 0.6, 0.01, 0.4, 0.01, 20),
+    curve=FaithfulnessCurve(((0.5, 0.75), (1.0, 1.0)), 0.6, 0.01, 0.4, 0.01, 20),
     notes=("a note",),
 )
 
@@ -32,65 +44,64 @@ def evidence(layers: int, heads: int) -> tuple[NodeEffect, ...]:
     """Every q k v z and mlp_in at three positions; a few nodes are large and kept, half of the
     others were not patched."""
     rng = random.Random(0)
-    found: list[NodeEffect] = []
-    for position in ("S1", "S2", "END"):
+    effects: list[NodeEffect] = []
+    for position in POSITIONS:
         for layer in range(layers):
-            nodes = [
-                Node(kind, layer, head, position) for kind in "qkvz" for head in range(heads)
-            ] + [Node("mlp_in", layer, None, position)]
-            for node in nodes:
+            nodes = [Node(kind, layer, head, position) for kind in "qkvz" for head in range(heads)]
+            for node in (*nodes, Node("mlp_in", layer, None, position)):
                 large = rng.random() < 0.03
                 value = rng.uniform(1, 4) if large else rng.uniform(0, 0.15)
-                patched = (
-                    (value, value, 0.01, large)
-                    if large or rng.random() < 0.5
-                    else (None, None, None, False)
-                )
-                found.append(NodeEffect(node, value, value, *patched))
-    return tuple(found)
+                effect = NodeEffect(node, value, value)
+                if large or rng.random() < 0.5:
+                    exact = 1.5 * value
+                    effect = replace(
+                        effect, effect=-exact, statistic=exact, stderr=0.01, kept=large
+                    )
+                effects.append(effect)
+    return tuple(effects)
 
 
-def discovery(layers: int = 3, heads: int = 2) -> Discovery:
-    def finding(contrast: str) -> Finding:
-        sizes = {0.005: 9, 0.01: 8, 0.02: 7, 0.05: 3, 0.1: 1}
-        shown = (NodeEffect(Node("resid_pre", 1, None, "END"), 0.3, 0.2, -0.2, 0.2, 0.01),)
-        positions = ("S1", "S2", "END")
-        cost = Cost(1.5, 120.0)
-        return Finding(
-            contrast,
-            20,
-            1,
-            2,
-            positions,
-            5.0,
-            0.05,
-            20,
-            evidence(layers, heads),
-            shown,
-            sizes,
-            VALIDATION,
-            cost,
-        )
-
-    return Discovery(
-        "ioi",
-        "tiny",
-        ("S1", "S2", "END"),
-        "attribution patching",
-        True,
-        0.02,
-        0,
-        {name: finding(name) for name in ("IO", "order")},
+def finding(contrast: str, layers: int = 3, heads: int = 2) -> Finding:
+    return Finding(
+        contrast,
+        n=20,
+        dropped=1,
+        directions=2,
+        positions=POSITIONS,
+        baseline=5.0,
+        null=0.05,
+        null_n=20,
+        evidence=evidence(layers, heads),
+        shown=(NodeEffect(Node("resid_pre", 1, None, "END"), 0.3, 0.2, -0.2, 0.2, 0.01),),
+        sizes={0.005: 9, 0.01: 8, 0.02: 7, 0.05: 3, 0.1: 1},
+        validation=VALIDATION,
+        cost=Cost(1.5, 120.0),
     )
 
 
-def test_a_discovery_comes_back_equal_from_its_json() -> None:
-    found = discovery()
-    assert Discovery.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+@pytest.fixture
+def discovery() -> Discovery:
+    return Discovery(
+        "ioi",
+        "tiny",
+        POSITIONS,
+        method="attribution patching",
+        qk_fix=True,
+        tau=0.02,
+        seed=0,
+        findings={name: finding(name) for name in ("IO", "order")},
+    )
 
 
-def test_json_that_is_no_discovery_is_refused_by_field() -> None:
-    data = discovery().to_dict()
+# Data
+
+
+def test_a_discovery_comes_back_equal_from_its_json(discovery: Discovery) -> None:
+    assert Discovery.from_dict(json.loads(json.dumps(discovery.to_dict()))) == discovery
+
+
+def test_json_that_is_no_discovery_is_refused_by_field(discovery: Discovery) -> None:
+    data = discovery.to_dict()
     del data["findings"]["IO"]["baseline"]
     with pytest.raises(BadFile, match=r"findings\.IO\.baseline"):
         Discovery.from_dict(data)
@@ -98,41 +109,93 @@ def test_json_that_is_no_discovery_is_refused_by_field() -> None:
         Discovery.from_dict({"task": "ioi"})
 
 
-def test_the_section_holds_the_kept_nodes_and_rows_hold_all() -> None:
-    found = discovery()
-    kept = {one.node for one in found.findings["IO"].evidence if one.kept}
-    assert set(found.sections["IO"].nodes) == kept
-    assert {
-        parse_node(row.node) for row in found.rows() if row.kept and row.contrast == "IO"
-    } == kept
-    assert len(found.rows()) == 2 * len(evidence(3, 2))
-    assert [row["node"] for row in found.nodes("IO")] == [
-        str(one.node) for one in found.findings["IO"].evidence if one.kept
-    ]
+def test_the_section_holds_the_kept_nodes_with_their_exact_statistics(discovery: Discovery) -> None:
+    kept = {effect.node: effect.statistic for effect in evidence(3, 2) if effect.kept}
+    assert len(kept) > 0
+    assert discovery.sections["IO"].statistic == kept
+    assert {parse_node(str(row["node"])): row["statistic"] for row in discovery.nodes("IO")} == kept
+    assert discovery.summary()[0]["nodes"] == len(kept)
+
+
+def test_a_node_that_was_not_patched_counts_by_its_attribution(discovery: Discovery) -> None:
+    effects = {effect.node: effect for effect in evidence(3, 2)}
+    statistics = discovery.findings["IO"].statistics
+    assert set(statistics) == set(effects)
+    for node, effect in effects.items():
+        expected = effect.attribution_statistic if effect.statistic is None else effect.statistic
+        assert statistics[node] == expected
+
+
+def test_a_contrast_that_was_not_looked_for_is_refused_by_name(discovery: Discovery) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'order'"):
-        found.nodes("orders")
+        discovery.nodes("orders")
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_the_picture_is_drawn_whatever_was_found(tmp_path: Path, ending: str) -> None:
-    found = discovery()
-    empty = Finding(
-        "S",
-        20,
-        0,
-        1,
-        ("END",),
-        5.0,
-        None,
-        0,
-        (NodeEffect(Node("z", 0, 0, "END"), 0.0, 0.0),),
-        (),
-        {},
-        VALIDATION,
-        Cost(1.0, 1.0),
+# Picture
+
+
+def empty(contrast: str) -> Finding:
+    """One candidate that does nothing and was not patched; no null."""
+    nothing = (NodeEffect(Node("z", 0, 0, "END"), 0.0, 0.0),)
+    return replace(
+        finding(contrast), null=None, positions=("END",), evidence=nothing, shown=(), sizes={}
     )
-    path = draw(
-        Discovery("ioi", "tiny", ("END",), "exact", False, 0.02, 0, {**found.findings, "S": empty}),
-        tmp_path / f"found.{ending}",
-    )
-    assert path.stat().st_size > 10_000
+
+
+def svg_texts(discovery: Discovery, folder: Path) -> list[str]:
+    """What is written in the picture; matplotlib notes it in comments."""
+    path = draw(discovery, folder / "discovery.svg")
+    return re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("tau", [0.02, 0.5])
+def test_the_picture_shows_the_panels_in_which_a_node_reaches_tau(
+    tau: float, discovery: Discovery, tmp_path: Path
+) -> None:
+    effects = (*discovery.findings["IO"].evidence, *discovery.findings["IO"].shown)
+    large = [effect.node for effect in effects if (effect.statistic or 0) >= tau * 5]
+    titles = {f"{node.kind} @ {node.position}" for node in large}
+    assert 0 < len(titles) < 16
+    only = replace(discovery, tau=tau, findings={"IO": discovery.findings["IO"]})
+    texts = svg_texts(only, tmp_path)
+    assert sorted(text for text in texts if " @ " in text) == sorted(titles)
+    count = sum(effect.kept for effect in effects)
+    assert f"IO   n = 20 pairs · E|m| = 5 · null 1.0% of E|m| · {count} nodes" in texts
+
+
+def test_the_picture_says_where_nothing_reaches_tau(discovery: Discovery, tmp_path: Path) -> None:
+    texts = svg_texts(replace(discovery, findings={"S": empty("S")}), tmp_path)
+    assert "S   n = 20 pairs · E|m| = 5 · no null · 0 nodes" in texts
+    assert "No node reaches tau." in texts
+    assert not any(" @ " in text for text in texts)
+
+
+def test_the_picture_says_how_nodes_were_ranked(discovery: Discovery, tmp_path: Path) -> None:
+    without_fix = replace(discovery, qk_fix=False)
+    exact = replace(discovery, method=EXACT)
+    captions = {
+        "ranked by attribution patching with the QK fix, tau = 0.02": discovery,
+        "ranked by attribution patching, tau = 0.02": without_fix,
+        "every candidate patched, tau = 0.02": exact,
+    }
+    for ending, drawn in captions.items():
+        assert any(text.endswith(ending) for text in svg_texts(drawn, tmp_path))
+
+
+def test_a_png_has_cells_outlines_and_grey_squares(discovery: Discovery, tmp_path: Path) -> None:
+    outline, unpatched = (0x00, 0x90, 0xD8), (0xE6, 0xE9, 0xEC)
+    colours = png_colours(discovery, tmp_path)
+    assert {outline, unpatched} <= colours
+    assert len(colours) > 100
+    large = tuple(replace(effect, statistic=1.0, kept=False) for effect in evidence(3, 2))
+    without_section = replace(finding("IO"), evidence=large, shown=())
+    colours = png_colours(replace(discovery, findings={"IO": without_section}), tmp_path)
+    assert not {outline, unpatched} & colours
+
+
+def png_colours(discovery: Discovery, folder: Path) -> set[tuple[int, ...]]:
+    from matplotlib.image import imread
+
+    path = draw(discovery, folder / "discovery.png")
+    pixels = (imread(path)[..., :3] * 255).round().astype(int)
+    return set(map(tuple, pixels.reshape(-1, 3).tolist()))

@@ -35,8 +35,7 @@ def moved(before: list[list[float]], after: list[list[float]], gradient: Tensor)
 
 
 class Case:
-    """One layer of grouped heads on two prompts; `size` is how large logits are, so how saturated
-    the softmax is."""
+    """One layer of grouped heads on two prompts; `size` is how saturated the softmax is."""
 
     def __init__(self, size: float) -> None:
         draw = toy.draw(3)
@@ -56,45 +55,49 @@ class Case:
             self.gradients[Node("pattern", 0, head)] = self.gradient[:, head]
 
 
+def key_change(case: Case, heads: tuple[int, ...], changed: Tensor, at: int, prompt: int) -> float:
+    """What the key of these query heads moves when it is patched at one position."""
+    clean = case.k[prompt, heads[0] // 2]
+    patched = clean.clone()
+    patched[at] = changed
+    total = 0.0
+    for head in heads:
+        q = case.q[prompt, head]
+        total += moved(rows(q, clean), rows(q, patched), case.gradient[prompt, head])
+    return total
+
+
 @pytest.mark.parametrize("size", [0.3, 3, 10])
 def test_a_key_moves_every_later_row_of_every_head_that_reads_it(size: float):
     case, at = Case(size), torch.tensor([1, 3])
-    found = key_effect(
+    effect = key_effect(
         parse_node("0.1.k@A"), case.changed, at, case.anatomy, case.values, case.gradients
     )
     for prompt in range(2):
-        k = case.k[prompt, 1].clone()
-        k[at[prompt]] = case.changed[prompt]
-        total = 0.0
-        for head in (2, 3):
-            q = case.q[prompt, head]
-            total += moved(rows(q, case.k[prompt, 1]), rows(q, k), case.gradient[prompt, head])
-        assert float(found[prompt]) == pytest.approx(total, abs=1e-4)
+        expected = key_change(case, (2, 3), case.changed[prompt], int(at[prompt]), prompt)
+        assert float(effect[prompt]) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [0.3, 3, 30])
 def test_a_query_moves_its_own_row(size: float):
     case, at = Case(1), torch.tensor([2, 4])
     changed = case.changed * size
-    found = query_effect(
+    effect = query_effect(
         parse_node("0.3.q@A"), changed, at, case.anatomy, case.values, case.gradients
     )
     for prompt in range(2):
-        q = case.q[prompt, 3].clone()
+        q, k = case.q[prompt, 3].clone(), case.k[prompt, 1]
         q[at[prompt]] = changed[prompt]
-        k = case.k[prompt, 1]
-        assert float(found[prompt]) == pytest.approx(
-            moved(rows(case.q[prompt, 3], k), rows(q, k), case.gradient[prompt, 3]), abs=1e-4
-        )
+        expected = moved(rows(case.q[prompt, 3], k), rows(q, k), case.gradient[prompt, 3])
+        assert float(effect[prompt]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_query_sees_nothing_beyond_its_window():
     """With a window of two tokens the row of token 3 has weights at 2 and 3 alone."""
     case, at = Case(1), torch.tensor([3, 3])
-    windowed = replace(
-        case.anatomy, blocks=[replace(block, window=2) for block in case.anatomy.blocks]
-    )
-    found = query_effect(
+    blocks = [replace(block, window=2) for block in case.anatomy.blocks]
+    windowed = replace(case.anatomy, blocks=blocks)
+    effect = query_effect(
         parse_node("0.0.q@A"), case.changed, at, windowed, case.values, case.gradients
     )
     for prompt in range(2):
@@ -102,18 +105,22 @@ def test_a_query_sees_nothing_beyond_its_window():
         old = case.values[Node("pattern", 0, 0)][prompt, 3]
         expected = sum(
             (weight - float(old[s])) * float(case.gradient[prompt, 0, 3, s])
-            for s, weight in zip(range(4), [0, 0, *new], strict=True)
+            for s, weight in enumerate([0, 0, *new])
         )
-        assert float(found[prompt]) == pytest.approx(expected, abs=1e-5)
+        assert float(effect[prompt]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_token_that_sees_only_itself_cannot_attend_less_to_it():
     """Weight 1 and a logit that falls by hundreds: the row stays as it is."""
     case, at = Case(30), torch.tensor([0, 0])
-    found = key_effect(
-        parse_node("0.0.k@A"), -100 * case.k[:, 0, 0], at, case.anatomy, case.values, case.gradients
-    )
-    assert torch.isfinite(found).all()
+    node, changed = parse_node("0.0.k@A"), -100 * case.k[:, 0, 0]
+    falls = case.q[:, 0, 0] * (changed - case.k[:, 0, 0])
+    assert falls.sum(-1).abs().min() > 100
+    every_row = key_effect(node, changed, at, case.anatomy, case.values, case.gradients)
+    assert torch.isfinite(every_row).all()
+    case.gradient[:, :, 1:] = 0
+    first_row = key_effect(node, changed, at, case.anatomy, case.values, case.gradients)
+    assert first_row.tolist() == pytest.approx([0, 0])
 
 
 def test_a_key_needs_all_queries_of_its_group_and_a_query_its_key():

@@ -1,5 +1,4 @@
-"""Random-weight models of every family, each loaded once by either backend and once as a plain
-transformers model."""
+"""Random-weight models of every family, loaded by either backend and as plain transformers."""
 
 from __future__ import annotations
 

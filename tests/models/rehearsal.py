@@ -1,7 +1,7 @@
-"""A rehearsal of remote runs: `python -m tests.models.rehearsal FOLDER...` prints how far they are
-from runs here.
+"""A rehearsal of remote runs: `python -m tests.models.rehearsal FOLDER...`.
 
-It has a process of its own because functions that shape checking wraps cannot be sent.
+It prints how far they are from runs here. It has a process of its own because functions that shape
+checking wraps cannot be sent.
 """
 
 from __future__ import annotations
@@ -34,22 +34,16 @@ def rehearse(folders: Sequence[str]) -> float:
         away = replace(here, engine=engine)
         values = here.read([node], prompts)[node]
         edits = {node: values.roll(1, 0)}
+        metric, metric_away = (
+            model.write(edits, prompts, logit_difference).metric for model in (here, away)
+        )
+        gradient, gradient_away = (
+            model.gradients([node], prompts, logit_difference)[node] for model in (here, away)
+        )
         differences += [
             (values - away.read([node], prompts)[node]).abs().max().item(),
-            (
-                here.write(edits, prompts, logit_difference).metric
-                - away.write(edits, prompts, logit_difference).metric
-            )
-            .abs()
-            .max()
-            .item(),
-            (
-                here.gradients([node], prompts, logit_difference)[node]
-                - away.gradients([node], prompts, logit_difference)[node]
-            )
-            .abs()
-            .max()
-            .item(),
+            (metric - metric_away).abs().max().item(),
+            (gradient - gradient_away).abs().max().item(),
         ]
     return max(differences)
 

@@ -1,8 +1,8 @@
-"""Anatomy against the model itself: what it says of weights, norms and attention recomputes what
-the model reads."""
+"""Anatomy against the model: what it says of weights, norms and attention gives what is read."""
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -54,14 +54,16 @@ def test_a_layer_norm_by_hand() -> None:
     """x = (1, 3), mean 2, variance 1: s = sqrt(1 + 3) = 2, so w (x - 2)/2 + b."""
     norm = Norm("layer", torch.tensor([2.0, 4.0]), torch.tensor([10.0, 20.0]), 3.0)
     assert norm.apply(torch.tensor([1.0, 3.0])).tolist() == [9.0, 22.0]
+
+
+def test_an_rms_norm_by_hand() -> None:
     """x = (1, 7) is not centred: mean square 25, s = sqrt(25 + 0) = 5."""
-    assert Norm("rms", torch.ones(2), torch.zeros(2), 0.0).apply(
-        torch.tensor([1.0, 7.0])
-    ).tolist() == pytest.approx([0.2, 1.4])
+    norm = Norm("rms", torch.ones(2), torch.zeros(2), 0.0)
+    assert norm.apply(torch.tensor([1.0, 7.0])).tolist() == pytest.approx([0.2, 1.4])
 
 
 def test_a_rotation_by_hand() -> None:
-    """Of four dimensions the first two turn, by one radian for each position; the other two stay."""
+    """Of four dimensions the first two turn, by one radian for each position; two stay."""
     rotary, x = Rotary(2, 10000.0), torch.tensor([1.0, 0.0, 5.0, 6.0])
     assert rotary.rotate(x, torch.tensor(0)).tolist() == [1.0, 0.0, 5.0, 6.0]
     cos, sin = torch.tensor(1.0).cos().item(), torch.tensor(1.0).sin().item()
@@ -74,17 +76,15 @@ def test_attention_logits_masked_and_normalised_are_the_pattern(model: Model) ->
     anatomy, count = model.anatomy, 8
     query, key = torch.arange(count)[:, None], torch.arange(count)[None, :]
     for layer in range(anatomy.layers):
-        seen = anatomy.visible(layer, query, key)
+        visible = anatomy.visible(layer, query, key)
         for head in range(anatomy.heads):
-            q, k = (
-                _read(model, Node("q", layer, head)),
-                _read(model, Node("k", layer, anatomy.kv_head(head))),
-            )
+            q = _read(model, Node("q", layer, head))
+            k = _read(model, Node("k", layer, anatomy.kv_head(head)))
             pairs = (len(q), count, count, anatomy.d_head)
             logits = anatomy.attention_logits(
                 q[:, :, None].expand(pairs), k[:, None].expand(pairs), query, key
             )
-            pattern = logits.masked_fill(~seen, -torch.inf).softmax(-1)
+            pattern = logits.masked_fill(~visible, -torch.inf).softmax(-1)
             assert torch.allclose(pattern, _read(model, Node("pattern", layer, head)), atol=1e-5)
 
 
@@ -101,10 +101,8 @@ def test_a_heads_output_is_its_pattern_over_the_values(model: Model) -> None:
     anatomy = model.anatomy
     for layer in range(anatomy.layers):
         for head in range(anatomy.heads):
-            pattern, v = (
-                _read(model, Node("pattern", layer, head)),
-                _read(model, Node("v", layer, anatomy.kv_head(head))),
-            )
+            pattern = _read(model, Node("pattern", layer, head))
+            v = _read(model, Node("v", layer, anatomy.kv_head(head)))
             assert torch.allclose(pattern @ v, _read(model, Node("z", layer, head)), atol=1e-5)
 
 
@@ -115,10 +113,8 @@ def test_what_attention_adds_is_the_sum_of_its_heads(model: Model) -> None:
             _read(model, Node("z", layer, head)) @ anatomy.output(layer, head).T
             for head in range(anatomy.heads)
         ]
-        added, post = (
-            sum(heads, start=anatomy.output_bias(layer)),
-            anatomy.blocks[layer].attention_post,
-        )
+        added = sum(heads, start=anatomy.output_bias(layer))
+        post = anatomy.blocks[layer].attention_post
         expected = added if post is None else post.apply(added)
         assert torch.allclose(expected, _read(model, Node("attn_out", layer)), atol=1e-5)
 
@@ -138,27 +134,17 @@ def test_the_residual_stream_is_the_sum_of_what_is_added(model: Model) -> None:
 
 
 def test_the_families_are_told_apart(both: tuple[Model, Model]) -> None:
-    told = {
+    expected = {
         "gpt2": (3, 3, 3, 8, False, None, None, None, 1.0, True),
         "neox": (3, 4, 4, 8, True, 4, None, None, 1.0, False),
         "gemma2": (4, 4, 2, 10, False, 10, 3.0, 6.0, 24**0.5, True),
     }
     for model in both:
         a = model.anatomy
+        sizes = (a.layers, a.heads, a.kv_heads, a.d_head)
         rotary = a.rotary and a.rotary.dims
-        found = (
-            a.layers,
-            a.heads,
-            a.kv_heads,
-            a.d_head,
-            a.parallel,
-            rotary,
-            a.attention_cap,
-            a.logit_cap,
-            a.embedding_scale,
-            model.bos,
-        )
-        assert found == told[a.family]
+        rest = (a.attention_cap, a.logit_cap, a.embedding_scale, model.bos)
+        assert (*sizes, a.parallel, rotary, *rest) == expected[a.family]
 
 
 def test_weights_are_views_of_the_loaded_parameters(family: str, folder: object) -> None:
@@ -178,12 +164,10 @@ def test_weights_are_views_of_the_loaded_parameters(family: str, folder: object)
 
 def test_grouped_queries_share_a_key_value_head(both: tuple[Model, Model]) -> None:
     anatomy = both[0].anatomy
-    assert [anatomy.kv_head(head) for head in range(anatomy.heads)] == [
-        head // anatomy.group for head in range(anatomy.heads)
-    ]
-    assert [head for kv in range(anatomy.kv_heads) for head in anatomy.query_heads(kv)] == list(
-        range(anatomy.heads)
-    )
+    for head in range(anatomy.heads):
+        assert anatomy.kv_head(head) == head // anatomy.group
+    query_heads = chain.from_iterable(map(anatomy.query_heads, range(anatomy.kv_heads)))
+    assert list(query_heads) == list(range(anatomy.heads))
 
 
 @pytest.mark.parametrize("text", ["1.resid_pre@END", "1.resid_post@END", "embed@END"])

@@ -1,5 +1,4 @@
-"""Loading: names, hub ids and folders; every mistake a user can put right is said without a
-traceback."""
+"""Loading: names, hub ids and folders; what a user can put right is said without a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sage.errors import BadFile, SageError, UnknownName, Unsupported
-from sage.models.load import known_models, load_model
+from sage.models.catalog import known_models
+from sage.models.load import load_model
+from sage.models.weights import weight_files
 from sage.task.metric import logit_difference
 from sage.task.prompt import Prompt
 from tests.tiny import FAMILIES, WORDS, edit_config, random_prompts, save_random_model
@@ -39,20 +40,141 @@ def test_a_model_says_what_it_is(folder: Folder, backend: str) -> None:
     assert re.fullmatch("[0-9a-f]{64}", model.revision)
 
 
-def test_the_revision_is_that_of_the_weights_bytes(folder: Folder, broken: Path) -> None:
-    first, same = (
-        load_model(str(folder("gpt2")), device="cpu"),
-        load_model(str(broken), device="cpu"),
-    )
-    assert (
-        first.revision
-        == same.revision
-        == hashlib.sha256((broken / "model.safetensors").read_bytes()).hexdigest()
-    )
-    weights = load_file(broken / "model.safetensors")
+def revision(folder: Path) -> str:
+    return load_model(str(folder), device="cpu").revision
+
+
+def test_the_revision_is_that_of_the_files_bytes_wherever_they_lie(
+    folder: Folder, broken: Path
+) -> None:
+    assert revision(broken) == revision(folder("gpt2"))
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert {path.name for path in broken.iterdir()} == {*names, "generation_config.json"}
+    lines = [
+        f"{name} {hashlib.sha256((broken / name).read_bytes()).hexdigest()}\n" for name in names
+    ]
+    assert revision(broken) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def another_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
     weights["transformer.ln_f.bias"][0] += 1e-3
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    assert load_model(str(broken), device="cpu").revision != first.revision
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def another_epsilon(folder: Path) -> None:
+    edit_config(folder, layer_norm_epsilon=1e-4)
+
+
+def another_vocabulary(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    mary, john = vocabulary["Mary"], vocabulary["John"]
+    vocabulary |= {"Mary": john, "John": mary}
+    path.write_text(json.dumps(content))
+
+
+def another_special_token(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token": "<unk>"}))
+
+
+def further_special_tokens(folder: Path) -> None:
+    (folder / "special_tokens_map.json").write_text('{"bos_token": "<bos>"}')
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_weight,
+        another_epsilon,
+        another_vocabulary,
+        another_special_token,
+        further_special_tokens,
+    ],
+)
+def test_whatever_decides_what_a_model_computes_makes_another_revision(
+    broken: Path, change: Callable[[Path], None]
+) -> None:
+    before = revision(broken)
+    change(broken)
+    assert revision(broken) != before
+
+
+def test_what_decides_nothing_leaves_the_revision_as_it_is(broken: Path) -> None:
+    before = revision(broken)
+    (broken / "generation_config.json").write_text('{"do_sample": true}')
+    (broken / "README.md").write_text("about it")
+    (broken / "other.safetensors").write_bytes(b"")
+    assert revision(broken) == before
+
+
+def test_the_file_beside_an_index_is_the_one_that_is_loaded(broken: Path) -> None:
+    """It is what transformers loads; its revision is that of the same folder without the index."""
+    before = revision(broken)
+    names = load_file(broken / "model.safetensors")
+    other = {name: tensor + 1 for name, tensor in names.items()}
+    save_file(other, broken / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    weight_map = dict.fromkeys(names, "model-00001-of-00001.safetensors")
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_files(broken) == [broken / "model.safetensors"]
+    assert revision(broken) == before
+    loaded = load_model(str(broken), device="cpu").anatomy.blocks[0].attention_norm.weight
+    assert loaded.equal(names["transformer.h.0.ln_1.weight"])
+    (broken / "model.safetensors").unlink()
+    assert weight_files(broken) == [broken / "model-00001-of-00001.safetensors"]
+    assert revision(broken) != before
+    loaded = load_model(str(broken), device="cpu").anatomy.blocks[0].attention_norm.weight
+    assert loaded.equal(other["transformer.h.0.ln_1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ({"metadata": {}, "weight_map": {}}, "names no weight files"),
+        ({"metadata": {}}, "is damaged"),
+        ({"weight_map": {"a": 3}}, "is damaged"),
+        ({"weight_map": []}, "is damaged"),
+        ([], "is damaged"),
+        (None, "is damaged"),
+    ],
+)
+def test_an_index_of_nothing_is_no_model(broken: Path, index: object, says: str) -> None:
+    (broken / "model.safetensors").unlink()
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(BadFile, match=says):
+        load_model(str(broken))
+
+
+def test_every_shard_makes_another_revision(broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    (broken / "model.safetensors").unlink()
+    first, second = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    weight_map = {name: first if ".h." in name else second for name in weights}
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    def write(**changed: float) -> str:
+        for file in (first, second):
+            shard = {name: weights[name] for name in weights if weight_map[name] == file}
+            shard = {name: tensor + changed.get(file[6:11], 0.0) for name, tensor in shard.items()}
+            save_file(shard, broken / file, metadata={"format": "pt"})
+        return revision(broken)
+
+    assert len({write(), write(**{"00001": 1e-3}), write(**{"00002": 1e-3})}) == 3
+    assert write() == write()
+
+
+def test_weights_that_lie_elsewhere_are_refused(broken: Path) -> None:
+    """What else transformers may load beside or instead of model.safetensors."""
+    with pytest.raises(Unsupported, match=r"other\.safetensors.*transformers_weights"):
+        load_model(str(edit_config(broken, transformers_weights="other.safetensors")))
+    edit_config(broken, transformers_weights=None)
+    (broken / "adapter_config.json").write_text("{}")
+    with pytest.raises(Unsupported, match=r"adapter.*Merge"):
+        load_model(str(broken))
 
 
 def test_weights_in_several_files_are_read_as_one_model(folder: Folder, broken: Path) -> None:
@@ -355,10 +477,10 @@ def test_known_models_say_where_they_come_from() -> None:
 def test_an_embedded_model_is_found_by_its_name(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sage.models import load
+    from sage.models import catalog
 
     shutil.copytree(folder("neox"), tmp_path / "zoo" / "tiny-neox")
-    monkeypatch.setattr(load, "_ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(catalog, "_ZOO", tmp_path / "zoo")
     assert load_model("tiny-neox", device="cpu").anatomy.family == "neox"
     assert "tiny-neox" in {known.name for known in known_models()}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
+from einops import einsum
 
 from sage.dictionaries.activations import Activations, moments, read
-from sage.dictionaries.projected import ProjectedSuite, attention_output, project, seen_from
+from sage.dictionaries.projected import ProjectedSuite, attention_output, project, project_direction
 from sage.models.base import Model
 from sage.nodes import Node
 from sage.saes.suite import Suite, assemble
@@ -20,12 +23,10 @@ POSITIONS = ("B", "END")
 def nodes(model: Model) -> list[Node]:
     """Every head of the last layer, and the MLPs of all layers."""
     last = model.anatomy.layers - 1
-    heads = [
-        Node(kind, last, head, place)
-        for kind in "qkvz"
-        for head in range(model.anatomy.heads_of(kind))
-        for place in POSITIONS
-    ]
+    heads: list[Node] = []
+    for kind, position in product("qkvz", POSITIONS):
+        for head in range(model.anatomy.heads_of(kind)):
+            heads.append(Node(kind, last, head, position))
     return [*heads, *(Node("mlp_in", layer, None, "END") for layer in range(last + 1))]
 
 
@@ -48,9 +49,8 @@ def projected(saes: Suite, given: Activations) -> ProjectedSuite:
 
 def test_the_identity_dictionary_gives_every_activation_back(model: Model) -> None:
     given = read(model, nodes(model), PROMPTS)
-    for node, value in (
-        projected(suite(model, given, identity=True), given).reconstruct(given).items()
-    ):
+    reconstructions = projected(suite(model, given, identity=True), given).reconstruct(given)
+    for node, value in reconstructions.items():
         torch.testing.assert_close(value, given.values[node], atol=3e-5, rtol=1e-4)
 
 
@@ -64,20 +64,19 @@ def test_the_error_is_the_residual_error_through_the_weights(model: Model) -> No
     passes through, is exact."""
     given = read(model, nodes(model), PROMPTS)
     saes = suite(model, given, reads_bos=not model.bos)
-    found = projected(saes, given).reconstruct(given)
+    reconstructions = projected(saes, given).reconstruct(given)
     for node in given.nodes:
         hook = given.anatomy.source(node)
         sae, stream = saes.at(hook), given.streams[hook]
         assert sae is not None
         missing = (stream - sae.reconstruct(stream)) / given.anatomy.norm_before(node).scale(stream)
         missing[:, 0] = 0
-        own = torch.nn.functional.one_hot(given.index(node.position), stream.shape[1]).float()
-        mixed = torch.einsum(
-            "ps,psd->pd", given.patterns[node] if node.kind == "z" else own, missing
-        )
+        here = torch.nn.functional.one_hot(given.index(node.position), stream.shape[1]).float()
+        weights = given.patterns[node] if node.kind == "z" else here
+        mixed = einsum(weights, missing, "prompt source, prompt source d -> prompt d")
         torch.testing.assert_close(
-            given.values[node] - found[node],
-            seen_from(given.anatomy, node, mixed),
+            given.values[node] - reconstructions[node],
+            project_direction(given.anatomy, node, mixed),
             atol=1e-4,
             rtol=1e-3,
         )
@@ -87,11 +86,13 @@ def test_attn_out_is_made_of_z(model: Model) -> None:
     last = model.anatomy.layers - 1
     heads = [Node("z", last, head, "END") for head in range(model.anatomy.heads)]
     given = read(model, heads, PROMPTS)
-    wanted = Node("attn_out", last, None, "END")
-    made = attention_output(
+    attn_out = Node("attn_out", last, None, "END")
+    rebuilt = attention_output(
         projected(suite(model, given, identity=True), given), given, layer=last, position="END"
     )
-    torch.testing.assert_close(made, model.read([wanted], PROMPTS)[wanted], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        rebuilt, model.read([attn_out], PROMPTS)[attn_out], atol=1e-4, rtol=1e-3
+    )
 
 
 def test_exact_reconstructions_written_back_give_the_clean_logits(model: Model) -> None:
@@ -130,7 +131,7 @@ def test_the_whole_edit_and_the_error_are_the_ground_truth_patch(model: Model) -
 def test_an_edit_moves_towards_the_counterfactual_with_every_pick(model: Model) -> None:
     base, target = (read(model, nodes(model), random_prompts(6, seed)) for seed in (1, 2))
     dictionary = projected(suite(model, base), base)
-    found = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
+    edits = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
     variance = dictionary.moments.variance
     distances = [
         sum(
@@ -140,9 +141,9 @@ def test_an_edit_moves_towards_the_counterfactual_with_every_pick(model: Model) 
             ),
             start=torch.zeros(len(base)),
         )
-        for edited in found.values()
+        for edited in edits.values()
     ]
-    picks = [edited.picks for edited in found.values()]
+    picks = [edited.picks for edited in edits.values()]
     for nearer, farther, more, fewer in zip(
         distances[1:], distances[:-1], picks[1:], picks[:-1], strict=True
     ):

@@ -1,5 +1,7 @@
-"""The slow literal twin: plain hooks on the transformers module, one prompt and one patch at a
-time, in double precision."""
+"""The slow literal twin: plain hooks on the transformers module, in double precision.
+
+One prompt and one patch at a time.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from sage.task.tokens import Tokenized
 
 
 class Where(NamedTuple):
-    """A module's input or output (an element of it, for tuples) and the columns of one head there."""
+    """A module's input or output (an element of it, for tuples), and one head's columns there."""
 
     module: Any
     side: str
@@ -97,11 +99,11 @@ class Twin:
 
         if where.side == "output":
             handle = where.module.register_forward_hook(
-                lambda module, inputs, output: changed(output)
+                lambda _module, _inputs, output: changed(output)
             )
         else:
             handle = where.module.register_forward_pre_hook(
-                lambda module, inputs: (changed(inputs[0]), *inputs[1:])
+                lambda _module, inputs: (changed(inputs[0]), *inputs[1:])
             )
         stack.callback(handle.remove)
 

@@ -1,46 +1,47 @@
-"""The wired circuit as a program on words: which planted features each token of a prompt holds once
-all parts have written."""
+"""The wired circuit as a program on words: the planted features that every token holds at last."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sage.models.wired import language
 from sage.task.task import Prompt
+
+# What `previous` moves to the next token, and where the clauses of a prompt end.
+MOVED = ("owner", "kind", "colour", "size")
+ENDS = (5, 10)
 
 
 def program(prompt: Prompt) -> list[set[str]]:
     """The planted features at every position of a prompt, once all parts have written."""
     words = ["<bos>", *prompt.text.replace(",", " ,").replace(";", " ;").split()]
-    held = [
-        {f"token position={t}", *(f"token {variable}={value}" for variable, value in about(word))}
-        for t, word in enumerate(words)
-    ]
+    features = [{f"token position={t}"} | _named("token", about(w)) for t, w in enumerate(words)]
     owner, found, wanted = dict[int, str](), dict[int, str](), dict[int, str]()
     for t, word in enumerate(words):
         before = dict(about(words[t - 1])) if t else {}
-        held[t] |= {
-            f"previous {variable}={value}"
-            for variable, value in before.items()
-            if variable in ("owner", "kind", "colour", "size")
-        }
-        owner |= {t: before["owner"]} if "owner" in before else {}
+        moved = [(variable, value) for variable, value in before.items() if variable in MOVED]
+        features[t] |= _named("previous", moved)
+        if "owner" in before:
+            owner[t] = before["owner"]
         if t >= 4 and words[t - 4].lower() in language.OWNERS:
-            held[t].add(f"clause owner={words[t - 4].lower()}")
+            features[t].add(f"clause owner={words[t - 4].lower()}")
         if word in language.ANIMALS:
-            held[t].add(f"asked animal={word}")
+            features[t].add(f"asked animal={word}")
             found[t] = owner[words.index(word)]
-            held[t].add(f"found owner={found[t]}")
+            features[t].add(f"found owner={found[t]}")
         if t - 1 in found:
             wanted[t] = found[t - 1]
-            held[t].add(f"wanted owner={wanted[t]}")
-    ends = {t: words[t - 4].lower() for t in (5, 10)}
+            features[t].add(f"wanted owner={wanted[t]}")
     for t, asked in wanted.items():
-        for end in (end for end, whose in ends.items() if whose == asked and end <= t):
-            held[t] |= {
-                f"{done} {variable}={value}"
-                for done in ("looked up", "said")
-                for variable, value in about(words[end - 1])
-            }
-    return held
+        for end in ENDS:
+            if words[end - 4].lower() == asked and end <= t:
+                quality = about(words[end - 1])
+                features[t] |= _named("looked up", quality) | _named("said", quality)
+    return features
+
+
+def _named(stage: str, pairs: Iterable[tuple[str, str]]) -> set[str]:
+    return {f"{stage} {variable}={value}" for variable, value in pairs}
 
 
 def about(word: str) -> list[tuple[str, str]]:

@@ -1,5 +1,4 @@
-"""One report on results with everything in them that can go wrong, shared by the tests that read
-it."""
+"""One report on results with everything in them that can go wrong, shared by its tests."""
 
 from __future__ import annotations
 
@@ -7,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from report.made import everything, write
+from report.by_hand import every_case, write_results
 from sage.report import write_report
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("results"), *everything())
+    return write_results(tmp_path_factory.mktemp("results"), *every_case())
 
 
 @pytest.fixture(scope="session")

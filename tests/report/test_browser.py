@@ -1,5 +1,4 @@
-"""In a browser, from disk: nothing fails to load, figures are drawn, tables sort, phones need not
-scroll sideways."""
+"""In a browser, from disk: all loads, figures are drawn, tables sort, no phone scrolls sideways."""
 
 from __future__ import annotations
 
@@ -9,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from report.made import MODEL, TASK
+from report.by_hand import MODEL, TASK
 from sage.report.sources import slug
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 PAGES = ("index", "compare", "ioi--tiny", "successor--tiniest", slug(TASK, MODEL))
-COLUMN = "(column) => Array.from(document.querySelectorAll('#suites tbody tr'), (row) => row.cells[column].innerText.split('\\n')[0])"
+# The first line of each entry of a column of the suites.
+COLUMN = """(column) => Array.from(
+    document.querySelectorAll('#suites tbody tr'),
+    (row) => row.cells[column].innerText.split('\\n')[0],
+)"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    chromium = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         pytest.skip("no chromium on this machine")
     with sync_api.sync_playwright() as playwright:
@@ -43,27 +43,36 @@ def _open(page: sync_api.Page, report: Path, name: str) -> None:
     page.goto((report / f"{name}.html").as_uri())
 
 
+def _watch(page: sync_api.Page) -> list[str]:
+    """What goes wrong on the page from now on: errors, dialogs, what it asks a network for."""
+    troubles: list[str] = []
+
+    def on_console(message: sync_api.ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            troubles.append(message.text)
+
+    def on_dialog(dialog: sync_api.Dialog) -> None:
+        troubles.append(dialog.message)
+        dialog.dismiss()
+
+    def on_request(request: sync_api.Request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            troubles.append(request.url)
+
+    page.on("console", on_console)
+    page.on("dialog", on_dialog)
+    page.on("request", on_request)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("requestfailed", lambda request: troubles.append(request.url))
+    return troubles
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_open_from_disk_without_an_error_and_draw_every_figure(
     browser: sync_api.Browser, report: Path, name: str
 ) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    troubles: list[str] = []
-    page.on(
-        "console",
-        lambda message: (
-            troubles.append(message.text) if message.type in ("error", "warning") else None
-        ),
-    )
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("requestfailed", lambda request: troubles.append(request.url))
-    page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("file:", "data:")) else troubles.append(request.url)
-        ),
-    )
+    troubles = _watch(page)
     _open(page, report, name)
     widths = page.evaluate(
         "Array.from(document.images, (image) => image.complete ? image.naturalWidth : 0)"
@@ -107,10 +116,9 @@ def test_a_heading_sorts_numbers_with_undefined_last_both_ways(
     assert numbers == sorted(numbers, key=float, reverse=True)
     assert [value for value in rising if not value.startswith("undefined")] == numbers[::-1]
     for shown in (falling, rising):
-        assert [value.startswith("undefined") for value in shown] == sorted(
-            value.startswith("undefined") for value in shown
-        )
-        assert shown[-1].startswith("undefined")
+        undefined = [value.startswith("undefined") for value in shown]
+        assert undefined == sorted(undefined)
+        assert undefined[-1]
 
 
 def test_the_keyboard_sorts_too_and_one_heading_at_a_time(

@@ -1,5 +1,4 @@
-"""Results are found where they lie, told apart by task, model and seed, and named for files without
-clashes."""
+"""Results are found where they lie, told apart by what they are of, and named without clashes."""
 
 from __future__ import annotations
 
@@ -10,40 +9,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.made import result, write
+from report.by_hand import make_result, write_results
 from sage.errors import BadFile, SageError
 from sage.report.sources import find_sources, slug
 
 
 def test_results_are_found_below_a_folder_smaller_models_first(tmp_path: Path) -> None:
-    write(
+    write_results(
         tmp_path,
-        result({}, task="b", model="large", d_model=128),
-        result({}, task="b", d_model=64),
-        result({}, task="a", d_model=64),
+        make_result({}, task="b", model="large"),
+        make_result({}, task="b"),
+        make_result({}, task="a"),
     )
-    found = find_sources([tmp_path])
-    assert [(one.model, one.task) for one in found] == [
-        ("tiny", "a"),
-        ("tiny", "b"),
-        ("large", "b"),
+    sources = find_sources([tmp_path])
+    assert [source.is_of for source in sources] == [
+        ("a", "tiny", 0),
+        ("b", "tiny", 0),
+        ("b", "large", 0),
     ]
-    assert [one.slug for one in found] == ["a--tiny", "b--tiny", "b--large"]
+    assert [source.slug for source in sources] == ["a--tiny", "b--tiny", "b--large"]
 
 
 def test_a_folder_given_twice_or_within_another_counts_once(tmp_path: Path) -> None:
-    write(tmp_path, result({}))
+    write_results(tmp_path, make_result({}))
     assert len(find_sources([tmp_path, tmp_path / "0", tmp_path / "0" / "result.json"])) == 1
 
 
 def test_hidden_folders_hold_unfinished_results_and_are_passed_over(tmp_path: Path) -> None:
-    write(tmp_path, result({}))
-    write(tmp_path / ".unfinished", result({}, task="other"))
-    assert [one.task for one in find_sources([tmp_path])] == ["ioi"]
+    write_results(tmp_path, make_result({}))
+    write_results(tmp_path / ".unfinished", make_result({}, task="other"))
+    assert [source.task for source in find_sources([tmp_path])] == ["ioi"]
 
 
 def test_two_results_of_one_task_model_and_seed_clash(tmp_path: Path) -> None:
-    write(tmp_path, result({}), result({}))
+    write_results(tmp_path, make_result({}), make_result({}))
     with pytest.raises(
         SageError,
         match=r"0/result\.json and .*1/result\.json are both of task 'ioi' on tiny with seed 0",
@@ -52,8 +51,9 @@ def test_two_results_of_one_task_model_and_seed_clash(tmp_path: Path) -> None:
 
 
 def test_another_seed_has_a_page_of_its_own(tmp_path: Path) -> None:
-    write(tmp_path, result({}), result({}, seed=1))
-    assert [one.slug for one in find_sources([tmp_path])] == ["ioi--tiny", "ioi--tiny--seed-1"]
+    write_results(tmp_path, make_result({}), make_result({}, seed=1))
+    slugs = [source.slug for source in find_sources([tmp_path])]
+    assert slugs == ["ioi--tiny", "ioi--tiny--seed-1"]
 
 
 def test_a_folder_without_results_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -71,17 +71,14 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 
 def test_what_a_result_is_of_is_found_wherever_it_stands_in_the_file(tmp_path: Path) -> None:
     """Another program may write the rows first."""
-    path = (
-        write(tmp_path, result({"a": 0.5, "b": 0.5, "c": 0.5}, contrasts=("x", "y", "z")))
-        / "0"
-        / "result.json"
-    )
+    suites = {"a": 0.5, "b": 0.5, "c": 0.5}
+    write_results(tmp_path, make_result(suites, contrasts=("x", "y", "z")))
+    path = tmp_path / "0" / "result.json"
     turned = dict(reversed(json.loads(path.read_text()).items()))
     path.write_text(json.dumps(turned))
     assert next(iter(turned)) == "schema"
-    assert [(one.task, one.model, one.seed, one.d_model) for one in find_sources([tmp_path])] == [
-        ("ioi", "tiny", 0, 64)
-    ]
+    (source,) = find_sources([tmp_path])
+    assert (source.is_of, source.d_model) == (("ioi", "tiny", 0), 64)
 
 
 def test_plain_names_are_their_own_slugs() -> None:
@@ -93,13 +90,13 @@ def test_plain_names_are_their_own_slugs() -> None:
     st.lists(st.text(min_size=1), min_size=2, max_size=2),
 )
 def test_slugs_are_safe_and_differ_where_names_do_even_by_case(
-    one: list[str], other: list[str]
+    parts: list[str], others: list[str]
 ) -> None:
-    for name in (slug(*one), slug(*other)):
+    for name in (slug(*parts), slug(*others)):
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
         assert 0 < len(name) <= 80
         assert not name.startswith(".")
-    assert (slug(*one) == slug(*other)) == (one == other)
+    assert (slug(*parts) == slug(*others)) == (parts == others)
 
 
 def test_names_that_join_alike_have_different_slugs() -> None:

@@ -7,20 +7,32 @@ import io
 
 import pytest
 
-from sage.report.score import Score
-from sage.report.tables import Column, Table, csv_text, number, score, text
+from sage.report.reported_score import ReportedScore
+from sage.report.tables.table import (
+    ReportTable,
+    columns,
+    csv_text,
+    number_entry,
+    score_entry,
+    text_entry,
+)
 
-TABLE = Table(
+NOTHING_MOVES = ReportedScore(None, why="nothing moves")
+TABLE = ReportTable(
     "Some | suites",
-    [Column("suite"), Column("control"), Column("L0")],
+    columns("suite", "control", "L0"),
     [
-        [text("a|b"), score(Score(0.5, 0.4, 0.6, 0.05, 9)), number(8.04, digits=1)],
         [
-            text("<i>x</i>"),
-            score(Score(None, why="nothing moves")),
-            number(None, why="not measured"),
+            text_entry("a|b"),
+            score_entry(ReportedScore(0.5, 0.4, 0.6, 0.05, 9)),
+            number_entry(8.04, digits=1),
         ],
-        [text("c"), score(Score(None, why="nothing moves")), number(2e-6, digits=3)],
+        [
+            text_entry("<i>x</i>"),
+            score_entry(NOTHING_MOVES),
+            number_entry(None, why="not measured"),
+        ],
+        [text_entry("c"), score_entry(NOTHING_MOVES), number_entry(2e-6, digits=3)],
     ],
 )
 

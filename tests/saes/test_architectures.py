@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from saes.examples import NAMES, D, encoder, inputs, sae
-from sage.errors import BadFile, SageError, Unsupported
+from sage.errors import BadFile, SageError, SageWarning, Unsupported
 from sage.nodes import Node
+from sage.saes.architectures._prolu_function import prolu
 from sage.saes.architectures.jumprelu import JumpReLU
-from sage.saes.architectures.prolu import ProLU, prolu
+from sage.saes.architectures.prolu import ProLU
 from sage.saes.architectures.relu import ReLU
 from sage.saes.sae import (
     SAE,
     Normalisation,
-    SageWarning,
     Stated,
     check_fits,
     fold_decoder_norms,
@@ -31,10 +31,7 @@ def twin(
 ) -> np.ndarray:
     """The codes of one token, latent by latent, from the papers' definitions."""
     codes = []
-    p = [
-        sum(x[d] * weights["W_enc"][d, i] for d in range(len(x)))
-        for i in range(weights["W_enc"].shape[1])
-    ]
+    p = [sum(x * column) for column in weights["W_enc"].T]
     for i, m in enumerate(p):
         pre = m + weights["b_enc"][i] if "b_enc" in weights else m
         if name == "relu":
@@ -58,13 +55,13 @@ def twin(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_codes_equal_a_literal_twin(name: str) -> None:
-    made = encoder(name)
-    weights = {key: value.double().numpy() for key, value in made.tensors().items()}
+    example = encoder(name)
+    weights = {key: value.double().numpy() for key, value in example.tensors().items()}
     x = inputs()
     literal = np.stack(
-        [twin(made.name, weights, made.settings(), token) for token in x.double().numpy()]
+        [twin(example.name, weights, example.settings(), token) for token in x.double().numpy()]
     )
-    assert np.abs(made.encode(x).numpy() - literal).max() < 1e-5
+    assert np.abs(example.encode(x).numpy() - literal).max() < 1e-5
     assert 0 < (literal > 0).mean() < 1
 
 
@@ -77,10 +74,10 @@ def test_codes_do_not_depend_on_the_shape_of_the_batch() -> None:
 
 
 def test_prolu_is_a_jumprelu_with_threshold_max_of_minus_b_and_zero() -> None:
-    made = encoder("prolu")
-    assert isinstance(made, ProLU)
-    jump = JumpReLU(made.W_enc, torch.zeros_like(made.b_enc), (-made.b_enc).clamp(min=0))
-    assert torch.equal(made.encode(inputs()), jump.encode(inputs()))
+    example = encoder("prolu")
+    assert isinstance(example, ProLU)
+    jump = JumpReLU(example.W_enc, torch.zeros_like(example.b_enc), (-example.b_enc).clamp(min=0))
+    assert torch.equal(example.encode(inputs()), jump.encode(inputs()))
 
 
 @pytest.mark.parametrize("variant", ["relu", "ste"])
@@ -131,26 +128,29 @@ def normalised_by_hand(x: np.ndarray, how: Normalisation) -> tuple[np.ndarray, f
 def test_a_reconstruction_is_n_times_the_dictionary_plus_mu(
     how: Normalisation, centred: bool, subtract: bool
 ) -> None:
-    made = sae("relu", normalisation=how, centred=centred, subtract_b_dec=subtract)
+    example = sae("relu", normalisation=how, centred=centred, subtract_b_dec=subtract)
     x = inputs()
-    f = made.encode(x)
-    _, n, mu = made.normalise(x)
+    f = example.encode(x)
+    _, n, mu = example.normalise(x)
     assert n.shape == (len(x), 1)
     assert mu.shape == x.shape
-    x_hat = n * (sum(f[:, i, None] * made.W_dec[i] for i in range(made.width)) + made.b_dec) + mu
-    assert (x_hat - made.reconstruct(x)).abs().max() < 1e-5
-    weights = made.architecture.tensors()
+    x_hat = (
+        n * (sum(f[:, i, None] * example.W_dec[i] for i in range(example.width)) + example.b_dec)
+        + mu
+    )
+    assert (x_hat - example.reconstruct(x)).abs().max() < 1e-5
+    weights = example.encoder.tensors()
     for token, code, rebuilt in zip(
-        x.double().numpy(), f.numpy(), made.reconstruct(x).numpy(), strict=True
+        x.double().numpy(), f.numpy(), example.reconstruct(x).numpy(), strict=True
     ):
         mean = token.mean() if centred else 0.0
         inside, factor, shift = normalised_by_hand(token - mean, how)
-        inside = inside - made.b_dec.numpy() if subtract else inside
+        inside = inside - example.b_dec.numpy() if subtract else inside
         literal = np.maximum(0, inside @ weights["W_enc"].numpy() + weights["b_enc"].numpy())
         assert np.abs(literal - code).max() < 1e-4
         assert (
             np.abs(
-                (literal @ made.W_dec.numpy() + made.b_dec.numpy()) * factor
+                (literal @ example.W_dec.numpy() + example.b_dec.numpy()) * factor
                 + shift
                 + mean
                 - rebuilt
@@ -167,19 +167,19 @@ def test_a_token_of_zeros_is_normalised_to_zeros() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_folding_decoder_norms_leaves_reconstructions_unchanged(name: str) -> None:
-    made, x = sae(name), inputs()
-    folded = fold_decoder_norms(made)
+    example, x = sae(name), inputs()
+    folded = fold_decoder_norms(example)
     assert (folded.W_dec.norm(dim=-1) - 1).abs().max() < 1e-6
-    assert (folded.reconstruct(x) - made.reconstruct(x)).abs().max() < 1e-4
-    assert torch.equal(folded.active(x), made.active(x))
+    assert (folded.reconstruct(x) - example.reconstruct(x)).abs().max() < 1e-4
+    assert torch.equal(folded.active(x), example.active(x))
 
 
 def test_folding_leaves_a_latent_without_a_direction_alone() -> None:
-    made = sae("topk")
-    made.W_dec[4] = 0
-    folded = fold_decoder_norms(made)
+    example = sae("topk")
+    example.W_dec[4] = 0
+    folded = fold_decoder_norms(example)
     assert torch.equal(folded.W_dec[4], torch.zeros(D))
-    assert torch.equal(folded.encode(inputs())[:, 4], made.encode(inputs())[:, 4])
+    assert torch.equal(folded.encode(inputs())[:, 4], example.encode(inputs())[:, 4])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,7 +187,7 @@ def test_folding_leaves_a_latent_without_a_direction_alone() -> None:
 def test_folding_the_factor_leaves_codes_and_reconstructions_unchanged(
     name: str, subtract: bool
 ) -> None:
-    made, x = (
+    example, x = (
         sae(
             name,
             normalisation=Normalisation("expected_average_only_in", 0.37),
@@ -195,16 +195,16 @@ def test_folding_the_factor_leaves_codes_and_reconstructions_unchanged(
         ),
         inputs(),
     )
-    folded = fold_factor(made)
+    folded = fold_factor(example)
     assert folded.normalisation == Normalisation()
-    assert (folded.encode(x) - made.encode(x)).abs().max() < 1e-5
-    assert (folded.reconstruct(x) - made.reconstruct(x)).abs().max() < 1e-4
+    assert (folded.encode(x) - example.encode(x)).abs().max() < 1e-5
+    assert (folded.reconstruct(x) - example.reconstruct(x)).abs().max() < 1e-4
 
 
 def test_fidelity_is_counted_by_hand() -> None:
     # Two latents read the two axes; the third reads nothing and is dead.
     W_enc = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    made = SAE(
+    example = SAE(
         "axes",
         ReLU(W_enc, torch.tensor([0.0, 0.0, -1.0])),
         W_enc.T.contiguous(),
@@ -213,11 +213,11 @@ def test_fidelity_is_counted_by_hand() -> None:
     )
     x = torch.tensor([[1.0, 0.0], [3.0, -2.0], [2.0, 2.0]])
     # Active: 1, 1, 2 latents. Lost: 4 (the -2). About the mean (2, 0): 1 + 5 + 4 = 10.
-    found = measure(made, x)
-    assert found.l0 == pytest.approx(4 / 3)
-    assert found.fvu == pytest.approx(0.4)
-    assert found.dead == pytest.approx(1 / 3)
-    assert found.n == 3
+    fidelity = measure(example, x)
+    assert fidelity.l0 == pytest.approx(4 / 3)
+    assert fidelity.fvu == pytest.approx(0.4)
+    assert fidelity.dead == pytest.approx(1 / 3)
+    assert fidelity.n == 3
 
 
 def test_an_l0_more_than_30_percent_off_the_stated_one_is_warned_of() -> None:

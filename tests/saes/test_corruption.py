@@ -1,5 +1,7 @@
-"""Damaged and hostile files: every one is refused with a SageError, or loads with finite numbers
-where only a weight was touched."""
+"""Damaged and hostile files: every one is refused with a SageError.
+
+Or it loads with finite numbers, where only a weight was touched.
+"""
 
 from __future__ import annotations
 
@@ -24,35 +26,17 @@ from sage.errors import BadFile, SageError
 from sage.saes.formats import dictionary_learning, gemma_scope, load_file, saelens, sparsify
 from sage.saes.sae import SAE, Stated
 
-GPT2 = Stated(l0=3.0, model="gpt2")
+GEMMA_SCOPE_FOLDER = "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82"
+# As dictionary_learning and sparsify train them.
+RAW = {"subtract_b_dec": True, "reads_bos": False, "stated": Stated(l0=3.0, model="gpt2")}
 HEALTHY: dict[str, tuple[object, str, SAE]] = {
     **{f"saelens {name}": (saelens, "sae", sae(name)) for name in NAMES},
-    "gemma_scope": (
-        gemma_scope,
-        "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82",
-        sae("jumprelu", reads_bos=False),
-    ),
+    "gemma_scope": (gemma_scope, GEMMA_SCOPE_FOLDER, sae("jumprelu", reads_bos=False)),
     "sparsify": (sparsify, "layers.3", sae("topk", subtract_b_dec=True, reads_bos=False)),
-    "dictionary_learning relu": (
-        dictionary_learning,
-        "ae",
-        sae("relu", subtract_b_dec=True, reads_bos=False, stated=GPT2),
-    ),
-    "dictionary_learning gated": (
-        dictionary_learning,
-        "ae",
-        sae("gated", subtract_b_dec=True, reads_bos=False, stated=GPT2),
-    ),
-    "dictionary_learning topk": (
-        dictionary_learning,
-        "ae",
-        sae("topk", subtract_b_dec=True, reads_bos=False, stated=GPT2),
-    ),
-    "dictionary_learning matryoshka": (
-        dictionary_learning,
-        "ae",
-        sae("matryoshka", subtract_b_dec=True, reads_bos=False, stated=GPT2),
-    ),
+    **{
+        f"dictionary_learning {name}": (dictionary_learning, "ae", sae(name, **RAW))
+        for name in ("relu", "gated", "topk", "matryoshka")
+    },
 }
 
 
@@ -60,8 +44,8 @@ HEALTHY: dict[str, tuple[object, str, SAE]] = {
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One healthy folder of each kind, by name."""
     root = tmp_path_factory.mktemp("healthy")
-    for name, (form, folder, made) in HEALTHY.items():
-        form.save(made, root / name / folder)
+    for name, (form, folder, original) in HEALTHY.items():
+        form.save(original, root / name / folder)
     return root
 
 
@@ -178,10 +162,10 @@ def test_a_flipped_bit_is_refused_or_loads_with_finite_numbers(
         damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         file.write_bytes(damaged)
         try:
-            found = load_file(folder)
+            loaded = load_file(folder)
         except SageError:
             continue
-        for array in (*found.architecture.tensors().values(), found.W_dec, found.b_dec):
+        for array in (*loaded.encoder.tensors().values(), loaded.W_dec, loaded.b_dec):
             assert torch.isfinite(array).all()
 
 
@@ -194,20 +178,19 @@ def test_a_scrambled_configuration_is_refused_or_read(
     folder, _ = fresh(shelf, name, tmp_path)
     for file in folder.glob("*.json"):
         config = json.loads(file.read_text())
-        places = [(config, key) for key in config] + [
-            (inner, key) for inner in config.values() if isinstance(inner, dict) for key in inner
-        ]
-        for place, key in places:
-            kept = place[key]
+        inner = [value for value in config.values() if isinstance(value, dict)]
+        fields = [(parent, key) for parent in (config, *inner) for key in parent]
+        for parent, key in fields:
+            healthy = parent[key]
             for value in (None, -1, 0, 7, 1e300, "", "x", [], [[]], {}, {"a": {}}, True):
-                place[key] = value
+                parent[key] = value
                 file.write_text(json.dumps(config))
                 try:
-                    found = load_file(folder)
+                    loaded = load_file(folder)
                 except SageError:
                     continue
-                assert torch.isfinite(found.W_dec).all()
-            place[key] = kept
+                assert torch.isfinite(loaded.W_dec).all()
+            parent[key] = healthy
         file.write_text(json.dumps(config))
         load_file(folder)
 
@@ -370,10 +353,10 @@ def test_a_pickle_rewritten_byte_by_byte_is_refused_or_loads_with_finite_numbers
             for entry, content in members.items():
                 archive.writestr(entry, bytes(changed) if entry == inner else content)
         try:
-            found = load_file(folder)
+            loaded = load_file(folder)
         except SageError:
             continue
-        assert torch.isfinite(found.W_dec).all()
+        assert torch.isfinite(loaded.W_dec).all()
     assert EXECUTED == []
 
 

@@ -21,9 +21,9 @@ from sage.saes.architectures.jumprelu import JumpReLU
 from sage.saes.architectures.matryoshka import Matryoshka
 from sage.saes.architectures.topk import TopK
 from sage.saes.formats import (
-    FORMATS,
     describe_file,
     dictionary_learning,
+    formats,
     gemma_scope,
     load_file,
     recognised,
@@ -33,146 +33,107 @@ from sage.saes.formats import (
 from sage.saes.sae import SAE, Normalisation, Stated, fold_decoder_norms
 
 PYTHIA, GEMMA = Stated(l0=82.0, model="pythia-70m-deduped"), Stated(l0=82.0, model="gemma-2-2b")
+# As most dictionaries of dictionary_learning and all of sparsify are trained.
+RAW = {"subtract_b_dec": True, "reads_bos": False}
+GPT2 = Stated(model="gpt2")
 
 
-def assert_same(found: SAE, made: SAE, *, tolerance: float = 0.0) -> None:
+def arrays_of(sae: SAE) -> dict[str, torch.Tensor]:
+    return {**sae.encoder.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+
+
+def assert_same(loaded: SAE, original: SAE, *, tolerance: float = 0.0) -> None:
     """The two SAEs agree in every field but their names, and in what they compute."""
     for field in ("hook", "normalisation", "centred", "subtract_b_dec", "reads_bos", "stated"):
-        assert getattr(found, field) == getattr(made, field), field
-    assert found.architecture.name == made.architecture.name
-    assert found.architecture.settings() == made.architecture.settings()
-    for name, array in {
-        **made.architecture.tensors(),
-        "W_dec": made.W_dec,
-        "b_dec": made.b_dec,
-    }.items():
-        other = {**found.architecture.tensors(), "W_dec": found.W_dec, "b_dec": found.b_dec}[name]
-        assert (other - array).abs().max() <= tolerance, name
-    assert (found.encode(inputs()) - made.encode(inputs())).abs().max() <= tolerance
-    assert (found.reconstruct(inputs()) - made.reconstruct(inputs())).abs().max() <= tolerance
+        assert getattr(loaded, field) == getattr(original, field), field
+    assert loaded.encoder.name == original.encoder.name
+    assert loaded.encoder.settings() == original.encoder.settings()
+    arrays = arrays_of(loaded)
+    for name, array in arrays_of(original).items():
+        assert (arrays[name] - array).abs().max() <= tolerance, name
+    assert (loaded.encode(inputs()) - original.encode(inputs())).abs().max() <= tolerance
+    assert (loaded.reconstruct(inputs()) - original.reconstruct(inputs())).abs().max() <= tolerance
 
 
+PER_TOKEN = Normalisation("constant_norm_rescale")
+CENTRED = {"normalisation": Normalisation("layer_norm"), "centred": True}
+IN_SAELENS = {
+    **{f"blocks {name}": sae(name, stated=PYTHIA) for name in NAMES},
+    "per token": sae("topk", normalisation=PER_TOKEN, **RAW),
+    "centred": sae("relu", hook=Node("resid_pre", 0), **CENTRED),
+    "between": sae("gated", hook=Node("resid_mid", 11)),
+    "mlp": sae("gated", hook=Node("mlp_out", 11)),
+    "embed": sae("relu", hook=Node("embed", -1)),
+    "nested": sae("matryoshka", encoder=replace(encoder("matryoshka"), k=None)),
+}
+IN_DICTIONARY_LEARNING = {
+    "old": sae("relu", stated=Stated(model="pythia-70m-deduped"), **RAW),
+    "new": sae("relu", stated=Stated(model="gemma-2-2b")),
+    "gated": sae("gated", stated=GPT2, **RAW),
+    "jumprelu": sae("jumprelu", reads_bos=False, hook=Node("resid_pre", 3), stated=GPT2),
+    "topk": sae("topk", stated=replace(GPT2, l0=3.0), **RAW),
+    "batchtopk": sae("batchtopk", stated=replace(GPT2, l0=4.0), **RAW),
+    "nested": sae("matryoshka", stated=replace(GPT2, l0=4.0), **RAW),
+}
+IN_SPARSIFY = sae("topk", stated=Stated(l0=3.0), **RAW)
 ROUND_TRIPS = [
-    *((saelens, "blocks", sae(name, stated=PYTHIA)) for name in NAMES),
-    (
-        saelens,
-        "per token",
-        sae(
-            "topk",
-            normalisation=Normalisation("constant_norm_rescale"),
-            subtract_b_dec=True,
-            reads_bos=False,
-        ),
-    ),
-    (
-        saelens,
-        "centred",
-        sae(
-            "relu",
-            normalisation=Normalisation("layer_norm"),
-            centred=True,
-            hook=Node("resid_pre", 0),
-        ),
-    ),
-    (saelens, "between", sae("gated", hook=Node("resid_mid", 11))),
-    (saelens, "mlp", sae("gated", hook=Node("mlp_out", 11))),
-    (saelens, "embed", sae("relu", hook=Node("embed", -1))),
-    (saelens, "nested", sae("matryoshka", architecture=replace(encoder("matryoshka"), k=None))),
+    *((saelens, folder, example) for folder, example in IN_SAELENS.items()),
     (
         gemma_scope,
         "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82",
         sae("jumprelu", reads_bos=False, stated=GEMMA),
     ),
-    (
-        sparsify,
-        "layers.3",
-        sae("topk", subtract_b_dec=True, reads_bos=False, stated=Stated(l0=3.0)),
-    ),
-    (
-        sparsify,
-        "gpt2/h.3",
-        sae("topk", subtract_b_dec=True, reads_bos=False, stated=Stated(l0=3.0)),
-    ),
-    (
-        dictionary_learning,
-        "old",
-        sae(
-            "relu", subtract_b_dec=True, reads_bos=False, stated=Stated(model="pythia-70m-deduped")
-        ),
-    ),
-    (dictionary_learning, "new", sae("relu", stated=Stated(model="gemma-2-2b"))),
-    (
-        dictionary_learning,
-        "gated",
-        sae("gated", subtract_b_dec=True, reads_bos=False, stated=Stated(model="gpt2")),
-    ),
-    (
-        dictionary_learning,
-        "jumprelu",
-        sae("jumprelu", reads_bos=False, hook=Node("resid_pre", 3), stated=Stated(model="gpt2")),
-    ),
-    (
-        dictionary_learning,
-        "topk",
-        sae("topk", subtract_b_dec=True, reads_bos=False, stated=Stated(l0=3.0, model="gpt2")),
-    ),
-    (
-        dictionary_learning,
-        "batchtopk",
-        sae("batchtopk", subtract_b_dec=True, reads_bos=False, stated=Stated(l0=4.0, model="gpt2")),
-    ),
-    (
-        dictionary_learning,
-        "nested",
-        sae(
-            "matryoshka", subtract_b_dec=True, reads_bos=False, stated=Stated(l0=4.0, model="gpt2")
-        ),
+    (sparsify, "layers.3", IN_SPARSIFY),
+    (sparsify, "gpt2/h.3", IN_SPARSIFY),
+    *(
+        (dictionary_learning, folder, original)
+        for folder, original in IN_DICTIONARY_LEARNING.items()
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("form", "folder", "made"),
+    ("form", "folder", "original"),
     ROUND_TRIPS,
     ids=lambda part: part.id if isinstance(part, SAE) else None,
 )
 def test_every_format_gives_back_what_was_saved(
-    form: object, folder: str, made: SAE, tmp_path: Path
+    form: object, folder: str, original: SAE, tmp_path: Path
 ) -> None:
     path = tmp_path / folder
-    form.save(made, path)
+    form.save(original, path)
     assert recognised(path)
-    assert [other for other in FORMATS if other.recognises(path)] == [form]
-    found = load_file(path)
-    assert_same(found, made)
-    assert describe_file(path) == (found.hook, found.width, found.stated)
+    assert [other for other in formats() if other.recognises(path)] == [form]
+    loaded = load_file(path)
+    assert_same(loaded, original)
+    assert describe_file(path) == (loaded.hook, loaded.width, loaded.stated)
     for file in path.iterdir():
-        assert_same(load_file(file), made)
+        assert_same(load_file(file), original)
 
 
 @pytest.mark.parametrize(
-    ("form", "folder", "made"),
-    [trip for trip in ROUND_TRIPS if trip[2].architecture.name == "topk"],
+    ("form", "folder", "original"),
+    [trip for trip in ROUND_TRIPS if trip[2].encoder.name == "topk"],
 )
 def test_a_folded_topk_is_saved_so_that_the_same_latents_win(
-    form: object, folder: str, made: SAE, tmp_path: Path
+    form: object, folder: str, original: SAE, tmp_path: Path
 ) -> None:
-    form.save(fold_decoder_norms(made), tmp_path / folder)
-    found = load_file(tmp_path / folder)
-    assert torch.equal(found.active(inputs()), made.active(inputs()))
-    assert (found.reconstruct(inputs()) - made.reconstruct(inputs())).abs().max() < 1e-4
+    form.save(fold_decoder_norms(original), tmp_path / folder)
+    loaded = load_file(tmp_path / folder)
+    assert torch.equal(loaded.active(inputs()), original.active(inputs()))
+    assert (loaded.reconstruct(inputs()) - original.reconstruct(inputs())).abs().max() < 1e-4
 
 
 def test_a_factor_is_folded_into_saelens_weights(tmp_path: Path) -> None:
-    made = sae(
+    original = sae(
         "batchtopk",
         normalisation=Normalisation("expected_average_only_in", 0.4),
         subtract_b_dec=True,
     )
-    saelens.save(made, tmp_path / "sae")
-    found = load_file(tmp_path / "sae")
-    assert found.normalisation == Normalisation()
-    assert (found.reconstruct(inputs()) - made.reconstruct(inputs())).abs().max() < 1e-4
+    saelens.save(original, tmp_path / "sae")
+    loaded = load_file(tmp_path / "sae")
+    assert loaded.normalisation == Normalisation()
+    assert (loaded.reconstruct(inputs()) - original.reconstruct(inputs())).abs().max() < 1e-4
 
 
 def test_a_format_refuses_what_it_has_no_words_for(tmp_path: Path) -> None:
@@ -193,7 +154,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         saelens.save(sae("relu", seed=9), tmp_path / "sae")
     assert sorted(file.name for file in (tmp_path / "sae").iterdir()) == [
@@ -205,8 +166,13 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 def written(folder: Path, config: dict[str, object], **changes: torch.Tensor | None) -> Path:
     """A SAELens folder with this configuration; arrays can be added, replaced or taken away."""
-    made = sae("relu")
-    arrays = {**made.architecture.tensors(), "W_dec": made.W_dec, "b_dec": made.b_dec, **changes}
+    original = sae("relu")
+    arrays = {
+        **original.encoder.tensors(),
+        "W_dec": original.W_dec,
+        "b_dec": original.b_dec,
+        **changes,
+    }
     folder.mkdir(exist_ok=True)
     write_safetensors(
         {name: array for name, array in arrays.items() if array is not None},
@@ -251,14 +217,14 @@ def with_metadata(**values: object) -> dict[str, object]:
 
 
 def test_a_flat_saelens_configuration_is_read_with_its_own_defaults(tmp_path: Path) -> None:
-    found = load_file(written(tmp_path / "old", OLD))
-    assert found.hook == Node("resid_pre", 8)
-    assert found.architecture.name == "relu"
-    assert found.subtract_b_dec
-    assert found.reads_bos
-    assert not found.centred
-    assert found.stated.model == "gpt2-small"
-    assert found.normalisation == Normalisation()
+    loaded = load_file(written(tmp_path / "old", OLD))
+    assert loaded.hook == Node("resid_pre", 8)
+    assert loaded.encoder.name == "relu"
+    assert loaded.subtract_b_dec
+    assert loaded.reads_bos
+    assert not loaded.centred
+    assert loaded.stated.model == "gpt2-small"
+    assert loaded.normalisation == Normalisation()
 
 
 def test_an_old_topk_names_its_activation(tmp_path: Path) -> None:
@@ -268,16 +234,16 @@ def test_an_old_topk_names_its_activation(tmp_path: Path) -> None:
         "activation_fn_kwargs": {"k": 4},
         "normalize_activations": "layer_norm",
     }
-    found = load_file(written(tmp_path / "old", config))
-    assert isinstance(found.architecture, TopK)
-    assert found.architecture.k == 4
-    assert found.normalisation == Normalisation("layer_norm")
+    loaded = load_file(written(tmp_path / "old", config))
+    assert isinstance(loaded.encoder, TopK)
+    assert loaded.encoder.k == 4
+    assert loaded.normalisation == Normalisation("layer_norm")
 
 
 def test_an_old_code_scale_goes_into_the_decoder(tmp_path: Path) -> None:
     scale = torch.linspace(0.5, 2, WIDTH)
-    found = load_file(written(tmp_path / "old", OLD, scaling_factor=scale))
-    assert torch.equal(found.W_dec, sae("relu").W_dec * scale[:, None])
+    loaded = load_file(written(tmp_path / "old", OLD, scaling_factor=scale))
+    assert torch.equal(loaded.W_dec, sae("relu").W_dec * scale[:, None])
 
 
 def test_a_registry_may_override_the_configuration(tmp_path: Path) -> None:
@@ -310,7 +276,7 @@ def test_bos_is_read_unless_training_left_it_out(tmp_path: Path) -> None:
 def test_what_a_jumprelu_was_in_training_is_kept(tmp_path: Path) -> None:
     threshold = torch.full((WIDTH,), 0.25)
     details: dict[str, object] = {"k": 40.0, "matryoshka_widths": [2, 5, WIDTH]}
-    for was, made in (
+    for was, original in (
         ("batchtopk", BatchTopK),
         ("matryoshka_batchtopk", Matryoshka),
         ("jumprelu", JumpReLU),
@@ -319,11 +285,11 @@ def test_what_a_jumprelu_was_in_training_is_kept(tmp_path: Path) -> None:
             **with_metadata(training_architecture=was, training_architecture_details=details),
             "architecture": "jumprelu",
         }
-        found = load_file(written(tmp_path / was, config, threshold=threshold))
-        assert type(found.architecture) is made
+        loaded = load_file(written(tmp_path / was, config, threshold=threshold))
+        assert type(loaded.encoder) is original
         assert (
-            found.encode(inputs())
-            == JumpReLU(**sae("relu").architecture.tensors(), threshold=threshold).encode(inputs())
+            loaded.encode(inputs())
+            == JumpReLU(**sae("relu").encoder.tensors(), threshold=threshold).encode(inputs())
         ).all()
 
 
@@ -341,26 +307,26 @@ def test_a_checkpoint_in_mid_training_is_read_as_it_stands(tmp_path: Path) -> No
         tmp_path / "500", config, topk_threshold=torch.tensor(0.8, dtype=torch.float64)
     )
     (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.5}')
-    found, raw, x = load_file(folder), sae("relu"), inputs()
+    loaded, raw, x = load_file(folder), sae("relu"), inputs()
     norms = raw.W_dec.norm(dim=-1)
-    pre = (x * 0.5) @ raw.architecture.W_enc + raw.architecture.tensors()["b_enc"]
+    pre = (x * 0.5) @ raw.encoder.W_enc + raw.encoder.tensors()["b_enc"]
     codes = torch.relu(pre) * (pre * norms > 0.8)
-    assert (found.reconstruct(x) - (codes @ raw.W_dec + raw.b_dec) / 0.5).abs().max() < 1e-4
-    assert torch.equal(found.active(x), codes > 0)
+    assert (loaded.reconstruct(x) - (codes @ raw.W_dec + raw.b_dec) / 0.5).abs().max() < 1e-4
+    assert torch.equal(loaded.active(x), codes > 0)
 
 
 def test_topk_by_decoder_norm_picks_the_largest_contributions(tmp_path: Path) -> None:
-    found = load_file(
+    loaded = load_file(
         written(
             tmp_path / "sae",
             {**NEW, "architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": True},
         )
     )
     raw, x = sae("relu"), inputs()
-    pre = x @ raw.architecture.W_enc + raw.architecture.tensors()["b_enc"]
+    pre = x @ raw.encoder.W_enc + raw.encoder.tensors()["b_enc"]
     winners = (pre * raw.W_dec.norm(dim=-1)).topk(2).indices
     codes = torch.zeros_like(pre).scatter(-1, winners, torch.relu(pre.gather(-1, winners)))
-    assert (found.reconstruct(x) - (codes @ raw.W_dec + raw.b_dec)).abs().max() < 1e-4
+    assert (loaded.reconstruct(x) - (codes @ raw.W_dec + raw.b_dec)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -421,9 +387,9 @@ def test_a_leftover_array_betrays_another_architecture(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
-    found = load_file(written(tmp_path / "sae", NEW, W_dec=sae("relu").W_dec.bfloat16()))
-    assert found.W_dec.dtype == torch.float32
-    assert torch.equal(found.W_dec, sae("relu").W_dec.bfloat16().float())
+    loaded = load_file(written(tmp_path / "sae", NEW, W_dec=sae("relu").W_dec.bfloat16()))
+    assert loaded.W_dec.dtype == torch.float32
+    assert torch.equal(loaded.W_dec, sae("relu").W_dec.bfloat16().float())
 
 
 def test_a_place_without_an_sae_says_what_is_there(tmp_path: Path) -> None:
@@ -462,9 +428,9 @@ def test_dictionary_learning_thresholds_that_training_never_set_let_all_positive
     )
     arrays = torch.load(tmp_path / "ae" / "ae.pt", weights_only=True)
     torch.save({**arrays, "threshold": torch.tensor(-1.0)}, tmp_path / "ae" / "ae.pt")
-    found = load_file(tmp_path / "ae")
+    loaded = load_file(tmp_path / "ae")
     relu = sae("relu", subtract_b_dec=True)
-    assert torch.equal(found.encode(inputs()), relu.encode(inputs()))
+    assert torch.equal(loaded.encode(inputs()), relu.encode(inputs()))
 
 
 def test_a_transcoder_is_not_an_autoencoder(tmp_path: Path) -> None:
@@ -492,14 +458,14 @@ def test_saelens_itself_computes_the_same_from_what_we_save(
         warnings.simplefilter("ignore")
         import sae_lens
 
-    made = sae(name, normalisation=Normalisation(kind), subtract_b_dec=True)
-    saelens.save(made, tmp_path)
+    original = sae(name, normalisation=Normalisation(kind), subtract_b_dec=True)
+    saelens.save(original, tmp_path)
     theirs = sae_lens.SAE.load_from_disk(tmp_path)
     assert theirs.cfg.metadata.hook_name == "blocks.3.hook_resid_post"
     with torch.no_grad():
         for their, our in (
-            (theirs.encode(inputs()), made.encode(inputs())),
-            (theirs(inputs()), made.reconstruct(inputs())),
+            (theirs.encode(inputs()), original.encode(inputs())),
+            (theirs(inputs()), original.reconstruct(inputs())),
         ):
             assert (their - our).abs().max() < 1e-5 * our.abs().max()
             assert our.any()
@@ -507,7 +473,12 @@ def test_saelens_itself_computes_the_same_from_what_we_save(
 
 def test_local_files_load_without_saelens(tmp_path: Path) -> None:
     saelens.save(sae("topk"), tmp_path / "sae")
-    code = "import sys; sys.modules['sae_lens'] = None; from sage.saes.formats import load_file; print(load_file(sys.argv[1]).width)"
+    code = """
+import sys
+sys.modules["sae_lens"] = None
+from sage.saes.formats import load_file
+print(load_file(sys.argv[1]).width)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "sae")],
         capture_output=True,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from sage.nodes import Node
 from sage.saes.architectures.gated import Gated
 from sage.saes.formats import gemma_scope, saelens, sparsify
 from sage.saes.registry import published, registry
-from sage.saes.releases import list_releases, load_suite, load_suites, plan
+from sage.saes.releases import list_releases, load_suite, load_suites, suite_specs
 from sage.saes.sae import SAE, Stated
+from sage.saes.suite_spec import SuiteSpec
 
 
 @pytest.fixture
@@ -48,6 +50,10 @@ def at(layer: int, name: str = "topk", *, kind: str = "resid_post", **changes: o
     return sae(name, hook=Node(kind, layer), seed=layer, **changes)
 
 
+def layers_of(spec: SuiteSpec) -> list[int]:
+    return sorted(sae.hook.layer for sae in spec.candidates)
+
+
 def test_a_local_folder_is_one_suite_of_one_sae(shelf: Path) -> None:
     saelens.save(at(3), shelf / "mine")
     for spec in ("mine", "mine/", "mine/cfg.json", str(shelf / "mine")):
@@ -62,7 +68,7 @@ def test_local_saes_joined_by_plus_are_one_suite(shelf: Path) -> None:
     saelens.save(at(1, "relu", kind="resid_pre"), shelf / "b")
     suite = load_suite("a + b")
     assert suite.hooks == (Node("resid_pre", 1), Node("resid_pre", 4))
-    assert [found.id for found in suite.saes.values()] == ["b", "a"]
+    assert [sae.id for sae in suite.saes.values()] == ["b", "a"]
     saelens.save(at(2, "relu"), shelf / "c+d")
     assert load_suite("c+d").hooks == (Node("resid_pre", 3),)
     saelens.save(at(4, kind="resid_pre"), shelf / "e")
@@ -71,21 +77,21 @@ def test_local_saes_joined_by_plus_are_one_suite(shelf: Path) -> None:
 
 
 def test_a_local_release_splits_by_width_variant_and_sparsity(shelf: Path) -> None:
-    for layer in (0, 1, 2):
-        for width in (16, 32):
-            made = at(layer, "jumprelu", width=width, reads_bos=False)
-            for l0 in (10 + layer, 70 - layer):
-                gemma_scope.save(
-                    made,
-                    shelf / "release" / f"layer_{layer}" / f"width_{width}" / f"average_l0_{l0}",
-                )
+    for layer, width in product((0, 1, 2), (16, 32)):
+        original = at(layer, "jumprelu", width=width, reads_bos=False)
+        folder = shelf / "release" / f"layer_{layer}" / f"width_{width}"
+        for l0 in (10 + layer, 70 - layer):
+            gemma_scope.save(original, folder / f"average_l0_{l0}")
     suites = {suite.id: suite for suite in load_suites(["release"])}
     assert list(suites) == [
-        f"release/width_{width}/sparsity_{rank}" for width in (16, 32) for rank in (1, 2)
+        "release/width_16/sparsity_1",
+        "release/width_16/sparsity_2",
+        "release/width_32/sparsity_1",
+        "release/width_32/sparsity_2",
     ]
     sparse = suites["release/width_32/sparsity_1"]
-    assert [found.stated.l0 for found in sparse.saes.values()] == [10, 11, 12]
-    assert {found.width for found in sparse.saes.values()} == {32}
+    assert [sae.stated.l0 for sae in sparse.saes.values()] == [10, 11, 12]
+    assert {sae.width for sae in sparse.saes.values()} == {32}
     with pytest.raises(SageError, match="'release' is 4 suites, one for each width and variant"):
         load_suite("release")
 
@@ -98,9 +104,9 @@ def test_a_local_release_of_one_width_and_variant_is_one_suite(shelf: Path) -> N
     saelens.save(at(0, "relu", kind="mlp_out"), shelf / "release" / "layers.0.mlp")
     (shelf / "release" / ".resume").mkdir()
     saelens.save(at(7), shelf / "release" / ".resume" / "layers.7")
-    assert [(one.id, [found.name for found in one.candidates]) for one in plan("release")] == [
-        ("release", ["layers.1", "layers.10", "layers.3"])
-    ]
+    (spec,) = suite_specs("release")
+    assert spec.id == "release"
+    assert [sae.name for sae in spec.candidates] == ["layers.1", "layers.10", "layers.3"]
     suite = load_suite("release")
     assert suite.hooks == (Node("resid_pre", 2), Node("resid_pre", 4), Node("resid_pre", 11))
     assert suite.at(Node("resid_post", 3)).id == "release/layers.3"
@@ -114,11 +120,8 @@ def test_unnamed_widths_are_told_apart(shelf: Path) -> None:
                 shelf / "release" / f"layer_{layer}" / ("wide" if width == 24 else "narrow"),
             )
     saelens.save(at(2, width=12), shelf / "release" / "layer_2" / "wide")
-    labels = {
-        one.label: sorted(str(found.hook) for found in one.candidates) for one in plan("release")
-    }
-    post = ["0.resid_post@*", "1.resid_post@*", "2.resid_post@*"]
-    assert labels == {"narrow": post[:2], "wide/width_12": post[2:], "wide/width_24": post[:2]}
+    layers = {spec.label: layers_of(spec) for spec in suite_specs("release")}
+    assert layers == {"narrow": [0, 1], "wide/width_12": [2], "wide/width_24": [0, 1]}
 
 
 def test_only_saes_of_the_hooks_asked_for_are_loaded(shelf: Path) -> None:
@@ -174,12 +177,12 @@ def test_an_sae_of_another_width_than_the_model_is_refused_on_load(shelf: Path) 
 def test_a_folder_without_residual_saes_says_what_it_has(shelf: Path) -> None:
     (shelf / "empty").mkdir()
     with pytest.raises(BadFile, match="no SAE in it or in the folders below it"):
-        plan("empty")
+        suite_specs("empty")
     saelens.save(at(0, "relu", kind="mlp_out"), shelf / "release" / "mlp")
     with pytest.raises(Unsupported, match=r"none of its SAEs can be judged.*0\.mlp_out"):
-        plan("release")
+        suite_specs("release")
     with pytest.raises(BadFile, match=r"\./none: there is no such file or folder"):
-        plan("./none")
+        suite_specs("./none")
 
 
 RELEASES = {
@@ -238,40 +241,40 @@ def test_a_published_sae_is_listed_with_model_hook_width_and_sparsity(release: s
         l0,
         entry.fvu,
     )
-    (one,) = plan(f"{release}/{sae_id}")
-    assert one.id == f"{release}/{sae_id}"
-    assert [found.hook for found in one.candidates] == [hook]
+    (spec,) = suite_specs(f"{release}/{sae_id}")
+    assert spec.id == f"{release}/{sae_id}"
+    assert [sae.hook for sae in spec.candidates] == [hook]
 
 
 def test_releases_split_into_suites_of_one_sae_per_layer() -> None:
-    assert [len(one.candidates) for one in plan("gpt2-small-res-jb")] == [13]
-    canonical = {one.label: len(one.candidates) for one in plan("gemma-scope-2b-pt-res-canonical")}
-    assert canonical["width_16k/canonical"] == canonical["width_65k/canonical"] == 26
-    assert [one.label for one in plan("gemma-scope-2b-pt-res-canonical/width_16k")] == [
-        "width_16k/canonical"
-    ]
-    sparsities = [
-        found.l0 for found in plan("gemma-scope-2b-pt-res/width_16k/sparsity_1")[0].candidates
-    ]
-    densities = [
-        found.l0 for found in plan("gemma-scope-2b-pt-res/width_16k/sparsity_5")[0].candidates
-    ]
-    assert len(sparsities) == len(densities) == 26
-    assert all(
-        low is not None and high is not None and low < high
-        for low, high in zip(sparsities, densities, strict=True)
-    )
+    (res_jb,) = suite_specs("gpt2-small-res-jb")
+    assert len(res_jb.candidates) == 13
+    scope = "gemma-scope-2b-pt-res-canonical"
+    sizes = {spec.label: len(spec.candidates) for spec in suite_specs(scope)}
+    assert sizes["width_16k/canonical"] == sizes["width_65k/canonical"] == 26
+    (narrow,) = suite_specs(f"{scope}/width_16k")
+    assert narrow.label == "width_16k/canonical"
     for release in registry().releases:
-        for one in plan(release):
-            hooks = [found.hook for found in one.candidates]
-            assert len(set(hooks)) == len(hooks), one.id
+        for spec in suite_specs(release):
+            hooks = [sae.hook for sae in spec.candidates]
+            assert len(set(hooks)) == len(hooks), spec.id
+
+
+def test_suites_of_one_width_are_ranked_by_sparsity_at_every_layer() -> None:
+    (sparsest,) = suite_specs("gemma-scope-2b-pt-res/width_16k/sparsity_1")
+    (densest,) = suite_specs("gemma-scope-2b-pt-res/width_16k/sparsity_5")
+    assert len(sparsest.candidates) == len(densest.candidates) == 26
+    for sparse, dense in zip(sparsest.candidates, densest.candidates, strict=True):
+        assert sparse.l0 is not None
+        assert dense.l0 is not None
+        assert sparse.l0 < dense.l0
 
 
 def test_every_listed_sae_resolves_to_itself() -> None:
     entries = published()
     assert len(entries) > 4000
     for entry in entries[::97]:
-        assert [found.name for found in plan(entry.id)[0].candidates] == [entry.sae_id]
+        assert [sae.name for sae in suite_specs(entry.id)[0].candidates] == [entry.sae_id]
 
 
 def test_releases_are_listed_by_model_under_any_of_its_names() -> None:
@@ -300,9 +303,9 @@ def test_a_wrong_name_suggests_the_nearest_of_all_ids() -> None:
         ),
     ):
         with pytest.raises(UnknownName, match=f"Did you mean {nearest}"):
-            plan(spec)
+            suite_specs(spec)
     with pytest.raises(Unsupported, match="'gpt2-small-mlp-tm' has no SAE of the residual stream"):
-        plan("gpt2-small-mlp-tm")
+        suite_specs("gpt2-small-mlp-tm")
 
 
 @pytest.mark.parametrize(
@@ -329,11 +332,11 @@ def test_sae_lens_converts_what_we_do_not_read_and_says_the_same_without_a_netwo
 
 
 def test_gpt2_small_res_jb_is_centred_and_subtracts_b_dec(cache: Path) -> None:
-    made = at(8, "relu", kind="resid_pre")
+    original = at(8, "relu", kind="resid_pre")
     folder = cached(cache, "jbloom/GPT2-Small-SAEs-Reformatted") / "blocks.8.hook_resid_pre"
     folder.mkdir(parents=True)
     write_safetensors(
-        {**made.architecture.tensors(), "W_dec": made.W_dec, "b_dec": made.b_dec},
+        {**original.encoder.tensors(), "W_dec": original.W_dec, "b_dec": original.b_dec},
         folder / "sae_weights.safetensors",
     )
     old = {
@@ -346,16 +349,16 @@ def test_gpt2_small_res_jb_is_centred_and_subtracts_b_dec(cache: Path) -> None:
     (folder / "cfg.json").write_text(
         json.dumps({**old, "activation_fn_str": "relu", "prepend_bos": True})
     )
-    found = load_suite("gpt2-small-res-jb/blocks.8.hook_resid_pre").at(Node("resid_pre", 8))
-    assert found is not None
-    assert found.id == "gpt2-small-res-jb/blocks.8.hook_resid_pre"
-    assert found.centred
-    assert found.subtract_b_dec
-    assert found.reads_bos
-    assert found.stated == Stated(l0=60.0, fvu=0.1, model="gpt2-small")
+    loaded = load_suite("gpt2-small-res-jb/blocks.8.hook_resid_pre").at(Node("resid_pre", 8))
+    assert loaded is not None
+    assert loaded.id == "gpt2-small-res-jb/blocks.8.hook_resid_pre"
+    assert loaded.centred
+    assert loaded.subtract_b_dec
+    assert loaded.reads_bos
+    assert loaded.stated == Stated(l0=60.0, fvu=0.1, model="gpt2-small")
     assert torch.equal(
-        found.reconstruct(inputs()),
-        replace(made, centred=True, subtract_b_dec=True).reconstruct(inputs()),
+        loaded.reconstruct(inputs()),
+        replace(original, centred=True, subtract_b_dec=True).reconstruct(inputs()),
     )
     assert load_suite("gpt2-small-res-jb", hooks=[Node("resid_pre", 8)]).hooks == (
         Node("resid_pre", 8),
@@ -365,37 +368,37 @@ def test_gpt2_small_res_jb_is_centred_and_subtracts_b_dec(cache: Path) -> None:
 def test_pythia_residual_saes_are_raw_and_saw_no_bos(cache: Path) -> None:
     folder = cached(cache, "ctigges/pythia-70m-deduped__res-sm_processed")
     saelens.save(at(3, "relu"), folder / "3-res-sm")
-    found = load_suite("pythia-70m-deduped-res-sm/blocks.3.hook_resid_post").at(
+    loaded = load_suite("pythia-70m-deduped-res-sm/blocks.3.hook_resid_post").at(
         Node("resid_post", 3)
     )
-    assert found is not None
-    assert not found.reads_bos
-    assert not found.centred
-    assert found.stated.l0 == 68.0
+    assert loaded is not None
+    assert not loaded.reads_bos
+    assert not loaded.centred
+    assert loaded.stated.l0 == 68.0
 
 
 def test_gemma_scope_is_raw_not_on_bos_and_does_not_subtract_b_dec(cache: Path) -> None:
-    made = at(12, "jumprelu", reads_bos=False)
+    original = at(12, "jumprelu", reads_bos=False)
     gemma_scope.save(
-        made,
+        original,
         cached(cache, "google/gemma-scope-2b-pt-res") / "layer_12" / "width_16k" / "average_l0_82",
     )
-    found = load_suite("gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical").at(
+    loaded = load_suite("gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical").at(
         Node("resid_post", 12)
     )
-    assert found is not None
-    assert not found.reads_bos
-    assert not found.subtract_b_dec
-    assert found.stated == Stated(l0=82.0, model="gemma-2-2b")
-    assert torch.equal(found.reconstruct(inputs()), made.reconstruct(inputs()))
+    assert loaded is not None
+    assert not loaded.reads_bos
+    assert not loaded.subtract_b_dec
+    assert loaded.stated == Stated(l0=82.0, model="gemma-2-2b")
+    assert torch.equal(loaded.reconstruct(inputs()), original.reconstruct(inputs()))
 
 
 def test_an_override_of_the_registry_reaches_the_sae(cache: Path) -> None:
     folder = cached(cache, "JoshEngels/Mistral-7B-Residual-Stream-SAEs")
     saelens.save(at(8, "relu", kind="resid_pre"), folder / "mistral_7b_layer_8")
-    found = load_suite("mistral-7b-res-wg/blocks.8.hook_resid_pre").at(Node("resid_pre", 8))
-    assert found is not None
-    assert found.normalisation.kind == "constant_norm_rescale"
+    loaded = load_suite("mistral-7b-res-wg/blocks.8.hook_resid_pre").at(Node("resid_pre", 8))
+    assert loaded is not None
+    assert loaded.normalisation.kind == "constant_norm_rescale"
 
 
 def test_what_sae_lens_converted_computes_what_it_computes(
@@ -403,27 +406,36 @@ def test_what_sae_lens_converted_computes_what_it_computes(
 ) -> None:
     import sae_lens
 
-    made = at(19, "gated")
-    assert isinstance(made.architecture, Gated)
-    saelens.save(made, tmp_path)
+    original = at(19, "gated")
+    assert isinstance(original.encoder, Gated)
+    saelens.save(original, tmp_path)
     theirs = sae_lens.SAE.load_from_disk(tmp_path)
     monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *_, **__: theirs)
-    found = load_suite("goodfire-llama-3.1-8b-instruct/layer_19").at(Node("resid_post", 19))
-    assert found is not None
-    assert torch.equal(found.encode(inputs()), made.encode(inputs()))
-    assert found.stated.l0 == 91.0
+    loaded = load_suite("goodfire-llama-3.1-8b-instruct/layer_19").at(Node("resid_post", 19))
+    assert loaded is not None
+    assert torch.equal(loaded.encode(inputs()), original.encode(inputs()))
+    assert loaded.stated.l0 == 91.0
 
 
 def test_resolving_names_does_not_import_sae_lens_and_local_files_do_without_it(
     shelf: Path,
 ) -> None:
-    saelens.save(replace(at(3), architecture=encoder("relu")), shelf / "mine")
-    code = (
-        "import sys; from sage.saes.releases import load_suite, plan; plan('gpt2-small-res-jb'); assert 'sae_lens' not in sys.modules; "
-        "import sage.saes.registry as r; r.registry.cache_clear(); r.find_spec = lambda name: None; load_suite('mine')\n"
-        "try: plan('gpt2-small-res-jb')\n"
-        "except r.Unsupported as error: print(error)"
-    )
+    saelens.save(replace(at(3), encoder=encoder("relu")), shelf / "mine")
+    code = """
+import sys
+import sage.saes.registry as registry
+from sage.saes.releases import load_suite, suite_specs
+
+suite_specs("gpt2-small-res-jb")
+assert "sae_lens" not in sys.modules
+registry.registry.cache_clear()
+registry.find_spec = lambda name: None
+load_suite("mine")
+try:
+    suite_specs("gpt2-small-res-jb")
+except registry.Unsupported as error:
+    print(error)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -435,7 +447,7 @@ def test_resolving_names_does_not_import_sae_lens_and_local_files_do_without_it(
 
 
 def test_the_saes_that_ship_are_releases_by_the_name_of_their_model() -> None:
-    assert [one.id for one in plan("tiny-neox")] == [
+    assert [spec.id for spec in suite_specs("tiny-neox")] == [
         f"tiny-neox/{name}" for name in "gated jumprelu prolu relu topk4 topk8 topk16".split()
     ]
     suite = load_suite("tiny-gpt2/topk4", d_model=128)
@@ -445,14 +457,14 @@ def test_the_saes_that_ship_are_releases_by_the_name_of_their_model() -> None:
     ]
     assert len(load_suite("tiny-gpt2/topk4/2.resid_pre").saes) == 1
     with pytest.raises(UnknownName, match="tiny-gpt2/topk4"):
-        plan("tiny-gpt2/topk5")
+        suite_specs("tiny-gpt2/topk5")
 
 
 def test_the_saes_that_ship_are_listed_with_their_models() -> None:
     rows = list_releases("tiny-gpt2")
     assert {row.model for row in rows} == {"tiny-gpt2"}
     assert len(rows) == 3 * 4 + 4 + 3 * 2 + 1 + 4 * 4
-    assert {row.release for row in rows} == {one.id for one in plan("tiny-gpt2")}
+    assert {row.release for row in rows} == {spec.id for spec in suite_specs("tiny-gpt2")}
     assert {row.model for row in list_releases()} >= {
         "tiny-neox",
         "tiny-gpt2",

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +11,13 @@ from torch.nn.functional import normalize
 
 from sage.errors import SageError
 from sage.nodes import Node
+from sage.saes.architectures import architecture_names
 from sage.saes.formats import load_file
 from sage.saes.releases import load_suites
 from sage.saes.sae import SAE, fold_decoder_norms, measure
-from sage.saes.train import ARCHITECTURES, Batches, Progress, Training, log_spaced, shuffled, train
+from sage.saes.train import Batches, TrainingStatus, shuffled, train
+from sage.saes.training import Training
+from sage.saes.training_settings import TrainingSettings
 
 D, FEATURES, BATCH = 12, 16, 64
 
@@ -36,40 +38,40 @@ def planted(start: int) -> Iterator[torch.Tensor]:
         step += 1
 
 
-def training(architecture: str, **changes: object) -> Training:
-    penalty = 0.05 if architecture == "jumprelu" else 0.5
-    made = Training(
-        architecture,
-        "wired",
-        Node("resid_post", 1),
-        D,
-        32,
-        40,
-        BATCH,
-        k=3.0,
-        penalty=penalty,
-        nested=(4, 12),
-        warm_up=10,
-    )
-    return replace(made, **changes)
+def settings(architecture: str, **changes: object) -> TrainingSettings:
+    fields: dict[str, object] = {
+        "width": 32,
+        "steps": 40,
+        "batch": BATCH,
+        "k": 3.0,
+        "penalty": 0.05 if architecture == "jumprelu" else 0.5,
+        "warm_up": 10,
+        "options": {"nested": (4, 12)} if architecture == "matryoshka" else {},
+        **changes,
+    }
+    return TrainingSettings(architecture, **fields)
+
+
+def training(architecture: str, *, layer: int = 1, **changes: object) -> Training:
+    return Training(settings(architecture, **changes), "wired", Node("resid_post", layer), D)
 
 
 def arrays(sae: SAE) -> dict[str, torch.Tensor]:
-    return {**sae.architecture.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    return {**sae.encoder.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
 
 
 class Interrupted(Exception):
     """What a user's Ctrl-C is to a training."""
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architecture_names())
 def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     architecture: str, tmp_path: Path
 ) -> None:
     wanted = training(architecture, snapshots=(0, 5, 35), decay=10, dead_after=4)
     whole = train(wanted, planted, out=tmp_path / "whole")
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: TrainingStatus) -> None:
         if progress.step == 24:
             raise Interrupted
 
@@ -86,7 +88,7 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
 
     parts = train(wanted, watched, out=tmp_path / "parts", save_every=10)
     assert asked[0] == 20
-    assert parts.architecture.name == whole.architecture.name == architecture
+    assert parts.encoder.name == whole.encoder.name == architecture
     assert parts.stated == whole.stated
     for name, array in arrays(whole).items():
         assert torch.equal(arrays(parts)[name], array), name
@@ -101,28 +103,26 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     ]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architecture_names())
 def test_a_trained_sae_is_read_by_sae_lens_too(architecture: str, tmp_path: Path) -> None:
     import sae_lens
 
     ours = train(training(architecture, snapshots=(0,)), planted, out=tmp_path / "sae")
     x = next(planted(77))
-    for folder, made in (
-        (tmp_path / "sae", ours),
-        (tmp_path / "sae" / "snapshots" / "step_000000", None),
-    ):
-        theirs, made = sae_lens.SAE.load_from_disk(folder), made or load_file(folder)
+    snapshot = tmp_path / "sae" / "snapshots" / "step_000000"
+    for folder, loaded in ((tmp_path / "sae", ours), (snapshot, load_file(snapshot))):
+        theirs = sae_lens.SAE.load_from_disk(folder)
         assert theirs.cfg.metadata.model_name == "wired"
         with torch.no_grad():
-            assert (theirs.encode(x) - made.encode(x)).abs().max() < 1e-5
-            assert (theirs(x) - made.reconstruct(x)).abs().max() < 1e-5
+            assert (theirs.encode(x) - loaded.encode(x)).abs().max() < 1e-5
+            assert (theirs(x) - loaded.reconstruct(x)).abs().max() < 1e-5
     assert ours.hook == Node("resid_post", 1)
     assert ours.stated.model == "wired"
 
 
 @pytest.mark.parametrize("architecture", ["relu", "topk", "prolu"])
 def test_training_finds_planted_features(architecture: str, tmp_path: Path) -> None:
-    reports: list[Progress] = []
+    reports: list[TrainingStatus] = []
     wanted = training(architecture, steps=600, learning_rate=3e-3, snapshots=(0,), k=2.0)
     sae = train(wanted, planted, out=tmp_path / "sae", report=reports.append, report_every=200)
     x = torch.cat(list(islice(planted(5000), 16)))
@@ -144,21 +144,21 @@ def test_topk_keeps_k_and_batchtopk_k_on_average(tmp_path: Path) -> None:
     ):
         sae = train(training(architecture, steps=steps), planted, out=tmp_path / architecture)
         assert measure(sae, x).l0 == pytest.approx(3, rel=off), architecture
-        assert sae.architecture.settings()["k"] == 3
-    assert sae.architecture.settings()["sizes"] == [4, 12, 32]
+        assert sae.encoder.settings()["k"] == 3
+    assert sae.encoder.settings()["sizes"] == [4, 12, 32]
 
 
 def test_the_two_gradients_of_prolu_train_different_saes(tmp_path: Path) -> None:
     relu, ste = (
-        train(training("prolu", gradient=gradient), planted, out=tmp_path / gradient)
+        train(training("prolu", options={"gradient": gradient}), planted, out=tmp_path / gradient)
         for gradient in ("relu", "ste")
     )
-    assert (relu.architecture.settings(), ste.architecture.settings()) == (
+    assert (relu.encoder.settings(), ste.encoder.settings()) == (
         {"gradient": "relu"},
         {"gradient": "ste"},
     )
-    assert relu.architecture.tensors()["b_enc"].any()
-    assert ste.architecture.tensors()["b_enc"].any()
+    assert relu.encoder.tensors()["b_enc"].any()
+    assert ste.encoder.tensors()["b_enc"].any()
     assert not torch.equal(relu.W_dec, ste.W_dec)
 
 
@@ -197,7 +197,7 @@ def test_the_folder_of_trainings_is_a_local_release(
     monkeypatch.chdir(tmp_path)
     for layer in (0, 1):
         train(
-            training("topk", hook=Node("resid_post", layer), steps=6, snapshots=(0, 4)),
+            training("topk", layer=layer, steps=6, snapshots=(0, 4)),
             planted,
             out=tmp_path / "mine" / f"{layer}.resid_post",
         )
@@ -216,13 +216,26 @@ def test_the_folder_of_trainings_is_a_local_release(
         ({"architecture": "matryoshka", "nested": ()}, "rising widths below its own, 32"),
         ({"architecture": "matryoshka", "nested": (8, 4)}, "rising widths"),
         ({"architecture": "matryoshka", "nested": (8, 32)}, "rising widths"),
+        ({"architecture": "matryoshka", "nested": (0, 8)}, "rising widths"),
+        ({"architecture": "prolu", "gradient": "true"}, "has 'relu' and 'ste'"),
+        ({"nested": (8, 16)}, "training of relu has no option 'nested'. There are: none"),
+        ({"architecture": "prolu", "nested": (8, 16)}, "has no option 'nested'.*: gradient"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_at_once(
     changes: dict[str, object], message: str
 ) -> None:
+    options = {name: changes[name] for name in ("nested", "gradient") if name in changes}
+    fields = {name: value for name, value in changes.items() if name not in options}
     with pytest.raises(SageError, match=message):
-        replace(training("relu"), **changes)
+        training(**{"architecture": "relu", "options": options, **fields})
+
+
+def test_a_matryoshka_nests_a_quarter_and_a_half_unless_it_is_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    sae = train(training("matryoshka", steps=4, options={}), planted, out=tmp_path / "sae")
+    assert sae.encoder.settings()["sizes"] == [8, 16, 32]
 
 
 def test_activations_that_run_out_or_have_another_shape_are_an_error(tmp_path: Path) -> None:
@@ -251,11 +264,6 @@ def test_shuffled_activations_come_in_the_same_order_from_any_step() -> None:
     assert epochs[0] != epochs[1]
     with pytest.raises(SageError, match="22 activations, fewer than one batch of 23"):
         shuffled(x, batch=23)
-
-
-def test_snapshots_follow_a_training_in_powers_of_ten() -> None:
-    assert log_spaced(1500) == (0, 10, 30, 100, 300, 1000)
-    assert log_spaced(10) == (0,)
 
 
 def test_what_was_trained_is_written_down(tmp_path: Path) -> None:

@@ -475,7 +475,7 @@ def test_dictionaries_run_together_score_what_they_score_alone(
 ) -> None:
     engine, data, dictionaries = made
     together = score_nodes(NodeSet(engine, data, SETTINGS), dictionaries, id="a")
-    monkeypatch.setattr("sage.scores.chunks.NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr("sage.scores.chunks.WRITTEN_NUMBERS_AT_ONCE", 1)
     same_rows(
         rows_of(together),
         rows_of(score_nodes(NodeSet(engine, data, SETTINGS), dictionaries, id="a")),

@@ -35,26 +35,26 @@ def test_the_logit_difference_of_sets_is_one_of_means() -> None:
     """Logits 0 to 3; answers 1 and 2, foil 3: mean 1.5 less 3."""
     assert logit_difference(torch.arange(4.0)[None], [read((1, 2), (3,))]).tolist() == [-1.5]
     twin = [
-        float(row[list(p.answers)].mean() - row[list(p.foils)].mean())
-        for row, p in zip(LOGITS, PROMPTS, strict=True)
+        float(row[list(prompt.answers)].mean() - row[list(prompt.foils)].mean())
+        for row, prompt in zip(LOGITS, PROMPTS, strict=True)
     ]
     assert logit_difference(LOGITS, PROMPTS).tolist() == pytest.approx(twin, rel=1e-5)
 
 
 def test_the_probability_difference_of_sets_is_one_of_sums() -> None:
     """Probabilities .1 .2 .3 .4; answers 1 and 2, foil 3: .5 less .4."""
-    known = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
-    assert probability_difference(known, [read((1, 2), (3,))]).tolist() == pytest.approx([0.1])
-    likely = LOGITS.softmax(-1)
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    assert probability_difference(logits, [read((1, 2), (3,))]).tolist() == pytest.approx([0.1])
+    probabilities = LOGITS.softmax(-1)
     twin = [
-        float(row[list(p.answers)].sum() - row[list(p.foils)].sum())
-        for row, p in zip(likely, PROMPTS, strict=True)
+        float(row[list(prompt.answers)].sum() - row[list(prompt.foils)].sum())
+        for row, prompt in zip(probabilities, PROMPTS, strict=True)
     ]
     assert probability_difference(LOGITS, PROMPTS).tolist() == pytest.approx(twin, rel=1e-4)
 
 
 def test_the_choice_is_the_argmax_and_between_sets_the_one_with_more_probability() -> None:
-    """Ten synonyms: no answer is the argmax, and together they have more probability than the foil."""
+    """No synonym is the argmax, and together they have more probability than the foil."""
     logits = torch.tensor(
         [[2.0, 1.5, 1.5, 0.0], [2.0, 1.0, 1.0, 0.0], [2.0, 1.5, 1.5, 0.0], [0.0, 1.0, 2.0, 9.0]]
     )
@@ -62,24 +62,33 @@ def test_the_choice_is_the_argmax_and_between_sets_the_one_with_more_probability
     assert choice(logits, prompts).tolist() == [-1, -2, 0, 3]  # 2 e^1.5 > e^2, 2 e < e^2
 
 
-def test_the_choice_from_some_words_asks_for_the_argmax_of_prompts_without_sets_alone() -> None:
-    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets, whose words are
-    all they read."""
+def test_an_answer_vocabulary_lists_answers_and_foils_once_and_prompts_point_into_it() -> None:
+    vocabulary = answer_vocabulary([read((9,), (4,)), read((4, 7), (9,))])
+    assert vocabulary.token_ids.tolist() == [4, 7, 9]
+    assert vocabulary.prompts == [read((2,), (0,)), read((0, 1), (2,))]
+
+
+def test_the_choice_from_a_part_of_the_vocabulary_asks_for_the_argmax_where_there_are_no_sets() -> (
+    None
+):
+    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets.
+
+    Those read no logits but the sets' own.
+    """
     asked: list[list[int]] = []
 
-    def loudest(rows: torch.Tensor) -> torch.Tensor:
+    def argmax_token(rows: torch.Tensor) -> torch.Tensor:
         asked.append(rows.tolist())
         return LOGITS.argmax(-1)[rows]
 
-    words = answer_vocabulary(PROMPTS[1:4])
-    assert choice(LOGITS[1:4][:, words.tokens], words.prompts, loudest=loudest).equal(
-        choice(LOGITS, PROMPTS)[1:4]
-    )
+    choices = choice(LOGITS, PROMPTS)
+    token_ids, prompts = answer_vocabulary(PROMPTS[1:4])
+    part = LOGITS[1:4][:, token_ids]
+    assert choice(part, prompts, argmax_token=argmax_token).equal(choices[1:4])
     assert asked == []
-    words = answer_vocabulary(PROMPTS)
-    assert choice(LOGITS[:, words.tokens], words.prompts, loudest=loudest).equal(
-        choice(LOGITS, PROMPTS)
-    )
+    token_ids, prompts = answer_vocabulary(PROMPTS)
+    part = LOGITS[:, token_ids]
+    assert choice(part, prompts, argmax_token=argmax_token).equal(choices)
     assert asked == [[0, 4]]
 
 

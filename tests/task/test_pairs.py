@@ -1,10 +1,11 @@
-"""Files of prompt pairs as tasks: what a row becomes, what a donor is, and which files are refused."""
+"""Files of prompt pairs as tasks: what a line becomes, what a donor is, which files are refused."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from functools import cache
+from collections.abc import Callable
+from itertools import chain, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from sage.errors import BadFile, BadTask
+from sage.task.ownership import UNEQUAL, Drop
 from sage.task.pairs import PairTask, load_pairs
 from sage.task.prompt import Prompt
 from sage.task.splits import Splits, directions, split
@@ -20,6 +22,7 @@ from sage.task.tokens import FastTokenizer, tokenize
 from words import word_tokenizer
 
 PLACES = "car box bus hut zoo spa inn bar".split()
+VERBS = ((" is", " are"), (" was", " were"))
 
 
 def row(
@@ -35,46 +38,31 @@ def row(
 
 
 def write(folder: Path, rows: list[Any]) -> Path:
+    """A file of these rows; a text is a line as it is."""
     path = folder / "agreement.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in rows))
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines))
     return path
 
 
-def agreement(folder: Path, nouns: int = 10) -> PairTask:
-    """Every noun in both numbers at every place, singular and plural patched by each other, with
-    two verbs; the plural of noun 0 is two words."""
+def agreement(folder: Path, *more: dict[str, Any], nouns: int = 10) -> PairTask:
+    """Nouns in both numbers at every place, each patched by its other number, with two verbs.
+
+    The plural of noun 0 is two words.
+    """
     rows: list[dict[str, Any]] = []
-    for noun in range(nouns):
-        one, many = f"noun{noun}", f"two noun{noun}s" if noun == 0 else f"noun{noun}s"
-        for place in PLACES:
-            for right, wrong in ((" is", " are"), (" was", " were")):
-                rows.append(
-                    row(
-                        f"The {one} by the {place}",
-                        f"The {many} by the {place}",
-                        "singular",
-                        right,
-                        wrong,
-                    )
-                )
-                rows.append(
-                    row(
-                        f"The {many} by the {place}",
-                        f"The {one} by the {place}",
-                        "plural",
-                        wrong,
-                        right,
-                    )
-                )
-    return load_pairs(write(folder, rows))
+    for number, place, (is_, are) in product(range(nouns), PLACES, VERBS):
+        noun = f"noun{number}"
+        singular = f"The {noun} by the {place}"
+        plural = f"The {'two ' if number == 0 else ''}{noun}s by the {place}"
+        rows.append(row(singular, plural, "singular", is_, are))
+        rows.append(row(plural, singular, "plural", are, is_))
+    return load_pairs(write(folder, [*rows, *more]))
 
 
 def tokenizer_of(task: PairTask) -> FastTokenizer:
-    return word_tokenizer(
-        text + " is are was were"
-        for pair in task.rows
-        for text in (pair.clean.text, pair.patch.text)
-    )
+    texts = [f"{pair.clean.text} {pair.patch.text}" for pair in task.pairs]
+    return word_tokenizer([*texts, "The is are was were"])
 
 
 def splits_of(task: PairTask) -> Splits:
@@ -96,7 +84,7 @@ def test_a_row_is_a_clean_prompt_and_what_it_is_patched_with(tmp_path: Path) -> 
             ],
         )
     )
-    clean, patch = task.rows[0]
+    clean, patch = task.pairs[0]
     assert clean == Prompt(
         "The cat by a hut",
         "agreement",
@@ -115,7 +103,7 @@ def test_a_row_is_a_clean_prompt_and_what_it_is_patched_with(tmp_path: Path) -> 
         (" is",),
     )
     assert task.position_names == ("DIFF", "END")
-    assert (task.name, task.attributes, task.contrast_names, task.null_names) == (
+    assert (task.name, task.attributes, task.contrast_names, task.null_contrasts) == (
         "agreement",
         ("case",),
         ("case",),
@@ -133,21 +121,21 @@ def test_a_patched_prompt_that_is_nowhere_clean_gets_the_label_to_which_its_row_
         row("A cats is by", "A cat is by", "many"),
         row("A dog is by", "A dogs is by", "one"),
     ]
-    assert [pair.patch.labels["case"] for pair in load_pairs(write(tmp_path, rows)).rows] == [
+    assert [pair.patch.labels["case"] for pair in load_pairs(write(tmp_path, rows)).pairs] == [
         "many",
         "one",
         "many",
     ]
-    assert load_pairs(write(tmp_path, rows[2:])).rows[0].patch.labels == {"case": "one patched"}
+    assert load_pairs(write(tmp_path, rows[2:])).pairs[0].patch.labels == {"case": "one patched"}
 
 
 def test_the_contrast_leads_to_the_rows_own_patch_and_a_donor_has_the_same_label(
     tmp_path: Path,
 ) -> None:
     task = agreement(tmp_path)
-    prompt = task.rows[4].clean
+    prompt = task.pairs[4].clean
     assert [other.text for other in task.counterfactuals(prompt, "case", rng=Random(0))] == [
-        task.rows[4].patch.text
+        task.pairs[4].patch.text
     ]
     donors = [other.text for other in task.counterfactuals(prompt, "donor", rng=Random(0))]
     assert prompt.text not in donors
@@ -168,32 +156,52 @@ def test_pairs_of_unequal_length_are_dropped_and_counted(tmp_path: Path) -> None
     task = agreement(tmp_path)
     assert audit(task, tokenizer_of(task), bos=False).unequal["case"] == Unequal(32, 10 * 32)
     splits = splits_of(task)
-    assert splits.drops == {"pairs of unequal token length": 32}
-    pairs = [
-        pair for found in (splits.discover, splits.fit_pairs, splits.test) for pair in found["case"]
-    ]
+    assert splits.drops == {Drop(UNEQUAL): 32}
+    pairs = (*splits.discover["case"], *splits.fit_pairs["case"], *splits.test["case"])
     assert all(len(pair.clean.ids) == len(pair.counterfactual.ids) for pair in pairs)
     assert splits.unequal == {"case": 0}
 
 
+def test_a_prompt_left_out_of_all_splits_is_no_donor_either(tmp_path: Path) -> None:
+    """The noun0 by the car has as many tokens as other singular prompts, but no patch as long."""
+    splits = splits_of(agreement(tmp_path))
+    nulls = (splits.discover_null, splits.fit_null, splits.test_null)
+    pairs = list(chain.from_iterable(null["donor"] for null in nulls))
+    assert len(pairs) > 50
+    assert not [pair for pair in pairs if "noun0" in pair.counterfactual.prompt.text]
+
+
+def test_a_prompt_that_is_longer_than_all_of_its_label_has_no_donor_and_is_counted(
+    tmp_path: Path,
+) -> None:
+    """Both prompts of this pair are in one split, each the longest of its label."""
+    singular, plural = "The cat by the old hut", "The cats by the old hut"
+    task = agreement(
+        tmp_path,
+        row(singular, plural, "singular", " is", " are"),
+        row(plural, singular, "plural", " are", " is"),
+    )
+    drops = splits_of(task).drops
+    assert [count for drop, count in drops.items() if drop.contrast == "donor"] == [2]
+    assert {drop.why for drop in drops} == {UNEQUAL}
+
+
 def test_splits_are_by_text_and_keep_every_answer_of_it(tmp_path: Path) -> None:
     splits = splits_of(agreement(tmp_path))
-    texts = {
-        name: {pair.clean.prompt.text for pair in found["case"]}
-        for name, found in (("d", splits.discover), ("t", splits.test))
-    }
-    texts["f"] = {prompt.prompt.text for prompt in splits.fit}
-    assert len(set.union(*texts.values())) == sum(map(len, texts.values()))
-    assert len(texts["f"]) == len(splits.fit)
-    assert Counter(pair.clean.prompt.text for pair in splits.test["case"]).most_common()[-1][1] == 2
-    assert splits.counts["test"] == len(texts["t"])
+    discover = Counter(pair.clean.prompt.text for pair in splits.discover["case"])
+    test = Counter(pair.clean.prompt.text for pair in splits.test["case"])
+    fit = {prompt.prompt.text for prompt in splits.fit}
+    assert len(fit | set(discover) | set(test)) == len(fit) + len(discover) + len(test)
+    assert len(fit) == len(splits.fit)
+    assert min(test.values()) == 2
+    assert splits.counts["test"] == len(test)
 
 
 def test_donors_have_the_length_and_the_label_of_the_prompt_and_its_stratum_says_both(
     tmp_path: Path,
 ) -> None:
     splits = splits_of(agreement(tmp_path))
-    for pair in splits.null["donor"]:
+    for pair in splits.discover_null["donor"]:
         assert len(pair.clean.ids) == len(pair.counterfactual.ids)
         assert pair.clean.prompt.labels == pair.counterfactual.prompt.labels
         assert pair.clean.prompt.stratum == f"{pair.clean.prompt.labels['case']} x 5 tokens"
@@ -211,7 +219,7 @@ def test_where_no_other_prompt_has_the_label_there_is_no_donor(tmp_path: Path) -
     task = load_pairs(
         write(tmp_path, [row(f"The cat{n} by a hut", f"The dog{n} by a hut", n) for n in range(40)])
     )
-    assert list(task.counterfactuals(task.rows[0].clean, "donor", rng=Random(0))) == []
+    assert list(task.counterfactuals(task.pairs[0].clean, "donor", rng=Random(0))) == []
     with pytest.raises(
         BadTask, match="has 0 different prompts to test on"
     ):  # each label's only prompt goes to fit
@@ -256,13 +264,6 @@ def test_a_file_that_is_missing_empty_or_binary_is_refused(tmp_path: Path) -> No
         load_pairs(tmp_path / "binary.jsonl")
 
 
-@cache
-def real_tokenizer(folder: Path) -> FastTokenizer:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder))
-
-
 @pytest.mark.parametrize(
     ("file", "tokenizer", "unequal", "rows", "positions"),
     [
@@ -280,21 +281,20 @@ def test_published_agreement_files(
     rows: int,
     positions: tuple[str, ...],
     shared_data: Path,
+    real_tokenizer: Callable[[str], FastTokenizer],
 ) -> None:
-    task, real = (
-        load_pairs(shared_data / "subject_verb_agreement" / f"{file}_test.jsonl"),
-        real_tokenizer(shared_data / "tokenizers" / tokenizer),
-    )
-    found = audit(task, real, bos=False)
-    assert found.unequal["case"] == Unequal(unequal, rows)
-    assert found.refused == {}
+    task = load_pairs(shared_data / "subject_verb_agreement" / f"{file}_test.jsonl")
+    real = real_tokenizer(tokenizer)
+    audited = audit(task, real, bos=False)
+    assert audited.unequal["case"] == Unequal(unequal, rows)
+    assert audited.refused == {}
     assert task.position_names == positions
     if file == "simple":  # 39 different prompts
         with pytest.raises(BadTask, match=r"has 7 different prompts to test on .* needs 30"):
-            split(found.task, lambda prompt: tokenize(prompt, real, bos=False), seed=0)
+            split(audited.task, lambda prompt: tokenize(prompt, real, bos=False), seed=0)
         return
-    splits = split(found.task, lambda prompt: tokenize(prompt, real, bos=False), seed=0)
-    assert splits.drops.get("pairs of unequal token length", 0) == unequal
+    splits = split(audited.task, lambda prompt: tokenize(prompt, real, bos=False), seed=0)
+    assert splits.drops.get(Drop(UNEQUAL), 0) == unequal
     assert splits.counts["test"] >= 30
-    assert len(set(directions(splits.discover["case"], "case", found.task))) == 4
-    assert splits.null["donor"]
+    assert len(set(directions(splits.discover["case"], "case", audited.task))) == 4
+    assert splits.discover_null["donor"]

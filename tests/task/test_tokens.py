@@ -1,11 +1,9 @@
-"""Prompts as a model reads them: where named positions fall, what alignment does, and what the
-token audit drops."""
+"""Prompts as a model reads them: named positions, alignment, and what the token audit drops."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -65,25 +63,20 @@ def vocabulary(task: Task, *more: str) -> FastTokenizer:
     return word_tokenizer([*(prompt.text + prompt.answers[0] for prompt in task.every()), *more])
 
 
-@cache
-def real_tokenizer(folder: Path) -> FastTokenizer:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder))
-
-
-def words(tokenizer: Any, read: Tokenized) -> list[str]:
+def token_texts(tokenizer: Any, read: Tokenized) -> list[str]:
     return tokenizer.convert_ids_to_tokens(list(read.ids))
 
 
 def test_a_position_is_the_last_token_of_its_slot() -> None:
-    """The old park is three tokens: place is its last, place:first its first, place+1 the token
-    after it."""
+    """The old-park is three tokens.
+
+    place is its last, place:first its first, place+1 the token after it.
+    """
     task = giving(places=("old-park", "shop"))
     tokenizer = vocabulary(task)
     prompt = task.make("went", "ABB", {"IO": "Cy", "S": "Ann", "place": "old-park"})
     read = tokenize(prompt, tokenizer, bos=True)
-    assert words(tokenizer, read) == [
+    assert token_texts(tokenizer, read) == [
         "<bos>",
         "Cy",
         " and",
@@ -182,8 +175,10 @@ def test_a_token_that_reaches_beyond_its_slot_is_refused() -> None:
 
 
 def test_in_repeated_a_name_before_the_difference_is_read_where_it_was() -> None:
-    """Ann and Bob left the park. Bob ran -> Ann ran: the tokens differ from S2 on, though IO and S1
-    trade places."""
+    """Ann and Bob left the park. Bob ran -> Ann ran.
+
+    The tokens differ from S2 on, though IO and S1 trade places.
+    """
     task = giving()
     clean = task.parse("Ann and Bob left the park. Bob ran to")
     other = task.counterfactual(clean, "repeated", rng=Random(0))
@@ -225,36 +220,34 @@ def test_alignment_follows_its_rule(
     clean, other = some(clean_ids), some(other_ids)
     aligned = align(clean, other)
     for name, at in clean.index.items():
-        same = len(other_ids) > at and clean_ids[: at + 1] == other_ids[: at + 1]
-        assert aligned.index[name] == (at if same else other.index[name])
+        unchanged = len(other_ids) > at and clean_ids[: at + 1] == other_ids[: at + 1]
+        assert aligned.index[name] == (at if unchanged else other.index[name])
     assert aligned.ids == other.ids
 
 
 def test_values_that_are_not_one_token_are_dropped_with_the_tokens_they_are() -> None:
     task = giving(("Ann-Lou", "Ann", "Bob", "Cy"), places=("old-park", "shop"))
-    found = audit(task, vocabulary(task), bos=True)
-    assert found.dropped == {
+    audited = audit(task, vocabulary(task), bos=True)
+    assert audited.dropped == {
         "IO": {"Ann-Lou": "IO 'Ann-Lou' is ' Ann' + '-' + 'Lou'"},
         "S": {"Ann-Lou": "S 'Ann-Lou' is ' Ann' + '-' + 'Lou'"},
     }
-    assert found.kept == {
+    assert audited.kept == {
         "IO": ("Ann", "Bob", "Cy"),
         "S": ("Ann", "Bob", "Cy"),
         "place": ("old-park", "shop"),
     }
-    assert found.unequal["place"] == Unequal(24, 24)  # an irrelevant slot may be longer
-    assert found.unequal["IO"] == Unequal(0, 24)
-    assert (found.refused, found.families) == ({}, {})
-    assert found.positions["place"] in ("park", " shop")
-    assert found.positions["END"] == " to"
+    assert audited.unequal["place"] == Unequal(24, 24)  # an irrelevant slot may be longer
+    assert audited.unequal["IO"] == Unequal(0, 24)
+    assert (audited.refused, audited.families) == ({}, {})
+    assert audited.positions["place"] in ("park", " shop")
+    assert audited.positions["END"] == " to"
 
 
 def test_fewer_than_two_values_and_a_required_value_are_errors() -> None:
     task = giving(("Ann-Lou", "Mary-Ann", "Cy"))
-    with pytest.raises(
-        BadTask,
-        match=r"leaves slot 'IO' too few values .2 needed.. Kept: Cy. Dropped: .* ' Ann' . '-' . 'Lou'; .*Mary",
-    ):
+    too_few = r"leaves slot 'IO' too few values .2 needed.. Kept: Cy. "
+    with pytest.raises(BadTask, match=too_few + r"Dropped: .* ' Ann' . '-' . 'Lou'; .*Mary"):
         audit(task, vocabulary(task), bos=False)
     task = giving(("Ann-Lou", "Bob", "Cy"))
     with pytest.raises(
@@ -294,28 +287,18 @@ def test_the_slot_of_an_attribute_may_be_declared_longer_than_one_token() -> Non
 
 def test_a_template_with_an_unknown_word_is_dropped() -> None:
     task = giving(**TWO)
-    known = word_tokenizer(
-        prompt.text + prompt.answers[0]
-        for prompt in giving(templates={"left": TWO["templates"]["left"]}).every()
-    )
-    found = audit(task, known, bos=False)
-    assert found.families == {"saw": "'saw' is not in the vocabulary"}
-    assert {prompt.family for prompt in found.task.sample(20, seed=0)} == {"left"}
+    without_saw = vocabulary(giving(templates={"left": TWO["templates"]["left"]}))
+    audited = audit(task, without_saw, bos=False)
+    assert audited.families == {"saw": "'saw' is not in the vocabulary"}
+    assert {prompt.family for prompt in audited.task.sample(20, seed=0)} == {"left"}
+    meeting = {
+        "x": "{IO} met {S} at {place}. {S} ran to",
+        "y": "{S} met {IO} at {place}. {S} ran to",
+    }
     with pytest.raises(
         BadTask, match=r"no template suits this tokenizer. 'met' is not in the vocabulary"
     ):
-        audit(
-            giving(
-                templates={
-                    "met": {
-                        "x": "{IO} met {S} at {place}. {S} ran to",
-                        "y": "{S} met {IO} at {place}. {S} ran to",
-                    }
-                }
-            ),
-            known,
-            bos=False,
-        )
+        audit(giving(templates={"met": meeting}), without_saw, bos=False)
 
 
 def years(**changes: Any) -> Task:
@@ -339,15 +322,17 @@ def years(**changes: Any) -> Task:
 
 
 def test_slots_that_touch_are_judged_by_whole_prompts() -> None:
-    """This tokenizer reads 1732 as 17 and 32, 1945 as 194 and 5, and knows 61 but not 51 or 49 as
-    an answer."""
+    """This tokenizer reads 1732 as 17 and 32, 1945 as 194 and 5.
+
+    It knows 61 but not 51 or 49 as an answer.
+    """
     task = years()
     pattern = r" ?19\d| ?\d{1,2}| ?[A-Za-z]+"
     tokenizer = word_tokenizer(
         [prompt.text for prompt in task.every()] + "33 31 46 44 61 59 5 0".split(), pattern=pattern
     )
-    found = audit(task, tokenizer, bos=False)
-    assert found.dropped == {
+    audited = audit(task, tokenizer, bos=False)
+    assert audited.dropped == {
         "CC": {"19": "CC shares a token with its neighbour"},
         "YY": {"50": "the answer '51' is not one token"},
     }
@@ -360,20 +345,14 @@ def test_prompts_whose_splitting_depends_on_neighbours_are_refused_and_counted()
         [prompt.text for prompt in task.every()] + "33 31 46 44 51 49 61 59 5".split(),
         pattern=pattern,
     )
-    found = audit(task, tokenizer, bos=False)  # 19 + 49 melts into 194 + 9
-    assert found.dropped == {}
-    assert (found.refused, found.tried) == (
+    audited = audit(task, tokenizer, bos=False)  # 19 + 49 melts into 194 + 9
+    assert audited.dropped == {}
+    assert (audited.refused, audited.tried) == (
         {"CC shares a token with its neighbour": 4, "the answer '49' is not one token": 4},
         32,
     )
-    assert {prompt.slots["CC"] + prompt.slots["YY"] for prompt in found.task.every()} == {
-        "1732",
-        "1745",
-        "1750",
-        "1760",
-        "1932",
-        "1960",
-    }
+    years_left = {prompt.slots["CC"] + prompt.slots["YY"] for prompt in audited.task.every()}
+    assert years_left == {"1732", "1745", "1750", "1760", "1932", "1960"}
 
 
 def test_two_positions_on_one_token_are_refused() -> None:
@@ -392,31 +371,28 @@ def test_two_positions_on_one_token_are_refused() -> None:
 @pytest.mark.parametrize("tokenizer", REAL)
 @pytest.mark.parametrize("name", SUITE)
 def test_the_suite_resolves_on_real_tokenizers(
-    name: str, tokenizer: str, shared_data: Path
+    name: str, tokenizer: str, real_tokenizer: Callable[[str], FastTokenizer]
 ) -> None:
-    task, real = load_task(name), real_tokenizer(shared_data / "tokenizers" / tokenizer)
-    found = audit(task, real, bos=tokenizer == "gpt2")
-    assert (found.dropped, found.families, found.refused) == ({}, {}, {})
+    task, real, bos = load_task(name), real_tokenizer(tokenizer), tokenizer == "gpt2"
+    audited = audit(task, real, bos=bos)
+    assert (audited.dropped, audited.families, audited.refused) == ({}, {}, {})
     assert all(
-        count.unequal == 0 for contrast, count in found.unequal.items() if contrast != "template"
+        count.unequal == 0 for contrast, count in audited.unequal.items() if contrast != "template"
     )
-    assert name != "ioi" or len(found.kept["IO"]) >= 60
-    for prompt in found.task.sample(30, seed=0):
-        read = tokenize(prompt, real, bos=tokenizer == "gpt2")
+    assert name != "ioi" or len(audited.kept["IO"]) >= 60
+    for prompt in audited.task.sample(30, seed=0):
+        read = tokenize(prompt, real, bos=bos)
         assert set(task.position_names) <= set(read.index)
-        for at, span in prompt.spans.items():
-            assert real.decode([read.ids[read.index[at]]]).strip() == prompt.text[slice(*span)]
+        for position, span in prompt.spans.items():
+            token = real.decode([read.ids[read.index[position]]])
+            assert token.strip() == prompt.text[slice(*span)]
 
 
 @pytest.mark.parametrize("tokenizer", REAL)
 def test_repeated_reads_no_difference_before_the_first_differing_token(
-    tokenizer: str, shared_data: Path
+    tokenizer: str, real_tokenizer: Callable[[str], FastTokenizer]
 ) -> None:
-    task, real, rng = (
-        load_task("ioi"),
-        real_tokenizer(shared_data / "tokenizers" / tokenizer),
-        Random(0),
-    )
+    task, real, rng = load_task("ioi"), real_tokenizer(tokenizer), Random(0)
     for clean in task.sample(60, seed=0):
         other = task.counterfactual(clean, "repeated", rng=rng)
         assert other is not None

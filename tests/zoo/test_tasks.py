@@ -18,10 +18,10 @@ OWN = ("greater_than", "gendered_pronoun", "successor", "country_capital")
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_word_level_tokenizer_carries_the_whole_task(name: str) -> None:
-    found = audit(load_task(name), make_tokenizer(), bos=True)
-    assert not any(found.dropped.values())
-    assert not found.families
-    assert not found.refused
+    audited = audit(load_task(name), make_tokenizer(), bos=True)
+    assert not any(audited.dropped.values())
+    assert not audited.families
+    assert not audited.refused
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "pythia"])
@@ -29,18 +29,14 @@ def test_the_word_level_tokenizer_carries_the_whole_task(name: str) -> None:
 def test_real_tokenizers_carry_the_task(shared_data: Path, name: str, tokenizer: str) -> None:
     from transformers import AutoTokenizer
 
-    task = load_task(name)
-    found = audit(
-        task,
-        AutoTokenizer.from_pretrained(shared_data / "tokenizers" / tokenizer),
-        bos=tokenizer == "gpt2",
-    )
-    assert not found.families
-    assert not found.refused
-    dropped = {slot for slot, values in found.dropped.items() if values}
+    real = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / tokenizer)
+    audited = audit(load_task(name), real, bos=tokenizer == "gpt2")
+    assert not audited.families
+    assert not audited.refused
+    dropped = {slot for slot, values in audited.dropped.items() if values}
     if (name, tokenizer) == ("country_capital", "pythia"):
         assert dropped == {"country"}
-        assert len(found.kept["country"]) == 29
+        assert len(audited.kept["country"]) == 29
     else:
         assert not dropped
 
@@ -57,10 +53,9 @@ def test_a_year_is_compared_by_its_last_two_digits(shared_data: Path) -> None:
     for folder in ("gpt2", "pythia"):
         tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / folder)
         pieces = encode(prompt.text, tokenizer)
-        assert [
-            prompt.text[slice(*pieces.spans[at])]
-            for at in (-1, *pieces.covering(prompt.spans["YY"]))
-        ] == [" 17", "96", "96"]
+        ends = (-1, *pieces.covering(prompt.spans["YY"]))
+        texts = [prompt.text[slice(*pieces.spans[end])] for end in ends]
+        assert texts == [" 17", "96", "96"]
 
 
 def test_a_year_changes_inside_its_decade_and_a_decade_changes_with_its_year() -> None:

@@ -18,5 +18,5 @@ def families() -> dict[str, Family]:
         for path in Path(__file__).parent.glob("*.py")
         if path.stem not in ("__init__", "family")
     )
-    found = [import_module(f"{__name__}.{name}").family for name in names]
-    return {family.model_type: family for family in found}
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    return {module.family.model_type: module.family for module in modules}

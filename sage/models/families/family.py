@@ -1,5 +1,4 @@
-"""What a family tells of its Hugging Face implementation: how its anatomy is read off the module,
-and where its activations stand."""
+"""What a family tells of its Hugging Face module: its anatomy, and where activations stand."""
 
 from __future__ import annotations
 
@@ -7,33 +6,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-
 from sage.models.anatomy import Anatomy, Norm
 from sage.models.network import Network
 
 Layout = Literal["whole", "heads", "qkv heads", "heads qkv"]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where an activation stands: a submodule of a block (nothing for the block itself), its input
     or output, and how heads are laid out there.
 
-    `part` is the index in a tuple output, None for a tensor. Layouts: `whole`, no heads; `heads`,
-    [head * d_head]; `qkv heads`, [3 * head * d_head]; `heads qkv`, [head * 3 * d_head].
+    `element` is the index in a tuple output, None for a tensor. Layouts: `whole`, no heads;
+    `heads`, [head * d_head]; `qkv heads`, [3 * head * d_head]; `heads qkv`, [head * 3 * d_head].
     """
 
     module: str
     side: Literal["input", "output"]
     layout: Layout = "whole"
-    part: int | None = None
+    element: int | None = None
 
 
 @dataclass(frozen=True)
 class Family:
-    """One model family. `blocks` is the path of its blocks, `places` where each kind of node stands
-    in a block, in the order of computation.
+    """One model family. `blocks` is the path of its blocks, `locations` where each kind of node
+    stands in a block, in the order of computation.
 
     `bos` is whether prompts begin with the BOS token; `only` the fields of the configuration that
     must have one value, because the anatomy describes no other; `network` gives all the weights,
@@ -45,16 +41,9 @@ class Family:
     bos: bool
     only: Mapping[str, object]
     blocks: str
-    places: dict[str, Place]
+    locations: dict[str, Location]
     anatomy: Callable[[Any], Anatomy]
     network: Callable[[Any, Anatomy], Network]
-
-
-def split_heads(
-    weight: Float[Tensor, "rows d_model"], heads: int
-) -> Float[Tensor, "head d_head d_model"]:
-    """Rows of a projection, head by head."""
-    return weight.unflatten(0, (heads, -1))
 
 
 def layer_norm(module: Any) -> Norm:

@@ -1,16 +1,17 @@
-"""GPT-2 (Radford et al. 2019): layer norms, learned positions, sequential blocks, fused q, k, v in
-transposed linear layers."""
+"""GPT-2 (Radford et al. 2019): layer norms, learned positions, sequential blocks.
+
+Linear layers are transposed; those of q, k and v are fused.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
+from einops import rearrange
 
 from sage.models.anatomy import Anatomy, Layer
-from sage.models.families.family import Family, Place, layer_norm, split_heads
-from sage.models.network import MLP, Network, activation
+from sage.models.families.family import Family, Location, layer_norm
+from sage.models.network import MLP, Network, activation_function
 
 
 def _anatomy(hf: Any) -> Anatomy:
@@ -33,43 +34,51 @@ def _anatomy(hf: Any) -> Anatomy:
 
 
 def _layer(block: Any, heads: int) -> Layer:
-    weights = block.attn.c_attn.weight.T.chunk(3, 0)
-    biases = block.attn.c_attn.bias.chunk(3, 0)
-    (W_Q, W_K, W_V), (b_Q, b_K, b_V) = (
-        [split_heads(part, heads) for part in weights],
-        [part.unflatten(0, (heads, -1)) for part in biases],
+    attention = block.attn
+    W_Q, W_K, W_V = rearrange(
+        attention.c_attn.weight,
+        "d_model (qkv head d_head) -> qkv head d_head d_model",
+        qkv=3,
+        head=heads,
     )
-    W_O: Float[Tensor, "head d_model d_head"] = block.attn.c_proj.weight.unflatten(
-        0, (heads, -1)
-    ).mT
+    b_Q, b_K, b_V = rearrange(
+        attention.c_attn.bias, "(qkv head d_head) -> qkv head d_head", qkv=3, head=heads
+    )
     return Layer(
-        layer_norm(block.ln_1),
-        layer_norm(block.ln_2),
-        W_Q,
-        b_Q,
-        W_K,
-        b_K,
-        W_V,
-        b_V,
-        W_O,
-        block.attn.c_proj.bias,
+        attention_norm=layer_norm(block.ln_1),
+        mlp_norm=layer_norm(block.ln_2),
+        W_Q=W_Q,
+        b_Q=b_Q,
+        W_K=W_K,
+        b_K=b_K,
+        W_V=W_V,
+        b_V=b_V,
+        W_O=rearrange(
+            attention.c_proj.weight, "(head d_head) d_model -> head d_model d_head", head=heads
+        ),
+        b_O=attention.c_proj.bias,
     )
 
 
 def _network(hf: Any, anatomy: Anatomy) -> Network:
-    act = activation(hf.config.activation_function)
+    act = activation_function(hf.config.activation_function)
     mlps = [
-        MLP(own.c_fc.weight.T, own.c_fc.bias, own.c_proj.weight.T, own.c_proj.bias, act)
-        for own in (block.mlp for block in hf.transformer.h)
+        MLP(
+            W_in=mlp.c_fc.weight.T,
+            b_in=mlp.c_fc.bias,
+            W_out=mlp.c_proj.weight.T,
+            b_out=mlp.c_proj.bias,
+            act=act,
+        )
+        for mlp in (block.mlp for block in hf.transformer.h)
     ]
-    whole = hf.transformer
     return Network(
         anatomy,
         mlps,
-        whole.wte.weight,
-        whole.wpe.weight,
-        layer_norm(whole.ln_f),
-        hf.get_output_embeddings().weight,
+        W_E=hf.transformer.wte.weight,
+        W_pos=hf.transformer.wpe.weight,
+        final_norm=layer_norm(hf.transformer.ln_f),
+        W_U=hf.get_output_embeddings().weight,
     )
 
 
@@ -79,18 +88,18 @@ family = Family(
     bos=True,
     only={"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     blocks="transformer.h",
-    places={
-        "resid_pre": Place("", "input"),
-        "q": Place("attn.c_attn", "output", "qkv heads"),
-        "k": Place("attn.c_attn", "output", "qkv heads"),
-        "v": Place("attn.c_attn", "output", "qkv heads"),
-        "z": Place("attn.c_proj", "input", "heads"),
-        "pattern": Place("attn", "output", part=1),
-        "attn_out": Place("attn", "output", part=0),
-        "resid_mid": Place("ln_2", "input"),
-        "mlp_in": Place("ln_2", "output"),
-        "mlp_out": Place("mlp", "output"),
-        "resid_post": Place("", "output"),
+    locations={
+        "resid_pre": Location("", "input"),
+        "q": Location("attn.c_attn", "output", "qkv heads"),
+        "k": Location("attn.c_attn", "output", "qkv heads"),
+        "v": Location("attn.c_attn", "output", "qkv heads"),
+        "z": Location("attn.c_proj", "input", "heads"),
+        "pattern": Location("attn", "output", element=1),
+        "attn_out": Location("attn", "output", element=0),
+        "resid_mid": Location("ln_2", "input"),
+        "mlp_in": Location("ln_2", "output"),
+        "mlp_out": Location("mlp", "output"),
+        "resid_post": Location("", "output"),
     },
     anatomy=_anatomy,
     network=_network,

@@ -1,13 +1,17 @@
-"""GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv
-2304.01373): partial rotary, parallel blocks."""
+"""GPT-NeoX and Pythia: partial rotary embeddings, parallel blocks, fused q, k, v.
+
+Black et al. 2022, arXiv 2204.06745; Biderman et al. 2023, arXiv 2304.01373.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from einops import rearrange
+
 from sage.models.anatomy import Anatomy, Layer, Rotary
-from sage.models.families.family import Family, Place, layer_norm
-from sage.models.network import MLP, Network, activation
+from sage.models.families.family import Family, Location, layer_norm
+from sage.models.network import MLP, Network, activation_function
 
 
 def _anatomy(hf: Any) -> Anatomy:
@@ -33,37 +37,51 @@ def _anatomy(hf: Any) -> Anatomy:
 
 
 def _layer(block: Any, heads: int) -> Layer:
-    fused = block.attention.query_key_value
-    W_Q, W_K, W_V = fused.weight.unflatten(0, (heads, 3, -1)).unbind(1)
-    b_Q, b_K, b_V = fused.bias.unflatten(0, (heads, 3, -1)).unbind(1)
-    W_O = block.attention.dense.weight.unflatten(1, (heads, -1)).transpose(0, 1)
+    attention = block.attention
+    W_Q, W_K, W_V = rearrange(
+        attention.query_key_value.weight,
+        "(head qkv d_head) d_model -> qkv head d_head d_model",
+        qkv=3,
+        head=heads,
+    )
+    b_Q, b_K, b_V = rearrange(
+        attention.query_key_value.bias, "(head qkv d_head) -> qkv head d_head", qkv=3, head=heads
+    )
     return Layer(
-        layer_norm(block.input_layernorm),
-        layer_norm(block.post_attention_layernorm),
-        W_Q,
-        b_Q,
-        W_K,
-        b_K,
-        W_V,
-        b_V,
-        W_O,
-        block.attention.dense.bias,
+        attention_norm=layer_norm(block.input_layernorm),
+        mlp_norm=layer_norm(block.post_attention_layernorm),
+        W_Q=W_Q,
+        b_Q=b_Q,
+        W_K=W_K,
+        b_K=b_K,
+        W_V=W_V,
+        b_V=b_V,
+        W_O=rearrange(
+            attention.dense.weight, "d_model (head d_head) -> head d_model d_head", head=heads
+        ),
+        b_O=attention.dense.bias,
     )
 
 
 def _network(hf: Any, anatomy: Anatomy) -> Network:
-    act = activation(hf.config.hidden_act)
-    parts = [(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h) for block in hf.gpt_neox.layers]
+    act = activation_function(hf.config.hidden_act)
     mlps = [
-        MLP(first.weight, first.bias, second.weight, second.bias, act) for first, second in parts
+        MLP(
+            W_in=mlp.dense_h_to_4h.weight,
+            b_in=mlp.dense_h_to_4h.bias,
+            W_out=mlp.dense_4h_to_h.weight,
+            b_out=mlp.dense_4h_to_h.bias,
+            act=act,
+        )
+        for mlp in (block.mlp for block in hf.gpt_neox.layers)
     ]
     return Network(
         anatomy,
         mlps,
-        hf.gpt_neox.embed_in.weight,
-        None,
-        layer_norm(hf.gpt_neox.final_layer_norm),
-        hf.get_output_embeddings().weight,
+        W_E=hf.gpt_neox.embed_in.weight,
+        W_pos=None,
+        final_norm=layer_norm(hf.gpt_neox.final_layer_norm),
+        W_U=hf.get_output_embeddings().weight,
     )
 
 
@@ -73,18 +91,18 @@ family = Family(
     bos=False,
     only={"attention_bias": True, "rope_parameters.rope_type": "default"},
     blocks="gpt_neox.layers",
-    places={
-        "resid_pre": Place("", "input"),
-        "q": Place("attention.query_key_value", "output", "heads qkv"),
-        "k": Place("attention.query_key_value", "output", "heads qkv"),
-        "v": Place("attention.query_key_value", "output", "heads qkv"),
-        "z": Place("attention.dense", "input", "heads"),
-        "pattern": Place("attention", "output", part=1),
-        "attn_out": Place("attention", "output", part=0),
-        "resid_mid": Place("post_attention_layernorm", "input"),
-        "mlp_in": Place("post_attention_layernorm", "output"),
-        "mlp_out": Place("mlp", "output"),
-        "resid_post": Place("", "output"),
+    locations={
+        "resid_pre": Location("", "input"),
+        "q": Location("attention.query_key_value", "output", "heads qkv"),
+        "k": Location("attention.query_key_value", "output", "heads qkv"),
+        "v": Location("attention.query_key_value", "output", "heads qkv"),
+        "z": Location("attention.dense", "input", "heads"),
+        "pattern": Location("attention", "output", element=1),
+        "attn_out": Location("attention", "output", element=0),
+        "resid_mid": Location("post_attention_layernorm", "input"),
+        "mlp_in": Location("post_attention_layernorm", "output"),
+        "mlp_out": Location("mlp", "output"),
+        "resid_post": Location("", "output"),
     },
     anatomy=_anatomy,
     network=_network,

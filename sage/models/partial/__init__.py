@@ -1,6 +1,5 @@
-"""Only what an edit can change: the cone of edits, the clean runs it grows out of, and the forward
-pass that computes it."""
+"""Only what an edit can change: its cone, the clean run it grows out of, and the forward pass."""
 
-from sage.models.partial.forward import Partial
+from sage.models.partial.forward import PartialForward
 
-__all__ = ["Partial"]
+__all__ = ["PartialForward"]

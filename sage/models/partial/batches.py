@@ -1,9 +1,11 @@
-"""Which runs share a batch: those whose cones are alike, and others where a batch of their own
-would cost more than it saves."""
+"""Which runs share a batch: those whose cones begin alike.
+
+So do others where a batch of their own would cost more than it saves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,101 +13,94 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sage.models.anatomy import Anatomy
-from sage.models.edits import Cells, Edits, Places
-from sage.nodes import EVERYWHERE, Node
+from sage.models.edits import EditBucket, EditedRuns, EditSet, hook_point
+from sage.models.partial.cone import first_layer
+from sage.nodes import EVERYWHERE
 
 
 class Batch(NamedTuple):
-    """Cells that are run together, and the number of positions their cones may hold."""
+    """Runs that are made together, and the number of positions their cones may hold."""
 
-    cells: Cells
+    runs: EditedRuns
     positions: int
 
 
-class _Group(NamedTuple):
-    """So many cells, next to each other, whose cones begin at one layer and position."""
+class _Beginning(NamedTuple):
+    """So many runs, next to each other, whose cones begin at one layer and position."""
 
-    cells: int
+    runs: int
     layer: int
-    start: int
+    position: int
 
     def cost(self, layers: int, length: int) -> int:
         """Token-layers at most."""
-        return self.cells * (layers - self.layer) * (length - self.start)
+        return self.runs * (layers - self.layer) * (length - self.position)
 
-    def join(self, other: _Group) -> _Group:
+    def join(self, other: _Beginning) -> _Beginning:
         """Both in one."""
-        return _Group(
-            self.cells + other.cells, min(self.layer, other.layer), min(self.start, other.start)
+        return _Beginning(
+            self.runs + other.runs,
+            min(self.layer, other.layer),
+            min(self.position, other.position),
         )
 
 
-def batches(
-    edits: Edits,
-    where: Places,
-    chosen: Mapping[int, Int[Tensor, "own"]],
-    *,
-    length: int,
-    anatomy: Anatomy,
-    overhead: float,
-) -> Iterator[Batch]:
-    """The runs of some prompts of one length: of set `number` the rows `chosen[number]`.
+def batches(bucket: EditBucket, *, anatomy: Anatomy, overhead: float) -> Iterator[Batch]:
+    """The runs of a bucket that must be made, none twice.
 
     `overhead` is what a batch costs in floating-point operations for every layer, whatever it
     holds.
     """
-    parts = [
-        (number, own, *_beginning(edits[number], where, own, length, anatomy.layers))
-        for number, own in chosen.items()
-    ]
-    cells = Cells(
-        torch.cat([torch.full_like(own, number) for number, own, _, _ in parts]),
-        torch.cat([own for _, own, _, _ in parts]),
-    )
-    layer, start = (
-        torch.cat([layer for _, _, layer, _ in parts]),
-        torch.cat([start for _, _, _, start in parts]),
-    )
-    order = ((layer * length + start) * (1 + int(cells.rows.max())) + cells.rows).argsort(
-        stable=True
-    )
-    cells, kind = cells.take(order), (layer * length + start)[order]
-    kinds, counts = kind.unique_consecutive(return_counts=True)
+    runs, beginning = _in_order(bucket, anatomy.layers)
+    beginnings, counts = beginning.unique_consecutive(return_counts=True)
     groups = [
-        _Group(count, *divmod(key, length))
-        for key, count in zip(kinds.tolist(), counts.tolist(), strict=True)
+        _Beginning(count, *divmod(layer_and_position, bucket.length))
+        for layer_and_position, count in zip(beginnings.tolist(), counts.tolist(), strict=True)
     ]
-    free = overhead / (24 * anatomy.d_model**2)
+    # A layer multiplies and adds 12 d_model^2 weights at every token.
+    free_token_layers = overhead / (24 * anatomy.d_model**2)
     first = 0
-    for group in _joined(groups, anatomy.layers, length, free):
-        yield Batch(cells.take(slice(first, first + group.cells)), length - group.start)
-        first += group.cells
+    for group in _joined(groups, anatomy.layers, bucket.length, free_token_layers):
+        yield Batch(runs[first : first + group.runs], bucket.length - group.position)
+        first += group.runs
 
 
-def _beginning(
-    chosen: Mapping[Node, Tensor], where: Places, rows: Int[Tensor, "own"], length: int, layers: int
-) -> tuple[Int[Tensor, "own"], Int[Tensor, "own"]]:
-    """The lowest layer that edits change, and the first position, in each prompt."""
-    layer, start = torch.full_like(rows, layers), torch.full_like(rows, length - 1)
-    for node in chosen:
-        layer = layer.clamp(max=node.layer + (node.kind == "resid_post"))
-        start = torch.minimum(
-            start,
-            torch.zeros_like(rows) if node.position == EVERYWHERE else where[node.position][rows],
-        )
-    return layer, start
+def _in_order(bucket: EditBucket, layers: int) -> tuple[EditedRuns, Int[Tensor, "run"]]:
+    """The runs that must be made, by where their cones begin, then by prompt, then by set; and for
+    each layer * length + position of that beginning."""
+    runs = bucket.runs_to_make
+    layer = torch.tensor([_first_layer(edit_set, layers) for edit_set in bucket.edits])[:, None]
+    position = torch.stack([_first_position(edit_set, bucket) for edit_set in bucket.edits])
+    beginning = (layer * bucket.length + position)[runs.table_index]
+    order = (beginning * len(bucket) + runs.prompt_index).argsort(stable=True)
+    return runs[order], beginning[order]
 
 
-def _joined(groups: list[_Group], layers: int, length: int, free: float) -> Iterator[_Group]:
-    """Neighbours joined wherever that costs fewer than `free` token-layers for each layer of the
-    second."""
+def _first_layer(edit_set: EditSet, layers: int) -> int:
+    return first_layer({hook_point(node) for node in edit_set}, layers)
+
+
+def _first_position(edit_set: EditSet, bucket: EditBucket) -> Int[Tensor, "prompt"]:
+    """The first position that a set edits in every prompt; the last of all where it edits none."""
+    names = {node.position for node in edit_set}
+    if EVERYWHERE in names:
+        return torch.zeros(len(bucket), dtype=torch.long)
+    first = torch.full((len(bucket),), bucket.length - 1)
+    for name in names:
+        first = torch.minimum(first, bucket.token_index[name])
+    return first
+
+
+def _joined(
+    groups: Sequence[_Beginning], layers: int, length: int, free_token_layers: float
+) -> Iterator[_Beginning]:
+    """Neighbours joined wherever that costs no more than the free token-layers for each layer of
+    the second."""
     current = groups[0]
     for group in groups[1:]:
         both = current.join(group)
-        extra = (
-            both.cost(layers, length) - current.cost(layers, length) - group.cost(layers, length)
-        )
-        if extra <= free * (layers - group.layer):
+        apart = current.cost(layers, length) + group.cost(layers, length)
+        if both.cost(layers, length) - apart <= free_token_layers * (layers - group.layer):
             current = both
         else:
             yield current

@@ -1,5 +1,4 @@
-"""Clean runs: what a prompt holds where nothing is edited, kept for the next edits of the same
-prompts.
+"""Clean runs: what prompts hold where nothing is edited, kept for the next edits of these.
 
 All that edits leave alone is taken from here: the residual stream ahead of every block, keys,
 values, and what leaves the last block at END.
@@ -14,11 +13,13 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-Key = tuple[tuple[int, ...], ...]
+from sage.memory import CLEAN_RUN_BYTES_KEPT
+
+PromptIds = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Clean:
+class CleanRun:
     """The clean run of prompts of one length, from layer `first` up; keys are rotated."""
 
     first: int
@@ -28,10 +29,10 @@ class Clean:
     values: Sequence[Float[Tensor, "prompt kv_head position d_head"]]
     last: Float[Tensor, "prompt d_model"]
 
-    def at(self, layer: int) -> Held:
-        """What a layer is given and makes keys and values of."""
+    def at(self, layer: int) -> CleanLayer:
+        """What a layer is given, and the keys and values it makes of it."""
         place = layer - self.first
-        return Held(self.streams[place], self.keys[place], self.values[place])
+        return CleanLayer(self.streams[place], self.keys[place], self.values[place])
 
     @property
     def bytes(self) -> int:
@@ -39,7 +40,7 @@ class Clean:
         return sum(tensor.nbytes for tensor in (*self.streams, *self.keys, *self.values, self.last))
 
 
-class Held(NamedTuple):
+class CleanLayer(NamedTuple):
     """One layer of a clean run."""
 
     stream: Float[Tensor, "prompt position d_model"]
@@ -51,32 +52,32 @@ class Held(NamedTuple):
 class CleanRuns:
     """Clean runs by the ids of their prompts, as many as fit into `limit` bytes.
 
-    Those least recently used go first, and never one used since `begin`: a call whose prompts do
-    not all fit keeps those that do.
+    Those least recently used go first, and never one used since `start_call`: a call whose prompts
+    do not all fit keeps those that do.
     """
 
-    limit: int
-    runs: dict[Key, Clean] = field(default_factory=dict[Key, Clean])
-    used: set[Key] = field(default_factory=set[Key])
+    limit: int = CLEAN_RUN_BYTES_KEPT
+    runs: dict[PromptIds, CleanRun] = field(default_factory=dict[PromptIds, CleanRun])
+    in_use: set[PromptIds] = field(default_factory=set[PromptIds])
 
-    def begin(self) -> None:
+    def start_call(self) -> None:
         """A new call: what earlier ones used may go."""
-        self.used.clear()
+        self.in_use.clear()
 
-    def get(self, key: Key, first: int, run: Callable[[], Clean]) -> Clean:
-        """The clean run of these prompts from layer `first` up, done where it is not known."""
-        found = self.runs.pop(key, None)
-        if found is None or found.first > first:
-            found = run()
-        self.used.add(key)
-        if self._room(found.bytes):
-            self.runs[key] = found
-        return found
+    def get(self, ids: PromptIds, first: int, run: Callable[[], CleanRun]) -> CleanRun:
+        """The clean run of these prompts from layer `first` up, made where none is kept."""
+        clean = self.runs.pop(ids, None)
+        if clean is None or clean.first > first:
+            clean = run()
+        self.in_use.add(ids)
+        if self._make_room(clean.bytes):
+            self.runs[ids] = clean
+        return clean
 
-    def _room(self, needed: int) -> bool:
+    def _make_room(self, needed: int) -> bool:
         """Whether that many bytes fit, once older runs have gone."""
         held = sum(run.bytes for run in self.runs.values())
-        idle = [key for key in self.runs if key not in self.used]
+        idle = [ids for ids in self.runs if ids not in self.in_use]
         while held + needed > self.limit and idle:
             held -= self.runs.pop(idle.pop(0)).bytes
         return held + needed <= self.limit

@@ -1,5 +1,4 @@
-"""The dependency cone of edits: which layers, and at each which positions, they can change and
-END's logits can feel.
+"""The dependency cone of edits: what they can change, layer by layer, that END's logits feel.
 
 An edit changes its own position; through keys and values it changes all positions that attend to
 it, which are later ones, within the layer's window. From the other end, END's logits depend on END
@@ -11,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from sage.models.steps import Point
+from sage.models.steps import HookPoint
 
-_KEYS = ("k", "v")
-_SUBLAYERS = ("q", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out")
+_KEY_VALUE = ("k", "v")
+_OWN_POSITION = ("q", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out")
 
-Touched = Mapping[Point, frozenset[int]]
+EditedPositions = Mapping[HookPoint, frozenset[int]]
 
 
 class Level(NamedTuple):
-    """One layer: `before` are positions where the residual stream ahead of it may differ from the
-    clean run's and matters, `after` those where the stream behind it may. Only these are computed.
+    """What is computed of one layer.
+
+    `before` are positions where the residual stream ahead of it may differ from the clean run's and
+    matters, `after` those where the stream behind it may.
     """
 
     layer: int
@@ -29,7 +30,7 @@ class Level(NamedTuple):
     after: tuple[int, ...]
 
     @property
-    def every(self) -> tuple[int, ...]:
+    def needed(self) -> tuple[int, ...]:
         """Positions whose residual stream ahead of the layer is needed."""
         return tuple(sorted({*self.before, *self.after}))
 
@@ -42,31 +43,34 @@ class Cone(NamedTuple):
     last: bool
 
 
-def cone(touched: Touched, windows: Sequence[int | None], length: int) -> Cone:
-    """The cone of edits at these positions of these points, in a prompt of this length; `windows`
-    are the layers', None for no limit."""
-    first = first_layer(touched, len(windows))
+def cone(edited: EditedPositions, windows: Sequence[int | None], length: int) -> Cone:
+    """The cone of edits at these positions, in a prompt of this length; `windows` are the layers',
+    None for no limit."""
+    first = first_layer(edited, len(windows))
     start = reach(windows, length)
     levels: list[Level] = []
-    dirty: set[int] = set()
+    changed: set[int] = set()
     for layer in range(first, len(windows)):
         before = {
-            position for position in dirty | entering(touched, layer) if position >= start[layer]
+            position for position in changed | entering(edited, layer) if position >= start[layer]
         }
-        seen = before | _at(touched, layer, _KEYS)
-        own = before | _at(touched, layer, _SUBLAYERS)
-        dirty = {
+        attended = before | _edited_at(edited, layer, _KEY_VALUE)
+        moved = before | _edited_at(edited, layer, _OWN_POSITION)
+        changed = {
             position
             for position in range(start[layer + 1], length)
-            if position in own or any(_sees(position, key, windows[layer]) for key in seen)
+            if position in moved or any(_sees(position, key, windows[layer]) for key in attended)
         }
-        levels.append(Level(layer, tuple(sorted(before)), tuple(sorted(dirty))))
-    return Cone(tuple(levels), length - 1 in dirty | entering(touched, len(windows)))
+        levels.append(Level(layer, tuple(sorted(before)), tuple(sorted(changed))))
+    return Cone(tuple(levels), length - 1 in changed | entering(edited, len(windows)))
 
 
-def first_layer(touched: Collection[Point], layers: int) -> int:
+def first_layer(edited: Collection[HookPoint], layers: int) -> int:
     """The lowest layer that must be computed again; what leaves a layer is an edit of the next."""
-    return min((point.layer + (point.kind == "resid_post") for point in touched), default=layers)
+    return min(
+        (hook_point.layer + (hook_point.kind == "resid_post") for hook_point in edited),
+        default=layers,
+    )
 
 
 def reach(windows: Sequence[int | None], length: int) -> list[int]:
@@ -78,16 +82,17 @@ def reach(windows: Sequence[int | None], length: int) -> list[int]:
     return start[::-1]
 
 
-def entering(touched: Touched, layer: int) -> set[int]:
+def entering(edited: EditedPositions, layer: int) -> set[int]:
     """Positions where what enters a layer is set, under either of its names."""
     return {
-        *touched.get(Point("resid_pre", layer), ()),
-        *touched.get(Point("resid_post", layer - 1), ()),
+        *edited.get(HookPoint("resid_pre", layer), ()),
+        *edited.get(HookPoint("resid_post", layer - 1), ()),
     }
 
 
-def _at(touched: Touched, layer: int, kinds: Sequence[str]) -> set[int]:
-    return {position for kind in kinds for position in touched.get(Point(kind, layer), ())}
+def _edited_at(edited: EditedPositions, layer: int, kinds: Sequence[str]) -> set[int]:
+    """Positions where one of these kinds is set in a layer."""
+    return set[int]().union(*(edited.get(HookPoint(kind, layer), ()) for kind in kinds))
 
 
 def _sees(query: int, key: int, window: int | None) -> bool:

@@ -8,307 +8,317 @@ library that loaded the model is its literal twin.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from sage.memory import PARTIAL_NUMBERS_AT_ONCE, PARTIAL_NUMBERS_AT_ONCE_ON_CPU
 from sage.models.edits import Scatter
 from sage.models.network import Network, normalise
-from sage.models.partial.clean import Clean, CleanRuns
+from sage.models.partial.clean import CleanRun
 from sage.models.partial.cone import Level, cone
-from sage.models.steps import Point
-from sage.task.metric import Loudest
+from sage.models.steps import HookPoint
+from sage.task.metric import ArgmaxToken
 
-# Numbers held at once by the widest activation of a batch, on an accelerator and on a CPU, whose
-# caches are small.
-NUMBERS_AT_ONCE = (2**25, 2**22)
-# Bytes of clean runs kept between calls: 500 prompts of GPT-2 small.
-CLEAN_BYTES = 2**30
-# Floating-point operations that take as long as starting those of one layer: on an accelerator, on
-# a CPU.
-OVERHEAD = (2.0**31, 2.0**24)
+# Floating-point operations that take as long as starting those of one layer.
+OVERHEAD = 2.0**31
+OVERHEAD_ON_CPU = 2.0**24
 
-Scatters = Mapping[Point, Scatter]
+Scatters = Mapping[HookPoint, Scatter]
 Keep = Callable[[str, Tensor], None]
 
 
-def _keep_nothing(kind: str, value: Tensor) -> None:
-    del kind, value
-
-
-class Answer(NamedTuple):
+class EndLogits(NamedTuple):
     """Logits at END, and how many layers were computed, counted once for every token they were
     computed at.
 
-    Of logits of some words, `loudest` gives the argmax over the vocabulary, of the cells it is
+    Of logits of some tokens, `argmax_token` gives the argmax over the vocabulary, of the runs it is
     asked about.
     """
 
-    logits: Float[Tensor, "cell word"]
+    logits: Float[Tensor, "run token"]
     token_layers: int
-    loudest: Loudest | None
+    argmax_token: ArgmaxToken | None
+
+
+class KeyValues(NamedTuple):
+    """One layer's keys (rotated) and values, at all positions; a pass writes its own into them."""
+
+    keys: Float[Tensor, "run kv_head position d_head"]
+    values: Float[Tensor, "run kv_head position d_head"]
+
+
+def _keep_nothing(kind: str, activation: Tensor) -> None:
+    del kind, activation
+
+
+class _LayerPass(NamedTuple):
+    """One layer of a pass: what is computed, what is set on the way, and who is shown every
+    activation, by its kind."""
+
+    level: Level
+    edits: Scatters
+    keep: Keep = _keep_nothing
+
+    def edited(self, kind: str, activation: Tensor) -> Tensor:
+        """An activation at the positions `after`, with its edits; `keep` is shown it."""
+        hook_point = HookPoint(kind, self.level.layer)
+        activation = _edited(activation, self.level.after, self.edits, hook_point)
+        self.keep(kind, activation)
+        return activation
 
 
 @dataclass(frozen=True, eq=False)
-class Partial:
-    """Runs edits of a model; `clean` holds the clean runs of the prompts last edited."""
+class PartialForward:
+    """Runs edits of a model as far as they can change END's logits."""
 
     network: Network
-    clean: CleanRuns = field(default_factory=lambda: CleanRuns(CLEAN_BYTES))
 
     @property
     def overhead(self) -> float:
         """What a batch costs for each layer, however small it is, in floating-point operations."""
-        return OVERHEAD[self._on_cpu]
+        return OVERHEAD_ON_CPU if self._on_cpu else OVERHEAD
 
     @property
     def _on_cpu(self) -> bool:
         return self.network.W_E.device.type == "cpu"
 
-    def at_once(self, length: int, positions: int) -> int:
+    def runs_at_once(self, length: int, positions: int) -> int:
         """How many runs fit into one batch, of prompts of this length, computed at this many
         positions."""
         anatomy = self.network.anatomy
+        limit = PARTIAL_NUMBERS_AT_ONCE_ON_CPU if self._on_cpu else PARTIAL_NUMBERS_AT_ONCE
         widest = max(
             2 * length * anatomy.kv_heads * anatomy.d_head,
             positions * (anatomy.d_mlp + anatomy.d_model),
             anatomy.d_vocab,
         )
-        return max(1, NUMBERS_AT_ONCE[self._on_cpu] // widest)
+        return max(1, limit // widest)
 
-    def run_clean(self, ids: Int[Tensor, "prompt position"], *, first: int = 0) -> Clean:
+    def run_clean(self, ids: Int[Tensor, "prompt position"], *, first: int = 0) -> CleanRun:
         """The clean run of prompts of one length; layers below `first` are run and not kept."""
-        anatomy, everywhere = self.network.anatomy, tuple(range(ids.shape[1]))
+        layers, everywhere = self.network.anatomy.layers, tuple(range(ids.shape[1]))
         streams: list[Tensor] = []
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
+        kept: list[KeyValues] = []
         with torch.no_grad():
             x = self.network.embed(ids)
-            for layer in range(anatomy.layers):
-                own, other = self._empty_keys(x)
+            for layer in range(layers):
+                key_values = self._empty_key_values(x)
                 if layer >= first:
                     streams.append(x)
-                    keys.append(own)
-                    values.append(other)
-                after = everywhere if layer + 1 < anatomy.layers else everywhere[-1:]
-                x = self._block(x, Level(layer, everywhere, after), own, other, {})
-        return Clean(first, ids.shape[1], streams, keys, values, x[:, 0])
+                    kept.append(key_values)
+                after = everywhere if layer + 1 < layers else everywhere[-1:]
+                x = self._block(x, key_values, _LayerPass(Level(layer, everywhere, after), {}))
+        keys, values = [layer.keys for layer in kept], [layer.values for layer in kept]
+        return CleanRun(first, ids.shape[1], streams, keys, values, x[:, 0])
 
     def read(
-        self, ids: Int[Tensor, "prompt position"], points: Collection[Point]
-    ) -> dict[Point, Tensor]:
-        """Whole points in the clean run of prompts of one length; layers above the highest are not
-        run."""
+        self, ids: Int[Tensor, "prompt position"], hook_points: Collection[HookPoint]
+    ) -> dict[HookPoint, Tensor]:
+        """Whole activations in the clean run of prompts of one length; layers above the highest are
+        not run."""
         everywhere = tuple(range(ids.shape[1]))
-        top = max(point.layer for point in points)
-        found: dict[Point, Tensor] = {}
+        highest = max(hook_point.layer for hook_point in hook_points)
+        activations: dict[HookPoint, Tensor] = {}
         with torch.no_grad():
             x = self.network.embed(ids)
-            for layer in range(top + 1):
+            for layer in range(highest + 1):
 
-                def keep(kind: str, value: Tensor, layer: int = layer) -> None:
-                    if Point(kind, layer) in points:
-                        found[Point(kind, layer)] = value
+                def keep(kind: str, activation: Tensor, layer: int = layer) -> None:
+                    if HookPoint(kind, layer) in hook_points:
+                        activations[HookPoint(kind, layer)] = activation
 
                 keep("embed", x)
                 keep("resid_pre", x)
-                x = self._block(
-                    x, Level(layer, everywhere, everywhere), *self._empty_keys(x), {}, keep
-                )
+                layer_pass = _LayerPass(Level(layer, everywhere, everywhere), {}, keep)
+                x = self._block(x, self._empty_key_values(x), layer_pass)
                 keep("resid_post", x)
-        return found
+        return activations
 
     def run(
         self,
-        clean: Clean,
-        rows: Int[Tensor, "cell"],
+        clean: CleanRun,
+        rows: Int[Tensor, "run"],
         edits: Scatters,
         *,
-        words: Int[Tensor, "word"] | None = None,
-    ) -> Answer:
-        """The logits of cells at END, of some words where these are given; `rows` are their
+        token_ids: Int[Tensor, "token"] | None = None,
+    ) -> EndLogits:
+        """The logits of runs at END, of some tokens where these are given; `rows` are their
         prompts' rows in the clean run."""
-        anatomy, length = self.network.anatomy, clean.length
-        touched = {point: frozenset(edit.positions.tolist()) for point, edit in edits.items()}
-        found = cone(touched, [block.window for block in anatomy.blocks], length)
+        anatomy, end = self.network.anatomy, clean.length - 1
+        edited = {place: frozenset(edit.positions.tolist()) for place, edit in edits.items()}
+        changed = cone(edited, [block.window for block in anatomy.blocks], clean.length)
         rows = rows.to(clean.last.device)
+        # x is the residual stream of the runs, at the positions `held`.
         held: tuple[int, ...] = ()
-        x, work = clean.last[rows, None][:, :0], 0
+        x, token_layers = clean.last[rows, None][:, :0], 0
         with torch.no_grad():
-            for level in found.levels:
-                layer, every = level.layer, level.every
-                if every:
-                    own = clean.at(layer)
-                    x = _entering(own.stream, rows, every, held, x)
-                    x = _set(
-                        x, every, edits, Point("resid_post", layer - 1), Point("resid_pre", layer)
-                    )
-                    x = self._block(x, level, own.keys[rows], own.values[rows], edits)
-                    work += len(rows) * len(every)
+            for level in changed.levels:
+                if level.needed:
+                    layer = clean.at(level.layer)
+                    x = _entering(x, held, level.needed, layer.stream, rows)
+                    for hook_point in _names_of_entry(level.layer):
+                        x = _edited(x, level.needed, edits, hook_point)
+                    key_values = KeyValues(layer.keys[rows], layer.values[rows])
+                    x = self._block(x, key_values, _LayerPass(level, edits))
+                    token_layers += len(rows) * len(level.needed)
                 held = level.after
             last = clean.last[rows]
-            if found.last:
-                x = x[:, held.index(length - 1), None] if length - 1 in held else last[:, None]
-                last = _set(x, (length - 1,), edits, Point("resid_post", anatomy.layers - 1))[:, 0]
-            return Answer(
-                self.network.unembed(last, words),
-                work,
-                None if words is None else lambda cells: self._loudest(last[cells]),
-            )
+            if changed.last:
+                x = x[:, held.index(end), None] if end in held else last[:, None]
+                last = _edited(x, (end,), edits, HookPoint("resid_post", anatomy.layers - 1))[:, 0]
+            logits = self.network.unembed(last, token_ids)
+        if token_ids is None:
+            return EndLogits(logits, token_layers, None)
+        return EndLogits(logits, token_layers, lambda some: self._argmax_token(last[some]))
 
-    def _loudest(self, x: Float[Tensor, "cell d_model"]) -> Int[Tensor, "cell"]:
+    def _argmax_token(self, x: Float[Tensor, "run d_model"]) -> Int[Tensor, "run"]:
         with torch.no_grad():
-            return self.network.loudest(x)
+            return self.network.argmax_token(x)
 
-    def _empty_keys(self, x: Float[Tensor, "prompt position d_model"]) -> tuple[Tensor, Tensor]:
-        """Room for one layer's keys and values, [prompt, kv_head, position, d_head] each."""
+    def _empty_key_values(self, x: Float[Tensor, "prompt position d_model"]) -> KeyValues:
+        """Room for one layer's keys and values."""
         anatomy = self.network.anatomy
         keys = x.new_empty(len(x), anatomy.kv_heads, x.shape[1], anatomy.d_head)
-        return keys, torch.empty_like(keys)
+        return KeyValues(keys, torch.empty_like(keys))
 
     def _block(
-        self,
-        x: Float[Tensor, "cell every d_model"],
-        level: Level,
-        keys: Float[Tensor, "cell kv_head position d_head"],
-        values: Float[Tensor, "cell kv_head position d_head"],
-        edits: Scatters,
-        keep: Keep = _keep_nothing,
-    ) -> Float[Tensor, "cell after d_model"]:
-        """What leaves a block at `after`, from what enters it at `before` and `after`; clean keys
-        and values are overwritten.
-
-        `keep` is given what is computed on the way, by its kind.
-        """
-        network, layer, after = self.network, level.layer, level.after
-        block, parallel = network.anatomy.blocks[layer], network.anatomy.parallel
+        self, x: Float[Tensor, "run needed d_model"], key_values: KeyValues, layer_pass: _LayerPass
+    ) -> Float[Tensor, "run after d_model"]:
+        """What leaves a block at the positions `after`, from what enters it at all needed; clean
+        keys and values are overwritten."""
+        network, level = self.network, layer_pass.level
+        block, parallel = network.anatomy.blocks[level.layer], network.anatomy.parallel
         normed = normalise(block.attention_norm, x)
-        self._write_keys(_at(normed, level.every, level.before), level, keys, values, edits, keep)
-        x, normed = _at(x, level.every, after), _at(normed, level.every, after)
-        z = _set(
-            self._attend(normed, level, keys, values, edits, keep), after, edits, Point("z", layer)
-        )
-        out = functional.linear(z.flatten(2), block.W_O.transpose(0, 1).flatten(1), block.b_O.to(z))
-        out = out if block.attention_post is None else normalise(block.attention_post, out)
-        out = _set(out, after, edits, Point("attn_out", layer))
-        mid = _set(x + out, after, edits, Point("resid_mid", layer))
-        mlp_in = _set(
-            normalise(block.mlp_norm, x if parallel else mid), after, edits, Point("mlp_in", layer)
-        )
-        mlp_out = network.mlps[layer](mlp_in)
-        mlp_out = mlp_out if block.mlp_post is None else normalise(block.mlp_post, mlp_out)
-        mlp_out = _set(mlp_out, after, edits, Point("mlp_out", layer))
-        for kind, value in (
-            ("z", z),
-            ("attn_out", out),
-            ("resid_mid", mid),
-            ("mlp_in", mlp_in),
-            ("mlp_out", mlp_out),
-        ):
-            keep(kind, value)
-        return mid + mlp_out
+        self._write_key_values(_at(normed, level.needed, level.before), key_values, layer_pass)
+        x, normed = _at(x, level.needed, level.after), _at(normed, level.needed, level.after)
 
-    def _write_keys(
+        z = layer_pass.edited("z", self._attend(normed, key_values, layer_pass))
+        W_O = rearrange(block.W_O, "head d_model d_head -> d_model (head d_head)")
+        attn_out = functional.linear(z.flatten(2), W_O, block.b_O.to(z))
+        if block.attention_post is not None:
+            attn_out = normalise(block.attention_post, attn_out)
+        attn_out = layer_pass.edited("attn_out", attn_out)
+        resid_mid = layer_pass.edited("resid_mid", x + attn_out)
+
+        mlp_in = normalise(block.mlp_norm, x if parallel else resid_mid)
+        mlp_out = network.mlps[level.layer](layer_pass.edited("mlp_in", mlp_in))
+        if block.mlp_post is not None:
+            mlp_out = normalise(block.mlp_post, mlp_out)
+        return resid_mid + layer_pass.edited("mlp_out", mlp_out)
+
+    def _write_key_values(
         self,
-        normed: Float[Tensor, "cell before d_model"],
-        level: Level,
-        keys: Float[Tensor, "cell kv_head position d_head"],
-        values: Float[Tensor, "cell kv_head position d_head"],
-        edits: Scatters,
-        keep: Keep,
+        normed: Float[Tensor, "run before d_model"],
+        key_values: KeyValues,
+        layer_pass: _LayerPass,
     ) -> None:
-        """Set keys and values at `before`, then those that are edited; edited keys are turned as
-        all are."""
-        block, rotary = self.network.anatomy.blocks[level.layer], self.network.anatomy.rotary
+        """Set keys and values at the positions `before`, then those that are edited; edited keys
+        are turned as all are."""
+        level, rotary = layer_pass.level, self.network.anatomy.rotary
+        block, (keys, values) = self.network.anatomy.blocks[level.layer], key_values
         if level.before:
-            where = torch.tensor(level.before, device=keys.device)
+            positions = torch.tensor(level.before, device=keys.device)
             k, v = _project(normed, block.W_K, block.b_K), _project(normed, block.W_V, block.b_V)
-            keep("k", k)
-            keep("v", v)
-            keys[:, :, where] = (
-                k if rotary is None else rotary.rotate(k, where[:, None])
-            ).transpose(1, 2)
-            values[:, :, where] = v.transpose(1, 2)
-        for kind, whole in (("k", keys), ("v", values)):
-            edit = edits.get(Point(kind, level.layer))
+            layer_pass.keep("k", k)
+            layer_pass.keep("v", v)
+            rotated = k if rotary is None else rotary.rotate(k, positions[:, None])
+            keys[:, :, positions] = rotated.transpose(1, 2)
+            values[:, :, positions] = v.transpose(1, 2)
+        for kind, kept in (("k", keys), ("v", values)):
+            edit = layer_pass.edits.get(HookPoint(kind, level.layer))
             if edit is not None:
-                turned = edit.values.to(whole)
+                new = edit.values.to(kept)
                 if kind == "k" and rotary is not None:
-                    turned = rotary.rotate(turned, edit.positions.to(whole.device))
-                whole.copy_(edit._replace(values=turned)(whole.transpose(1, 2)).transpose(1, 2))
+                    new = rotary.rotate(new, edit.positions.to(kept.device))
+                kept.copy_(edit._replace(values=new)(kept.transpose(1, 2)).transpose(1, 2))
 
     def _attend(
         self,
-        normed: Float[Tensor, "cell after d_model"],
-        level: Level,
-        keys: Float[Tensor, "cell kv_head position d_head"],
-        values: Float[Tensor, "cell kv_head position d_head"],
-        edits: Scatters,
-        keep: Keep,
-    ) -> Float[Tensor, "cell after head d_head"]:
-        """z of the queries at `after`."""
-        anatomy, block = self.network.anatomy, self.network.anatomy.blocks[level.layer]
+        normed: Float[Tensor, "run after d_model"],
+        key_values: KeyValues,
+        layer_pass: _LayerPass,
+    ) -> Float[Tensor, "run after head d_head"]:
+        """z of the queries at the positions `after`."""
+        anatomy, level, (keys, values) = self.network.anatomy, layer_pass.level, key_values
+        block = anatomy.blocks[level.layer]
         query = torch.tensor(level.after, device=keys.device)[:, None]
-        q = _set(
-            _project(normed, block.W_Q, block.b_Q), level.after, edits, Point("q", level.layer)
-        )
-        keep("q", q)
+        key = torch.arange(keys.shape[2], device=keys.device)
+        q = layer_pass.edited("q", _project(normed, block.W_Q, block.b_Q))
         q = q if anatomy.rotary is None else anatomy.rotary.rotate(q, query)
-        grouped = (
-            q.unflatten(2, (anatomy.kv_heads, anatomy.group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        q = rearrange(
+            q,
+            "run query (kv_head group) d_head -> run kv_head (group query) d_head",
+            group=anatomy.group,
         )
-        logits = (grouped @ keys.mT).unflatten(2, (anatomy.group, -1)) * anatomy.attention_scale
+        logits = rearrange(
+            q @ keys.mT,
+            "run kv_head (group query) key -> run kv_head group query key",
+            group=anatomy.group,
+        )
+        logits = logits * anatomy.attention_scale
         if anatomy.attention_cap is not None:
             logits = torch.tanh(logits / anatomy.attention_cap) * anatomy.attention_cap
-        seen = anatomy.visible(level.layer, query, torch.arange(keys.shape[2], device=keys.device))
-        pattern = logits.masked_fill(~seen, -torch.inf).softmax(-1, dtype=torch.float32).to(values)
-        keep("pattern", pattern.flatten(1, 2))
-        z = (pattern.flatten(2, 3) @ values).unflatten(2, (anatomy.group, -1))
-        return z.permute(0, 3, 1, 2, 4).flatten(2, 3)
+        hidden = ~anatomy.visible(level.layer, query, key)
+        pattern = logits.masked_fill(hidden, -torch.inf).softmax(-1, dtype=torch.float32)
+        pattern = pattern.to(values)
+        layer_pass.keep("pattern", pattern.flatten(1, 2))
+        return rearrange(
+            pattern.flatten(2, 3) @ values,
+            "run kv_head (group query) d_head -> run query (kv_head group) d_head",
+            group=anatomy.group,
+        )
 
 
 def _project(
-    normed: Tensor, weight: Float[Tensor, "head d_head d_model"], bias: Float[Tensor, "head d_head"]
-) -> Tensor:
-    """Every head's projection, [cell, position, head, d_head]."""
-    found = functional.linear(normed, weight.flatten(0, 1), bias.flatten().to(normed))
-    return found.unflatten(-1, weight.shape[:2])
+    normed: Float[Tensor, "run position d_model"],
+    weight: Float[Tensor, "head d_head d_model"],
+    bias: Float[Tensor, "head d_head"],
+) -> Float[Tensor, "run position head d_head"]:
+    """Every head's projection."""
+    projected = functional.linear(normed, weight.flatten(0, 1), bias.flatten().to(normed))
+    return projected.unflatten(-1, weight.shape[:2])
+
+
+def _names_of_entry(layer: int) -> tuple[HookPoint, HookPoint]:
+    """The two hook points of what enters a layer."""
+    return HookPoint("resid_post", layer - 1), HookPoint("resid_pre", layer)
 
 
 def _entering(
-    stream: Float[Tensor, "prompt position d_model"],
-    rows: Int[Tensor, "cell"],
-    every: Sequence[int],
+    x: Float[Tensor, "run held d_model"],
     held: Sequence[int],
-    x: Float[Tensor, "cell held d_model"],
-) -> Float[Tensor, "cell every d_model"]:
-    """What enters a layer at `every`: what was computed where it is held, the clean stream
+    needed: Sequence[int],
+    clean_stream: Float[Tensor, "prompt position d_model"],
+    rows: Int[Tensor, "run"],
+) -> Float[Tensor, "run needed d_model"]:
+    """What enters a layer at the positions needed: x where it is held, the clean stream
     elsewhere."""
-    if tuple(every) == tuple(held):
+    if tuple(needed) == tuple(held):
         return x
-    found = stream[rows[:, None], torch.tensor(every, device=stream.device)]
-    known = [position for position in held if position in every]
-    if known:
-        found[:, [every.index(position) for position in known]] = x[
-            :, [held.index(position) for position in known]
-        ]
-    return found
+    entering = clean_stream[rows[:, None], torch.tensor(needed, device=clean_stream.device)]
+    computed = [position for position in held if position in needed]
+    if computed:
+        columns = [needed.index(position) for position in computed]
+        entering[:, columns] = x[:, [held.index(position) for position in computed]]
+    return entering
 
 
 def _at(
-    x: Float[Tensor, "cell every d_model"], every: Sequence[int], some: Sequence[int]
-) -> Float[Tensor, "cell some d_model"]:
+    x: Float[Tensor, "run held d_model"], held: Sequence[int], wanted: Sequence[int]
+) -> Float[Tensor, "run wanted d_model"]:
     """x at some of the positions it is held at."""
-    return x if len(some) == len(every) else x[:, [every.index(position) for position in some]]
+    return x if len(wanted) == len(held) else x[:, [held.index(position) for position in wanted]]
 
 
-def _set(x: Tensor, positions: Sequence[int], edits: Scatters, *points: Point) -> Tensor:
-    """A point, held at these positions, after its edits."""
-    for point in points:
-        if point in edits:
-            x = edits[point].held(positions)(x)
-    return x
+def _edited(
+    activation: Tensor, positions: Sequence[int], edits: Scatters, hook_point: HookPoint
+) -> Tensor:
+    """An activation, held at these positions, with its edits."""
+    edit = edits.get(hook_point)
+    return activation if edit is None else edit.restrict(positions)(activation)

@@ -1,5 +1,4 @@
-"""The wired model: a GPT-2 whose weights were set by hand, so that its circuit and its features are
-known.
+"""The wired model: a GPT-2 with weights set by hand, so that its circuit and features are known.
 
 It completes "My dog is red, your cat is big; so dog is" with " red" (the task `wired`). Nothing
 here is measured: sections, features and dictionary follow from the constants that the weights are

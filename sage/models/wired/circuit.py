@@ -1,13 +1,14 @@
-"""The wired circuit: its heads and MLPs, where a seed puts them, and what flows through which of
-their inputs.
+"""The wired circuit: its heads and MLPs, where a seed puts them, and which inputs carry what.
 
 previous   a token attends to the one before it: nouns learn their owner (my, your), commas and
-semicolons the quality named before clause     the comma or semicolon learns whose clause it ends,
-from the owner four tokens before ask        an MLP turns an animal into a question for that animal
-duplicate  the animal asked about attends to its first mention and learns its owner mover      the
-last token takes that owner from the animal before it lookup     two heads attend from the last
-token to the end of the clause with that owner and take the quality held there say        an MLP
-turns the quality looked up into what the unembedding reads
+           semicolons the quality named before
+clause     the comma or semicolon learns whose clause it ends, from the owner four tokens before
+ask        an MLP turns an animal into a question for that animal
+duplicate  the animal asked about attends to its first mention and learns its owner
+mover      the last token takes that owner from the animal before it
+lookup     two heads attend from the last token to the end of the clause with that owner and take
+           the quality held there
+say        an MLP turns the quality looked up into what the unembedding reads
 
 Sections (method, section 2) follow from CARRIED alone: an activation at a named position of the
 task is listed where its value differs between a prompt and its counterfactual and the metric
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -51,8 +53,8 @@ class Head(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What one input or output of a part carries at a named position: the attributes whose features
-    it reads at a stage."""
+    """What one input or output of a part carries at a named position: features of these attributes,
+    as a stage of the circuit wrote them."""
 
     part: str
     kind: str
@@ -95,13 +97,9 @@ class Placement:
     @property
     def unused(self) -> tuple[Head, ...]:
         """Heads without a part."""
+        heads = (Head(*place) for place in product(range(N_LAYERS), range(N_HEADS)))
         used = set(self.heads.values())
-        return tuple(
-            Head(layer, head)
-            for layer in range(N_LAYERS)
-            for head in range(N_HEADS)
-            if (layer, head) not in used
-        )
+        return tuple(head for head in heads if head not in used)
 
     def node(self, carried: Carried) -> Node:
         """The node of an input or output."""
@@ -118,22 +116,22 @@ class Placement:
         return 2 * self.mlps[part] + 2 if part in self.mlps else 2 * self.heads[part].layer + 1
 
 
-def place(rng: np.random.Generator) -> Placement:
+def draw_placement(rng: np.random.Generator) -> Placement:
     """A random placement in which every part stands above those whose output it reads."""
     previous, duplicate, mover, lookup = (
         int(layer) for layer in np.sort(rng.choice(N_LAYERS - 1, 4, replace=False))
     )
-    last = int(rng.integers(lookup, N_LAYERS))
-    layers = (previous, int(rng.integers(lookup)), duplicate, mover, lookup, last)
+    last_lookup = int(rng.integers(lookup, N_LAYERS))
+    clause = int(rng.integers(lookup))
+    layers = (previous, clause, duplicate, mover, lookup, last_lookup)
     order = rng.permuted(np.tile(np.arange(N_HEADS), (N_LAYERS, 1)), axis=1)
-    free = [layers[:index].count(layer) for index, layer in enumerate(layers)]
+    taken_before = [layers[:index].count(layer) for index, layer in enumerate(layers)]
     heads = {
-        name: Head(layer, int(order[layer, number]))
-        for name, layer, number in zip(HEADS, layers, free, strict=True)
+        name: Head(layer, int(order[layer, taken]))
+        for name, layer, taken in zip(HEADS, layers, taken_before, strict=True)
     }
-    return Placement(
-        heads, {"ask": int(rng.integers(duplicate)), "say": int(rng.integers(last, N_LAYERS))}
-    )
+    mlps = {"ask": int(rng.integers(duplicate)), "say": int(rng.integers(last_lookup, N_LAYERS))}
+    return Placement(heads, mlps)
 
 
 def sections(placement: Placement) -> dict[str, frozenset[Node]]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from sage.errors import BadFile
+from sage.files import cache_folder
 from sage.models.wired import language
 from sage.models.wired.circuit import N_HEADS, N_LAYERS
-from sage.models.wired.geometry import D_MODEL
+from sage.models.wired.layout import D_MODEL
 from sage.models.wired.weights import D_MLP, EPSILON, N_POSITIONS, draw, tensors
 
 _PIECES = r" ?[A-Za-z]+|[,;]"
@@ -26,11 +26,10 @@ def wired_folder(seed: int = 0, folder: Path | None = None) -> Path:
     """Write the wired model of a seed (config.json, model.safetensors, tokenizer.json) and return
     its folder.
 
-    Without `folder` it is one in the cache (SAGE_CACHE, else `sage` in XDG_CACHE_HOME or ~/.cache),
-    written only where it is not there. A reader never sees half a file. BadFile where nothing can
-    be written.
+    Without `folder` it is one in the cache, written only where it is not there. A reader never sees
+    half a file. BadFile where nothing can be written.
     """
-    target = folder or _cache() / f"wired-{seed}-{_fingerprint()}"
+    target = folder or cache_folder() / f"wired-{seed}-{_fingerprint()}"
     if folder is not None or not target.is_dir():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,18 +37,19 @@ def wired_folder(seed: int = 0, folder: Path | None = None) -> Path:
                 _install(_write(seed, Path(scratch) / "model"), target)
         except OSError as error:
             raise BadFile(
-                f"The wired model cannot be written to {target}: {error}. Set SAGE_CACHE to a folder that can be written."
+                f"The wired model cannot be written to {target}: {error}. "
+                "Set SAGE_CACHE to a folder that can be written."
             ) from error
     return target
 
 
-def _install(made: Path, target: Path) -> None:
+def _install(written: Path, target: Path) -> None:
     """Rename a finished folder to its place; where there is one already (another process was
     faster), replace its files."""
     try:
-        made.rename(target)
+        written.rename(target)
     except OSError:
-        for path in sorted(made.iterdir()):
+        for path in sorted(written.iterdir()):
             path.replace(target / path.name)
 
 
@@ -62,12 +62,6 @@ def _write(seed: int, folder: Path) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(_tokenizer_config(), indent=2))
     (folder / "model.safetensors").write_bytes(save(tensors(draw(seed)), metadata={"format": "pt"}))
     return folder
-
-
-def _cache() -> Path:
-    if given := os.environ.get("SAGE_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "sage"
 
 
 def _fingerprint() -> str:

@@ -1,5 +1,4 @@
-"""What is true of a wired model: the sections of its contrasts, its features at every node of them,
-and its dictionary as an SAE.
+"""What is true of a wired model: the sections of its contrasts, its features, its dictionary.
 
 All of it is computed from the constants of the constructor, none of it is measured on the model.
 """
@@ -8,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
 
 from sage.errors import SageError
 from sage.models.wired.circuit import CARRIED, N_LAYERS, VARIABLES, Carried, Head, sections
-from sage.models.wired.geometry import D_MODEL, Place
+from sage.models.wired.layout import D_MODEL, Subspace
 from sage.models.wired.weights import Blueprint, draw
 from sage.nodes import RESIDUAL_KINDS, Node
 
@@ -62,35 +62,34 @@ class Wired:
     def planted_sae(self, hook: Node) -> PlantedSAE:
         """The planted dictionary of a residual stream (`3.resid_pre`), with a latent for each
         feature that can be present there."""
-        places = self.places(hook)
+        subspaces = self.subspaces(hook)
         peaks = np.concatenate(
-            [np.full(len(place.directions), place.variable.peak) for place in places]
+            [np.full(len(subspace.directions), subspace.variable.peak) for subspace in subspaces]
         )
-        encoder = (
-            np.concatenate([place.readers for place in places])
-            / (peaks * (1 - _THRESHOLD))[:, None]
-        )
+        readers = np.concatenate([subspace.readers for subspace in subspaces])
+        encoder = readers / (peaks * (1 - _THRESHOLD))[:, None]
         bias = np.full(len(encoder), -_THRESHOLD / (1 - _THRESHOLD))
-        decoder = np.concatenate([place.directions for place in places])
-        meanings = tuple(meaning for place in places for meaning in place.meanings)
+        decoder = np.concatenate([subspace.directions for subspace in subspaces])
+        meanings = tuple(chain.from_iterable(subspace.meanings for subspace in subspaces))
         arrays = (
             np.ascontiguousarray(array, dtype=np.float32)
-            for array in (encoder.T, bias, decoder, self.blueprint.geometry.ballast)
+            for array in (encoder.T, bias, decoder, self.blueprint.layout.ballast)
         )
         return PlantedSAE(hook, meanings, *arrays)
 
-    def places(self, hook: Node) -> tuple[Place, ...]:
+    def subspaces(self, hook: Node) -> tuple[Subspace, ...]:
         """What the residual stream can hold at a hook: what the parts below it have written, and
         the embeddings."""
         if hook.kind not in RESIDUAL_KINDS or not 0 <= hook.layer < N_LAYERS:
             raise SageError(
-                f"The wired model has no residual stream at {hook}. Hooks: {', '.join(RESIDUAL_KINDS)} of layers 0 to {N_LAYERS - 1}."
+                f"The wired model has no residual stream at {hook}. "
+                f"Hooks: {', '.join(RESIDUAL_KINDS)} of layers 0 to {N_LAYERS - 1}."
             )
         site = 2 * hook.layer + RESIDUAL_KINDS.index(hook.kind)
         return tuple(
-            place
-            for place in self.blueprint.geometry.places
-            if self.blueprint.placement.written(place.stage) <= site
+            subspace
+            for subspace in self.blueprint.layout.subspaces
+            if self.blueprint.placement.written(subspace.stage) <= site
         )
 
 
@@ -98,30 +97,29 @@ def truth(seed: int) -> Wired:
     """The truth about the wired model of that seed."""
     blueprint = draw(seed)
     placement = blueprint.placement
-    features: dict[Node, dict[tuple[str, str], Float[np.ndarray, "d"]]] = {}
-    for carried in CARRIED:
-        features[placement.node(carried)] = _features(carried, blueprint)
+    features = {placement.node(carried): _features(carried, blueprint) for carried in CARRIED}
     return Wired(
         seed,
-        placement.heads,
-        placement.mlps,
-        placement.unused,
-        sections(placement),
-        features,
-        blueprint,
+        heads=placement.heads,
+        mlps=placement.mlps,
+        unused=placement.unused,
+        sections=sections(placement),
+        features=features,
+        blueprint=blueprint,
     )
 
 
 def _features(
     carried: Carried, blueprint: Blueprint
 ) -> dict[tuple[str, str], Float[np.ndarray, "d"]]:
+    """The planted features at the node, by attribute and value."""
     reading = _reading(carried, blueprint)
-    found: dict[tuple[str, str], Float[np.ndarray, "d"]] = {}
+    features: dict[tuple[str, str], Float[np.ndarray, "d"]] = {}
     for attribute in carried.attributes:
-        for place in blueprint.geometry.at(carried.stage, *VARIABLES[attribute]):
-            for value, direction in zip(place.variable.values, place.directions, strict=True):
-                found[attribute, value] = reading @ direction
-    return found
+        for subspace in blueprint.layout.at(carried.stage, *VARIABLES[attribute]):
+            for value, direction in zip(subspace.variable.values, subspace.directions, strict=True):
+                features[attribute, value] = reading @ direction
+    return features
 
 
 def _reading(carried: Carried, blueprint: Blueprint) -> Float[np.ndarray, "d d_model"]:

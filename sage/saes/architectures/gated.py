@@ -1,5 +1,4 @@
-"""Gated: one path decides which latents are active, another how strongly; the paths share their
-directions.
+"""Gated: one path decides which latents are active, another how strongly; they share directions.
 
 Rajamanoharan et al. 2024, https://arxiv.org/abs/2404.16014.
 """
@@ -12,6 +11,9 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sage.saes.architectures.architecture import Architecture, Trainer, l1_penalty
+from sage.saes.stored import DictionaryClass, SAELensForm, SAELensRecord, StoredSAE
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,36 @@ class Gated:
     def settings(self) -> dict[str, object]:
         """What is not a weight: nothing."""
         return {}
+
+
+def _read(stored: StoredSAE) -> Gated:
+    return Gated(
+        stored.take("W_enc"),
+        stored.take("b_gate"),
+        stored.take_exponent("r_mag"),
+        stored.take("b_mag"),
+    )
+
+
+architecture = Architecture(
+    trainer=Trainer("gated", l1_penalty),
+    saelens=SAELensForm(
+        names=("gated",),
+        read=_read,
+        write=lambda encoder: SAELensRecord("gated", encoder.tensors()),
+    ),
+    dictionary_learning=(
+        DictionaryClass(
+            "GatedAutoEncoder",
+            _read,
+            Gated.tensors,
+            array_names={
+                "W_enc": "encoder.weight",
+                "b_gate": "gate_bias",
+                "b_mag": "mag_bias",
+                "W_dec": "decoder.weight",
+                "b_dec": "decoder_bias",
+            },
+        ),
+    ),
+)

@@ -6,11 +6,15 @@ Rajamanoharan et al. 2024, https://arxiv.org/abs/2407.14435.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sage.saes.architectures.architecture import Architecture, Trainer
+from sage.saes.stored import DictionaryClass, SAELensForm, SAELensRecord, StoredSAE
+from sage.saes.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,29 @@ class JumpReLU:
 def above(
     p: Float[Tensor, "*token latent"], threshold: Float[Tensor, " latent"]
 ) -> Float[Tensor, "*token latent"]:
-    """Pre-activations above their threshold and above zero; the rest is 0. A negative threshold
-    lets nothing negative through."""
+    """Pre-activations above their threshold and above zero; the rest is 0.
+
+    A negative threshold lets nothing negative through.
+    """
     return torch.relu(p) * (p > threshold)
+
+
+def _configure(settings: TrainingSettings) -> dict[str, Any]:
+    return {"l0_coefficient": settings.penalty, "l0_warm_up_steps": settings.warm_up}
+
+
+def _read(stored: StoredSAE) -> JumpReLU:
+    return JumpReLU(stored.take("W_enc"), stored.take("b_enc"), stored.take("threshold"))
+
+
+architecture = Architecture(
+    trainer=Trainer("jumprelu", _configure),
+    saelens=SAELensForm(
+        names=("jumprelu",),
+        read=_read,
+        write=lambda encoder: SAELensRecord("jumprelu", encoder.tensors()),
+    ),
+    dictionary_learning=(
+        DictionaryClass("JumpReluAutoEncoder", _read, JumpReLU.tensors, subtracts_b_dec=False),
+    ),
+)

@@ -1,28 +1,33 @@
-"""ProLU: a threshold that receives a gradient, because the bias gates the pre-activation without
-being added to it.
+"""ProLU: a threshold with a gradient, because the bias gates and is not added.
 
 Taggart 2024,
 https://www.alignmentforum.org/posts/HEpufTdakGTTKgoYF/prolu-a-nonlinearity-for-sparse-autoencoders;
-method, section 9. The forward pass is a JumpReLU with threshold max(-b, 0). Its true gradient says
-nothing about b, so training uses one of two stand-ins: `relu`, the gradient a ReLU would have, and
-`ste`, a straight-through estimate of the jump.
+method, section 9. The forward pass is a JumpReLU with threshold max(-b, 0).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Gradient = Literal["relu", "ste"]
+from sage.errors import SageError
+from sage.saes.architectures._prolu_function import Gradient, prolu
+from sage.saes.architectures.architecture import Architecture, Trainer, l1_penalty
+from sage.saes.sae_files import unexpected
+from sage.saes.stored import SAELensForm, SAELensRecord, StoredSAE, jumprelu_record
+from sage.saes.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)
 class ProLU:
-    """f = m [m > 0 and m + b > 0] with m = x W_enc; `gradient` is the variant it was trained with."""
+    """f = m [m > 0 and m + b_enc > 0] with m = x W_enc.
+
+    `gradient` is the variant it was trained with.
+    """
 
     W_enc: Float[Tensor, "d_model latent"]
     b_enc: Float[Tensor, " latent"]
@@ -46,44 +51,43 @@ class ProLU:
         return {"gradient": self.gradient}
 
 
-def prolu(
-    m: Float[Tensor, "*token latent"], b: Float[Tensor, " latent"], *, gradient: Gradient
-) -> Float[Tensor, "*token latent"]:
-    """m where both m and m + b are positive, else 0, with the chosen stand-in gradient."""
-    return (_ReLUGradient if gradient == "relu" else _StraightThrough).apply(m, b)
+def _configure(settings: TrainingSettings) -> dict[str, Any]:
+    gradient = settings.options.get("gradient", "ste")
+    if gradient not in ("relu", "ste"):
+        raise SageError(f"gradient is {gradient!r}: the training of prolu has 'relu' and 'ste'.")
+    return {**l1_penalty(settings), "gradient": gradient}
 
 
-class _ReLUGradient(torch.autograd.Function):
-    """With g the incoming gradient where the latent is active: dm = g, db = g."""
+def _register() -> None:
+    from sage.saes.architectures import _prolu_training
 
-    @staticmethod
-    def forward(ctx: Any, m: Tensor, b: Tensor) -> Tensor:
-        gate = _gate(m, b)
-        ctx.save_for_backward(gate, b)
-        return m * gate
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        gate, b = ctx.saved_tensors
-        g = grads[0] * gate
-        return g, g.sum_to_size(b.shape)
+    _prolu_training.register()
 
 
-class _StraightThrough(torch.autograd.Function):
-    """With g the incoming gradient where the latent is active: dm = g + g m, db = g m."""
-
-    @staticmethod
-    def forward(ctx: Any, m: Tensor, b: Tensor) -> Tensor:
-        gate = _gate(m, b)
-        ctx.save_for_backward(gate, m, b)
-        return m * gate
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        gate, m, b = ctx.saved_tensors
-        g = grads[0] * gate
-        return g + g * m, (g * m).sum_to_size(b.shape)
+def _read(stored: StoredSAE) -> ProLU:
+    b_enc, threshold = stored.take("b_enc"), stored.take("threshold")
+    gradient = stored.settings.text("gradient", "relu")
+    if b_enc.any() or gradient not in ("relu", "ste"):
+        raise unexpected(
+            stored.settings.file,
+            "training_architecture",
+            stored.architecture,
+            "a bias of 0 and a gradient 'relu' or 'ste'",
+        )
+    return ProLU(stored.take("W_enc"), -threshold, gradient)
 
 
-def _gate(m: Tensor, b: Tensor) -> Tensor:
-    return (m > 0) & (m + b > 0)
+def _write(encoder: ProLU) -> SAELensRecord:
+    """A JumpReLU. It asks m > 0 beside m > threshold, so -b is a threshold that keeps all of b."""
+    arrays = {
+        "W_enc": encoder.W_enc,
+        "b_enc": torch.zeros_like(encoder.b_enc),
+        "threshold": -encoder.b_enc,
+    }
+    return jumprelu_record("prolu", arrays, gradient=encoder.gradient)
+
+
+architecture = Architecture(
+    trainer=Trainer("prolu", _configure, options=("gradient",), register=_register),
+    saelens=SAELensForm(names=(), training_names=("prolu",), read=_read, write=_write),
+)

@@ -12,6 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sage.saes.architectures.architecture import Architecture, Trainer, l1_penalty
+from sage.saes.stored import (
+    LINEAR_LAYERS,
+    DictionaryClass,
+    SAELensForm,
+    SAELensRecord,
+    StoredSAE,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ReLU:
@@ -36,3 +45,29 @@ class ReLU:
     def settings(self) -> dict[str, object]:
         """What is not a weight: nothing."""
         return {}
+
+
+def _read(stored: StoredSAE) -> ReLU:
+    return ReLU(stored.take("W_enc"), stored.take("b_enc"))
+
+
+architecture = Architecture(
+    trainer=Trainer("standard", l1_penalty),
+    saelens=SAELensForm(
+        names=("standard",),
+        read=_read,
+        write=lambda encoder: SAELensRecord("standard", encoder.tensors()),
+    ),
+    dictionary_learning=(
+        DictionaryClass(
+            "AutoEncoder", _read, ReLU.tensors, array_names={**LINEAR_LAYERS, "b_dec": "bias"}
+        ),
+        DictionaryClass(
+            "AutoEncoderNew",
+            _read,
+            ReLU.tensors,
+            subtracts_b_dec=False,
+            array_names={**LINEAR_LAYERS, "b_dec": "decoder.bias"},
+        ),
+    ),
+)

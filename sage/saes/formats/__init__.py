@@ -1,78 +1,63 @@
-"""SAE files: four formats, told apart by the files that are there.
+"""SAE files: formats, told apart by the files that are there.
 
-One file each: `recognises`, `describe`, `load`, `save`. Adding a format is adding a file and naming
-it in FORMATS.
+One file each, found by listing this folder; adding one touches no other file. What it offers is a
+`Format`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from pkgutil import iter_modules
+from typing import cast
 
 from sage.errors import BadFile
-from sage.saes.formats import dictionary_learning, gemma_scope, saelens, sparsify
-from sage.saes.formats.reading import Described
+from sage.saes.formats.format import Description, Format
 from sage.saes.sae import SAE
 
-
-@runtime_checkable
-class Format(Protocol):
-    """What a format's file offers. Every function takes the SAE's folder, or one of the files in
-    it."""
-
-    def recognises(self, path: Path) -> bool:
-        """Whether an SAE of this format is there, by the names of the files alone."""
-        ...
-
-    def describe(self, path: Path) -> Described:
-        """Hook, width and stated sparsity, without the weights."""
-        ...
-
-    def load(self, path: Path) -> SAE:
-        """The SAE; BadFile where the files are damaged or contradict each other."""
-        ...
-
-    def save(self, sae: SAE, path: Path) -> None:
-        """Write the SAE; Unsupported where the format has no words for it."""
-        ...
+_MOST_LISTED = 8
 
 
-FORMATS: tuple[Format, ...] = (saelens, gemma_scope, dictionary_learning, sparsify)
+def formats() -> tuple[Format, ...]:
+    """Every format, first the one that sage itself writes."""
+    names = sorted(module.name for module in iter_modules(__path__) if module.name != "format")
+    names.sort(key=lambda name: name != "saelens")
+    return tuple(cast("Format", import_module(f"{__name__}.{name}")) for name in names)
 
 
 def recognised(path: Path) -> bool:
     """Whether a file or folder holds one SAE in some format."""
-    return any(form.recognises(path) for form in FORMATS)
+    return any(form.recognises(path) for form in formats())
 
 
 def load_file(path: Path | str) -> SAE:
-    """The SAE in a local file or folder of any format; BadFile where there is none, or a damaged
-    one."""
+    """The SAE in a local file or folder of any format; BadFile where it is missing or damaged."""
     path = Path(path).expanduser()
     return _format_of(path).load(path)
 
 
-def describe_file(path: Path | str) -> Described:
-    """Hook, width and stated sparsity of the SAE in a local file or folder, without reading its
-    weights."""
+def describe_file(path: Path | str) -> Description:
+    """What a local file or folder says of its SAE, without reading the weights."""
     path = Path(path).expanduser()
     return _format_of(path).describe(path)
 
 
 def _format_of(path: Path) -> Format:
-    for form in FORMATS:
+    for form in formats():
         if form.recognises(path):
             return form
+    known = [f"{' and '.join(form.FILES)} ({form.TITLE})" for form in formats()]
     raise BadFile(
-        f"{path}: not an SAE in a known format ({_found(path)}). Known: a folder with cfg.json and sae_weights.safetensors (SAELens), "
-        "params.npz (Gemma Scope), ae.pt and config.json (dictionary_learning), or cfg.json and sae.safetensors (sparsify)."
+        f"{path}: not an SAE in a known format ({_what_is_there(path)}). "
+        f"Known: a folder with {', '.join(known[:-1])}, or {known[-1]}."
     )
 
 
-def _found(path: Path) -> str:
+def _what_is_there(path: Path) -> str:
     if not path.exists():
         return "nothing is there"
     if path.is_file():
         return "a file of another name"
     names = sorted(entry.name for entry in path.iterdir())
-    return f"it holds {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
+    listed = ", ".join(names[:_MOST_LISTED]) or "nothing"
+    return f"it holds {listed}{', ...' if len(names) > _MOST_LISTED else ''}"

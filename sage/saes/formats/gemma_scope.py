@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,44 @@ import numpy as np
 import torch
 
 from sage.errors import BadFile, SageError, Unsupported
+from sage.files import write_atomically
 from sage.nodes import Node
 from sage.saes.architectures.jumprelu import JumpReLU
-from sage.saes.formats.reading import Arrays, Described, bad, folder_of, unreadable, whole
+from sage.saes.formats.format import Description
 from sage.saes.sae import SAE, Normalisation, Stated
+from sage.saes.sae_files import Arrays, folder_of, unexpected, unreadable
 
 WEIGHTS = "params.npz"
+TITLE, FILES, LOADER = "Gemma Scope", (WEIGHTS,), "gemma_2"
 
-_MODEL = re.compile(r"gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)")
+_RELEASE = re.compile(r"gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)")
+_ERRORS_OF_NUMPY = (
+    OSError, ValueError, EOFError, KeyError, IndexError, TypeError, RuntimeError, MemoryError,
+    OverflowError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def recognises(path: Path) -> bool:
     """Whether there is a params.npz."""
-    return (folder_of(path, [WEIGHTS]) / WEIGHTS).is_file()
+    return (folder_of(path, FILES) / WEIGHTS).is_file()
 
 
-def describe(path: Path) -> Described:
+def describe(path: Path) -> Description:
     """Hook, width and stated sparsity, from the path and the headers in the npz."""
-    folder = folder_of(path, [WEIGHTS])
+    folder = folder_of(path, FILES)
     shapes = _read(folder / WEIGHTS, headers_only=True)
-    return Described(_hook(folder), _widths(shapes, folder / WEIGHTS)[1], _stated(folder))
+    return Description(_hook(folder), _widths(shapes, folder / WEIGHTS)[1], _stated(folder))
 
 
 def load(path: Path) -> SAE:
     """The SAE in a params.npz, or in the folder that holds one."""
-    folder = folder_of(path, [WEIGHTS])
+    folder = folder_of(path, FILES)
     file = folder / WEIGHTS
     hook = _hook(folder)
     values = _read(file)
     d_model, width = _widths(values, file)
     arrays = Arrays(file, {name: torch.from_numpy(value) for name, value in values.items()})
-    architecture = JumpReLU(
+    encoder = JumpReLU(
         arrays.take("W_enc", [d_model, width]),
         arrays.take("b_enc", [width]),
         arrays.take("threshold", [width]),
@@ -57,7 +65,7 @@ def load(path: Path) -> SAE:
     arrays.close()
     return SAE(
         id="/".join(folder.parts[-3:]),
-        architecture=architecture,
+        encoder=encoder,
         W_dec=W_dec,
         b_dec=b_dec,
         hook=hook,
@@ -68,68 +76,74 @@ def load(path: Path) -> SAE:
 
 
 def save(sae: SAE, path: Path) -> None:
-    """Write params.npz into `path`, a folder whose name says the layer
-    (layer_12/width_16k/average_l0_82)."""
-    plain = sae.normalisation == Normalisation() and not (
-        sae.centred or sae.subtract_b_dec or sae.reads_bos
-    )
-    if not isinstance(sae.architecture, JumpReLU) or not plain:
+    """Write params.npz into `path`, a folder such as layer_12/width_16k/average_l0_82.
+
+    Its name says the layer, which must be that of the SAE.
+    """
+    raw = sae.normalisation == Normalisation() and not sae.centred
+    if not isinstance(sae.encoder, JumpReLU) or not raw or sae.subtract_b_dec or sae.reads_bos:
         raise Unsupported(
-            f"SAE '{sae.id}' ({sae.architecture.name}) cannot be a Gemma Scope file: these are JumpReLU on raw activations, b_dec not "
-            "subtracted, no BOS. Save it in SAELens format."
+            f"SAE '{sae.id}' ({sae.encoder.name}) cannot be a Gemma Scope file: these are JumpReLU "
+            "on raw activations, b_dec not subtracted, no BOS. Save it in SAELens format."
         )
-    folder = folder_of(path, [WEIGHTS])
+    folder = folder_of(path, FILES)
     if (named := _hook(folder)) != sae.hook:
         raise SageError(
-            f"The folder {folder} says {named}, but SAE '{sae.id}' reads {sae.hook}. Name it layer_{sae.hook.layer}/..."
+            f"The folder {folder} says {named}, but SAE '{sae.id}' reads {sae.hook}. "
+            f"Name it layer_{sae.hook.layer}/..."
         )
-    tensors = {**sae.architecture.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    tensors = {**sae.encoder.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     arrays: dict[str, Any] = {
         name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()
     }
-    with whole(folder / WEIGHTS) as part, part.open("wb") as stream:
-        np.savez(stream, **arrays)
+    content = BytesIO()
+    np.savez(content, **arrays)
+    write_atomically(folder / WEIGHTS, content.getvalue())
 
 
 def _hook(folder: Path) -> Node:
-    if found := _MODEL.search(str(folder)):
-        if found[3] not in ("res", "mlp"):
-            raise Unsupported(
-                f"{folder}: a Gemma Scope '{found[3]}' SAE. Only those of the residual stream ('res') can be judged."
-            )
-        kind = "resid_post" if found[3] == "res" else "mlp_out"
-    else:
-        kind = "resid_post"
-    if any(part == "embedding" for part in folder.parts):
+    release = _RELEASE.search(str(folder))
+    site = release[3] if release else "res"
+    if site not in ("res", "mlp"):
         raise Unsupported(
-            f"{folder}: an SAE of the token embeddings. Only those of the residual stream, layer_N, can be judged."
+            f"{folder}: a Gemma Scope '{site}' SAE. "
+            "Only those of the residual stream ('res') can be judged."
         )
-    layers = [
-        int(named[1]) for part in folder.parts if (named := re.fullmatch(r"layer_(\d{1,4})", part))
-    ]
-    if not layers:
+    if "embedding" in folder.parts:
+        raise Unsupported(
+            f"{folder}: an SAE of the token embeddings. "
+            "Only those of the residual stream, layer_N, can be judged."
+        )
+    layer = _number_after("layer_", folder, digits=4)
+    if layer is None:
         raise BadFile(
-            f"{folder / WEIGHTS}: no folder above it says the layer; expected a path such as layer_12/width_16k/average_l0_82."
+            f"{folder / WEIGHTS}: no folder above it says the layer; "
+            "expected a path such as layer_12/width_16k/average_l0_82."
         )
-    return Node(kind, layers[-1])
+    return Node("resid_post" if site == "res" else "mlp_out", layer)
 
 
 def _stated(folder: Path) -> Stated:
-    sparsities = [
-        float(named[1])
-        for part in folder.parts
-        if (named := re.fullmatch(r"average_l0_(\d{1,6})", part))
-    ]
-    model = _MODEL.search(str(folder))
-    name = f"gemma-2-{model[1]}{'-it' if model[2] == 'it' else ''}" if model else None
-    return Stated(l0=sparsities[-1] if sparsities else None, model=name)
+    l0 = _number_after("average_l0_", folder, digits=6)
+    release = _RELEASE.search(str(folder))
+    model = f"gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None
+    return Stated(l0=None if l0 is None else float(l0), model=model)
+
+
+def _number_after(prefix: str, folder: Path, *, digits: int) -> int | None:
+    """The number in the innermost folder of that name, such as layer_12, or None."""
+    for part in reversed(folder.parts):
+        if match := re.fullmatch(prefix + rf"(\d{{1,{digits}}})", part):
+            return int(match[1])
+    return None
 
 
 def _widths(arrays: dict[str, Any], file: Path) -> tuple[int, int]:
+    """The sizes d_model and latents, as the encoder has them."""
     encoder = arrays.get("W_enc")
     if encoder is None or len(encoder.shape) != 2 or 0 in encoder.shape:
-        found = "missing" if encoder is None else f"of shape {list(encoder.shape)}"
-        raise bad(file, "W_enc", found, "an array [d_model, latents]")
+        shape = "missing" if encoder is None else f"of shape {list(encoder.shape)}"
+        raise unexpected(file, "W_enc", shape, "an array [d_model, latents]")
     return int(encoder.shape[0]), int(encoder.shape[1])
 
 
@@ -141,18 +155,17 @@ class _Header:
 
 
 def _read(file: Path, *, headers_only: bool = False) -> dict[str, Any]:
+    """The arrays by our names, or their headers."""
+    arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(file) as archive:
-            return {
-                _named(info.filename): _member(archive, info, file, headers_only=headers_only)
-                for info in archive.infolist()
-                if not info.is_dir()
-            }
-    except (
-        OSError, ValueError, EOFError, KeyError, IndexError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError,
-        struct.error, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+            for info in archive.infolist():
+                if not info.is_dir():
+                    array = _member(archive, info, file, headers_only=headers_only)
+                    arrays[_named(info.filename)] = array
+    except _ERRORS_OF_NUMPY as error:
         raise unreadable(file, error, "a zip of plain numeric arrays (npz)") from error
+    return arrays
 
 
 def _named(member: str) -> str:
@@ -163,30 +176,32 @@ def _named(member: str) -> str:
 def _member(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path, *, headers_only: bool
 ) -> Any:
-    """One array, once its header is known to promise exactly the bytes that follow it: a false
-    shape must not claim the memory."""
+    """One array, once its header is known to promise exactly the bytes that follow it.
+
+    A false shape must not claim the memory.
+    """
+    name = _named(info.filename)
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = header(stream)
+        shape, dtype = _read_header(stream)
         promised = stream.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
         if dtype.kind != "f" or dtype.hasobject:
-            raise bad(file, _named(info.filename), f"of type {dtype}", "a floating type")
+            raise unexpected(file, name, f"of type {dtype}", "a floating type")
         if any(size < 0 for size in shape) or promised != info.file_size:
-            raise bad(
-                file,
-                _named(info.filename),
-                f"of shape {list(shape)} in {info.file_size} bytes",
-                f"{promised} bytes",
-            )
+            size = f"of shape {list(shape)} in {info.file_size} bytes"
+            raise unexpected(file, name, size, f"{promised} bytes")
         if headers_only:
             return _Header(shape)
     with archive.open(info) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
-        return np.ascontiguousarray(
-            array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32
-        )
+        precision = np.float64 if array.dtype.itemsize == 8 else np.float32
+        return np.ascontiguousarray(array, dtype=precision)
+
+
+def _read_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that a stream begins with."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    return shape, dtype

@@ -10,69 +10,66 @@ reads it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from sage.errors import Unsupported
+from sage.files import write_json
 from sage.nodes import Node
-from sage.saes.architectures.batchtopk import BatchTopK
-from sage.saes.architectures.gated import Gated
-from sage.saes.architectures.jumprelu import JumpReLU
-from sage.saes.architectures.matryoshka import Matryoshka
-from sage.saes.architectures.prolu import ProLU
-from sage.saes.architectures.relu import ReLU
-from sage.saes.architectures.topk import TopK
-from sage.saes.formats.reading import (
-    Arrays,
-    Described,
-    Fields,
-    bad,
-    finite,
-    folder_of,
-    read_json,
-    read_safetensors,
-    write_json,
-    write_safetensors,
-)
+from sage.saes.architectures.architecture import architectures, find_architecture
+from sage.saes.formats.format import Description
 from sage.saes.sae import (
     SAE,
-    Architecture,
+    Encoder,
     Normalisation,
     NormalisationKind,
     Stated,
     fold_decoder_norms,
     fold_factor,
-    rewritten,
-    scale_codes,
+    with_tensors,
 )
+from sage.saes.sae_files import (
+    Arrays,
+    Fields,
+    finite,
+    folder_of,
+    read_json,
+    read_safetensors,
+    unexpected,
+    write_safetensors,
+)
+from sage.saes.stored import SAELensForm, StoredSAE
 
 CONFIG, WEIGHTS, SCALER = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
+TITLE, FILES, LOADER = "SAELens", (CONFIG, WEIGHTS), "sae_lens"
 
-_FORMAT = "6.0.0"
+_VERSION = "6.0.0"
+_AT_INFERENCE = "jumprelu"
 _HOOK = re.compile(r"blocks\.(\d{1,4})\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
 _NORMALISATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "layer_norm")
-_ARCHITECTURES = ("standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka_batchtopk")
 
 
 def recognises(path: Path) -> bool:
     """Whether there is a sae_weights.safetensors."""
-    return (folder_of(path, [CONFIG, WEIGHTS]) / WEIGHTS).is_file()
+    return (folder_of(path, FILES) / WEIGHTS).is_file()
 
 
-def describe(path: Path) -> Described:
+def describe(path: Path) -> Description:
     """Hook, width and stated quality, from the configuration."""
-    config = read_json(folder_of(path, [CONFIG, WEIGHTS]) / CONFIG)
-    return Described(hook_of(_about(config)), _width(config), _stated(config))
+    config = read_json(folder_of(path, FILES) / CONFIG)
+    return Description(hook_of(_about(config)), _width(config), _stated(config))
 
 
-def load(path: Path, *, overrides: dict[str, object] | None = None) -> SAE:
-    """The SAE in a SAELens folder; `overrides` replace fields of its configuration, as a release's
-    registry may do."""
-    folder = folder_of(path, [CONFIG, WEIGHTS])
+def load(path: Path, *, overrides: Mapping[str, object] | None = None) -> SAE:
+    """The SAE in a SAELens folder.
+
+    `overrides` replace fields of its configuration, as a release's registry may do.
+    """
+    folder = folder_of(path, FILES)
     config = read_json(folder / CONFIG)
     values = {**_scaler(folder), **config.values, **(overrides or {})}
     if "metadata" in values:
@@ -84,20 +81,14 @@ def load(path: Path, *, overrides: dict[str, object] | None = None) -> SAE:
 def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
     """The SAE that a configuration and its arrays describe."""
     about = _about(config)
-    hook, d_model, width = hook_of(about), config.whole("d_in"), _width(config)
-    heads = (about.values.get(name) for name in ("hook_head_index", "hook_point_head_index"))
-    if (
-        any(head is not None for head in heads)
-        or config.text("reshape_activations", "none") != "none"
-    ):
-        raise Unsupported(
-            f"{config.file}: an SAE of attention heads. Only SAEs of the residual stream can be judged."
-        )
-    encoder = _encoder(config, arrays, d_model, width)
-    W_dec, b_dec = arrays.take("W_dec", [width, d_model]), arrays.take("b_dec", [d_model])
+    hook, d_model, width = hook_of(about), config.integer("d_in"), _width(config)
+    _refuse_heads(config)
+    stored = StoredSAE(_architecture_name(config), config, arrays, d_model, width)
+    encoder = _encoder(stored)
+    W_dec, b_dec = stored.take("W_dec"), stored.take("b_dec")
     if "scaling_factor" in arrays.values:  # old SAEs may scale their codes before decoding
         W_dec = finite(
-            W_dec * arrays.take("scaling_factor", [width])[:, None],
+            W_dec * stored.take("scaling_factor")[:, None],
             arrays.file,
             "W_dec times scaling_factor",
         )
@@ -105,7 +96,7 @@ def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
     kwargs = about.child("model_from_pretrained_kwargs")
     sae = SAE(
         id=name,
-        architecture=encoder,
+        encoder=encoder,
         W_dec=W_dec,
         b_dec=b_dec,
         hook=hook,
@@ -122,14 +113,15 @@ def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
 
 
 def save(sae: SAE, path: Path) -> None:
-    """Write cfg.json and sae_weights.safetensors into the folder `path`, as SAELens 6 does; what
-    SAELens lacks is folded in."""
-    sae = fold_factor(sae)
-    if isinstance(sae.architecture, TopK) and (sae.architecture.priority != 1).any():
-        sae = scale_codes(sae, sae.architecture.priority)
-    name, settings, arrays, was = _written(sae.architecture)
+    """Write cfg.json and sae_weights.safetensors into the folder `path`, as SAELens 6 does.
+
+    What SAELens lacks is folded into the weights.
+    """
+    architecture = find_architecture(sae.encoder.name)
+    sae = architecture.storable(fold_factor(sae))
+    record = architecture.saelens.write(sae.encoder)
     metadata: dict[str, object] = {
-        "sae_lens_version": _FORMAT,
+        "sae_lens_version": _VERSION,
         "model_name": sae.stated.model,
         "hook_name": hook_name(sae.hook),
         "hook_head_index": None,
@@ -137,10 +129,10 @@ def save(sae: SAE, path: Path) -> None:
         "model_from_pretrained_kwargs": {"center_writing_weights": True} if sae.centred else {},
         "l0": sae.stated.l0,
         "fvu": sae.stated.fvu,
-        **was,
+        **record.metadata,
     }
     config: dict[str, object] = {
-        "architecture": name,
+        "architecture": record.architecture,
         "d_in": sae.d_model,
         "d_sae": sae.width,
         "dtype": "float32",
@@ -148,29 +140,27 @@ def save(sae: SAE, path: Path) -> None:
         "apply_b_dec_to_input": sae.subtract_b_dec,
         "normalize_activations": sae.normalisation.kind,
         "reshape_activations": "none",
-        **settings,
+        **record.settings,
         "metadata": metadata,
     }
-    write_safetensors(path / WEIGHTS, {**arrays, "W_dec": sae.W_dec, "b_dec": sae.b_dec})
+    write_safetensors(path / WEIGHTS, {**record.arrays, "W_dec": sae.W_dec, "b_dec": sae.b_dec})
     write_json(path / CONFIG, config)
 
 
 def hook_of(about: Fields) -> Node:
     """The node that a configuration's hook name means."""
-    name = about.text(
-        "hook_point"
-        if about.values.get("hook_name") is None and "hook_point" in about.values
-        else "hook_name"
-    )
+    is_old = about.values.get("hook_name") is None and "hook_point" in about.values
+    name = about.text("hook_point" if is_old else "hook_name")
     if name == "hook_embed":
         return Node("embed", -1)
-    if found := _HOOK.fullmatch(name):
-        return Node(found[2], int(found[1]))
+    if match := _HOOK.fullmatch(name):
+        return Node(match[2], int(match[1]))
     if re.fullmatch(r"(blocks\.\d+\.)?[a-z0-9_.]*hook_[a-z_]+", name):
         raise Unsupported(
-            f"{about.file}: the SAE reads '{name}'. Only SAEs of the residual stream (blocks.N.hook_resid_...) can be judged."
+            f"{about.file}: the SAE reads '{name}'. Only SAEs of the residual stream "
+            "(blocks.N.hook_resid_...) can be judged."
         )
-    raise bad(
+    raise unexpected(
         about.file, about.prefix + "hook_name", name, "a hook such as blocks.8.hook_resid_pre"
     )
 
@@ -181,21 +171,22 @@ def hook_name(hook: Node) -> str:
 
 
 def _about(config: Fields) -> Fields:
+    """The part of a configuration that concerns the model."""
     return config.child("metadata") if "metadata" in config.values else config
 
 
 def _width(config: Fields) -> int:
-    return (
-        config.whole("d_sae")
-        if "d_sae" in config.values
-        else config.whole("d_in") * config.whole("expansion_factor")
-    )
+    if "d_sae" in config.values:
+        return config.integer("d_sae")
+    return config.integer("d_in") * config.integer("expansion_factor")
 
 
 def _stated(config: Fields) -> Stated:
     about = _about(config)
     return Stated(
-        l0=about.maybe("l0"), fvu=about.maybe("fvu"), model=about.text("model_name", "") or None
+        l0=about.optional_number("l0"),
+        fvu=about.optional_number("fvu"),
+        model=about.text("model_name", "") or None,
     )
 
 
@@ -206,11 +197,21 @@ def _reads_bos(about: Fields) -> bool:
     return about.flag("prepend_bos", True) and not excluded and first in (None, 0)
 
 
+def _refuse_heads(config: Fields) -> None:
+    about = _about(config)
+    heads = (about.values.get(name) for name in ("hook_head_index", "hook_point_head_index"))
+    reshaped = config.text("reshape_activations", "none") != "none"
+    if any(head is not None for head in heads) or reshaped:
+        raise Unsupported(
+            f"{config.file}: an SAE of attention heads. "
+            "Only SAEs of the residual stream can be judged."
+        )
+
+
 def _scaler(folder: Path) -> dict[str, object]:
-    """A checkpoint in mid-training has its factor beside it."""
-    factor = (
-        read_json(folder / SCALER).maybe("scaling_factor") if (folder / SCALER).is_file() else None
-    )
+    """The factor that stands beside a checkpoint in mid-training, if it is one."""
+    file = folder / SCALER
+    factor = read_json(file).optional_number("scaling_factor") if file.is_file() else None
     return {} if factor is None else {"norm_scaling_factor": factor}
 
 
@@ -218,29 +219,32 @@ def _normalisation(config: Fields) -> Normalisation:
     kind = config.values.get("normalize_activations") or "none"
     if kind is True:
         kind = "expected_average_only_in"
+    if kind == "covariance_whitening":
+        raise Unsupported(
+            f"{config.file}: the whitening is not folded into the weights yet. "
+            "Finish the training and use its final SAE."
+        )
     if kind not in _NORMALISATIONS:
-        if kind == "covariance_whitening":
-            raise Unsupported(
-                f"{config.file}: the whitening is not folded into the weights yet. Finish the training and use its final SAE."
-            )
-        raise bad(
+        raise unexpected(
             config.file, "normalize_activations", kind, f"one of {', '.join(_NORMALISATIONS)}"
         )
     if kind != "expected_average_only_in":
         return Normalisation(cast("NormalisationKind", kind))
     if "norm_scaling_factor" not in config.values:
-        raise bad(
+        raise unexpected(
             config.file,
             "norm_scaling_factor",
             "missing",
-            "the factor that 'expected_average_only_in' multiplies inputs by: write it there (1.0 if the weights have it folded in)",
+            "the factor that 'expected_average_only_in' multiplies inputs by: "
+            "write it there (1.0 if the weights have it folded in)",
         )
     if not 0 < (factor := config.number("norm_scaling_factor")) < 1e12:
-        raise bad(config.file, "norm_scaling_factor", factor, "a positive number")
+        raise unexpected(config.file, "norm_scaling_factor", factor, "a positive number")
     return Normalisation("expected_average_only_in", factor)
 
 
-def _encoder(config: Fields, arrays: Arrays, d: int, n: int) -> Architecture:
+def _architecture_name(config: Fields) -> str:
+    """What a configuration calls the architecture; Unsupported where none of ours is called so."""
     name = config.text("architecture", "standard")
     activation = config.text("activation_fn", config.text("activation_fn_str", "relu"))
     if activation == "topk":
@@ -249,131 +253,62 @@ def _encoder(config: Fields, arrays: Arrays, d: int, n: int) -> Architecture:
         raise Unsupported(
             f"{config.file}: activation_fn is '{activation}'. Those that can be read: relu, topk."
         )
-    if name not in _ARCHITECTURES:
+    names = [name for form in _forms() for name in form.names]
+    if name not in names:
         raise Unsupported(
-            f"{config.file}: architecture is '{name}'. Those that can be read: {', '.join(_ARCHITECTURES)}."
+            f"{config.file}: architecture is '{name}'. "
+            f"Those that can be read: {', '.join(sorted(names))}."
         )
-    W_enc = arrays.take("W_enc", [d, n])
-    if name == "gated":
-        return Gated(
-            W_enc,
-            arrays.take("b_gate", [n]),
-            arrays.take_exponent("r_mag", [n]),
-            arrays.take("b_mag", [n]),
-        )
-    b_enc = arrays.take("b_enc", [n])
-    if name == "standard":
-        return ReLU(W_enc, b_enc)
-    if name == "topk":
-        source = (
-            config if config.values.get("k") is not None else config.child("activation_fn_kwargs")
-        )
-        if (k := source.whole("k")) > n:
-            raise bad(config.file, "k", k, f"at most the {n} latents")
-        return TopK(W_enc, b_enc, b_enc.new_ones(n), k)
-    return _thresholded(config, W_enc, b_enc, _threshold(arrays, n))
+    return name
 
 
-def _threshold(arrays: Arrays, n: int) -> Tensor:
-    """One number for all latents in a checkpoint of BatchTopK, one for each otherwise; its
-    logarithm in old checkpoints."""
+def _encoder(stored: StoredSAE) -> Encoder:
+    """The encoder; what is a JumpReLU at inference becomes what it was in training."""
+    _name_threshold(stored)
+    if stored.architecture == _AT_INFERENCE:
+        about = _about(stored.settings)
+        name = about.text("training_architecture", _AT_INFERENCE)
+        for form in _forms():
+            if name in form.training_names:
+                details = about.child("training_architecture_details")
+                return form.read(replace(stored, architecture=name, settings=details))
+    (form,) = (form for form in _forms() if stored.architecture in form.names)
+    return form.read(stored)
+
+
+def _forms() -> list[SAELensForm[Any]]:
+    return [architecture.saelens for architecture in architectures().values()]
+
+
+def _name_threshold(stored: StoredSAE) -> None:
+    """Give every kind of threshold the one name and shape, `threshold` [latent].
+
+    A checkpoint of BatchTopK has one number for all latents, old checkpoints the logarithm.
+    """
+    arrays = stored.arrays
+    if "threshold" in arrays.values:
+        return
     if "topk_threshold" in arrays.values:
-        return arrays.take("topk_threshold", []).expand(n).contiguous()
-    if "log_threshold" in arrays.values:
-        return arrays.take_exponent("log_threshold", [n]).exp()
-    return arrays.take("threshold", [n])
-
-
-def _thresholded(config: Fields, W_enc: Tensor, b_enc: Tensor, threshold: Tensor) -> Architecture:
-    """The architecture that a JumpReLU at inference was in training."""
-    about, name = _about(config), config.text("architecture")
-    was = about.text("training_architecture", name) if name == "jumprelu" else name
-    details = about.child("training_architecture_details") if name == "jumprelu" else config
-    if was == "batchtopk":
-        return BatchTopK(W_enc, b_enc, threshold, details.maybe("k"))
-    if was in ("matryoshka_batchtopk", "matryoshka"):
-        sizes = details.wholes("matryoshka_widths")
-        if list(sizes) != sorted(set(sizes)) or sizes[-1:] != (W_enc.shape[1],):
-            raise bad(
-                config.file,
-                "matryoshka_widths",
-                list(sizes),
-                f"rising widths that end at {W_enc.shape[1]}",
-            )
-        return Matryoshka(
-            W_enc,
-            b_enc,
-            threshold,
-            sizes,
-            details.maybe("k") if was == "matryoshka_batchtopk" else None,
-        )
-    if was == "prolu":
-        if b_enc.any() or (gradient := details.text("gradient", "relu")) not in ("relu", "ste"):
-            raise bad(
-                config.file,
-                "training_architecture",
-                was,
-                "a bias of 0 and a gradient 'relu' or 'ste'",
-            )
-        return ProLU(W_enc, -threshold, gradient)
-    return JumpReLU(W_enc, b_enc, threshold)
+        threshold = arrays.take("topk_threshold", []).expand(stored.width).contiguous()
+    elif "log_threshold" in arrays.values:
+        threshold = arrays.take("log_threshold", [stored.width]).exp()
+        finite(threshold, arrays.file, "exp(log_threshold)")
+    else:
+        return
+    arrays.values["threshold"] = threshold
 
 
 def _chosen_by_decoder_norm(sae: SAE, file: Path) -> SAE:
-    """Latents compared, and cut off, as if the decoder had norm 1: true of the same SAE once its
-    decoder has been given norm 1."""
-    chosen_by = {
+    """Latents compared, and cut off, as if the decoder had norm 1.
+
+    That is true of the same SAE once its decoder has been given norm 1.
+    """
+    chosen_by: dict[str, Tensor] = {
         name: array
-        for name, array in sae.architecture.tensors().items()
+        for name, array in sae.encoder.tensors().items()
         if name in ("priority", "threshold")
     }
     folded = fold_decoder_norms(sae)
-    for name, array in {**folded.architecture.tensors(), "W_dec": folded.W_dec}.items():
+    for name, array in {**folded.encoder.tensors(), "W_dec": folded.W_dec}.items():
         finite(array, file, f"{name} with the decoder's norms folded in")
-    return replace(folded, architecture=rewritten(folded.architecture, chosen_by))
-
-
-class _Written(NamedTuple):
-    architecture: str
-    settings: dict[str, object]
-    arrays: dict[str, Tensor]
-    was: dict[str, object]
-
-
-def _written(encoder: Architecture) -> _Written:
-    """The architecture as SAELens stores it, and, where that is another one, what it was in
-    training."""
-    weights = encoder.tensors()
-    match encoder:
-        case ReLU():
-            return _Written("standard", {}, weights, {})
-        case TopK():
-            del weights["priority"]
-            return _Written(
-                "topk", {"k": encoder.k, "rescale_acts_by_decoder_norm": False}, weights, {}
-            )
-        case BatchTopK():
-            return _Written("jumprelu", {}, weights, _trained_as("batchtopk", k=encoder.k))
-        case Matryoshka():
-            name = "matryoshka" if encoder.k is None else "matryoshka_batchtopk"
-            return _Written(
-                "jumprelu",
-                {},
-                weights,
-                _trained_as(name, k=encoder.k, matryoshka_widths=list(encoder.sizes)),
-            )
-        case ProLU():
-            # m > max(-b, 0) opens a ProLU; SAELens asks m > 0 of itself, so -b is a threshold that
-            # keeps all of b.
-            arrays = {
-                "W_enc": encoder.W_enc,
-                "b_enc": torch.zeros_like(encoder.b_enc),
-                "threshold": -encoder.b_enc,
-            }
-            return _Written("jumprelu", {}, arrays, _trained_as("prolu", gradient=encoder.gradient))
-        case _:
-            return _Written(encoder.name, {}, weights, {})
-
-
-def _trained_as(name: str, **details: object) -> dict[str, object]:
-    return {"training_architecture": name, "training_architecture_details": details}
+    return replace(folded, encoder=with_tensors(folded.encoder, chosen_by))

@@ -1,0 +1,74 @@
+"""The commands of sage: each parses, calls one function and prints what it returned.
+
+Results go to stdout, progress and the place of written files to stderr; `--json` prints for
+machines. A SageError exits 1, wrong usage 2, both without a traceback; `--debug` shows it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sage import __version__
+from sage.cli.discovering import check, discover
+from sage.cli.keeping import cache
+from sage.cli.listing import models, saes, tasks
+from sage.cli.making import new_task, train_sae
+from sage.cli.results import export, report
+from sage.cli.scoring import demo, score
+from sage.errors import SageError
+
+__all__ = ["cli", "main"]
+
+_COMMANDS = (
+    tasks,
+    models,
+    saes,
+    new_task,
+    discover,
+    check,
+    score,
+    export,
+    report,
+    train_sae,
+    demo,
+    cache,
+)
+
+
+class _InOrder(click.Group):
+    """Commands in the order in which they are given, which is that of the work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    commands=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="sage")
+def cli(debug: bool) -> None:
+    """Evaluate sparse autoencoders against ground truth."""
+    del debug
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        raise SystemExit(130) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except SageError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"sage: {error}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,157 @@
+"""`sage discover`, `sage check`: where a task lives in a model, and what is published of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sage.cli.options import (
+    ModelChoice,
+    file_path,
+    json_option,
+    model_options,
+    old_words,
+    seed_option,
+)
+from sage.cli.output import print_json, print_path, print_rows
+
+if TYPE_CHECKING:
+    from sage.circuits.circuit import Circuit
+
+METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
+
+
+@click.command(context_settings=old_words(attribute="contrast", a="c"))
+@click.argument("task")
+@model_options(required=True)
+@click.option(
+    "--contrast",
+    "-c",
+    "contrasts",
+    multiple=True,
+    help="Only this contrast; may be given more than once.",
+)
+@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
+@click.option(
+    "--no-qk-fix",
+    "qk_fix",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Rank q and k by the plain gradient.",
+)
+@click.option("--pairs", default=200, show_default=True, help="Prompt pairs per contrast.")
+@click.option(
+    "--tau",
+    default=0.02,
+    show_default=True,
+    help="Smallest statistic of a section's node, as a share of E|m|.",
+)
+@seed_option
+@click.option(
+    "--out", type=file_path, help="Write all that was found as JSON, and a picture beside it."
+)
+@json_option
+def discover(
+    task: str,
+    model: ModelChoice,
+    contrasts: tuple[str, ...],
+    pairs: int,
+    out: Path | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Find where in a model each attribute of TASK lives."""
+    from sage.discovery import DiscoverySettings, draw
+    from sage.discovery import discover as discover_sections
+    from sage.evaluation import prepare
+    from sage.files import write_json
+    from sage.progress import progress_bar
+    from sage.task.catalog import load_task
+
+    declared = load_task(task)
+    loaded = model.load()
+    prepared = prepare(loaded, declared, seed=how["seed"], discover=pairs)
+    with progress_bar() as progress:
+        discovery = discover_sections(
+            loaded,
+            prepared.task,
+            prepared.splits,
+            contrasts=contrasts or None,
+            settings=DiscoverySettings(**how),
+            progress=progress,
+        )
+    if as_json:
+        print_json(discovery.to_dict())
+    else:
+        print_rows(discovery.summary(), title=f"{discovery.task} on {discovery.model}")
+        for contrast in discovery.findings:
+            print_rows(discovery.nodes(contrast), title=f"\n{contrast}")
+    if out:
+        print_path(write_json(out, discovery.to_dict()))
+        picture = out.with_suffix(".png")
+        draw(discovery, picture)
+        print_path(picture)
+
+
+@click.command()
+@click.argument("circuit")
+@model_options(required=False)
+@seed_option
+@click.option("--draw", type=file_path, help="Draw the published circuit (.png, .svg, .pdf).")
+@click.option("--graphml", type=file_path, help="Write the published circuit as GraphML.")
+@json_option
+def check(
+    circuit: str,
+    model: ModelChoice,
+    seed: int,
+    draw: Path | None,
+    graphml: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare a discovery with a published circuit: precision, recall, AUROC, misses and extras.
+
+    Without --model it is checked on the model that the circuit was published for.
+    """
+    from sage.circuits.catalog import load_circuit
+    from sage.discovery import DiscoverySettings
+    from sage.discovery import check as compare
+    from sage.discovery import discover as discover_sections
+    from sage.evaluation import prepare
+    from sage.progress import progress_bar
+    from sage.task.catalog import load_task
+
+    published = load_circuit(circuit)
+    _write_published(published, draw, graphml)
+    loaded = model.load(default=published.model)
+    prepared = prepare(loaded, load_task(published.task), seed=seed)
+    with progress_bar() as progress:
+        discovery = discover_sections(
+            loaded,
+            prepared.task,
+            prepared.splits,
+            settings=DiscoverySettings(seed=seed),
+            progress=progress,
+        )
+    comparison = compare(published, discovery, loaded)
+    if as_json:
+        print_json(comparison.to_dict())
+        return
+    title = f"{circuit} on {loaded.name}: {published.source}"
+    print_rows(comparison.agreements(), title=title)
+    print_rows(comparison.rows(), title="\nBy head")
+
+
+def _write_published(published: Circuit, draw: Path | None, graphml: Path | None) -> None:
+    """The circuit as a picture and as a graph, where these are asked for."""
+    from sage.circuits.drawing import draw_circuit
+    from sage.circuits.graph import write_graphml
+
+    if draw:
+        draw_circuit(published, draw)
+        print_path(draw)
+    if graphml:
+        write_graphml(published, graphml)
+        print_path(graphml)

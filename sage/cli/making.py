@@ -1,0 +1,95 @@
+"""`sage new-task`, `sage train-sae`: a task and an SAE of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sage.cli.options import ModelChoice, file_path, folder_path, model_options, seed_option
+from sage.cli.output import print_path, print_rows
+from sage.saes.architectures import architecture_names
+
+
+@click.command("new-task")
+@click.argument("name")
+@click.option(
+    "--folder", type=folder_path, default=Path(), help="Where to write it.  [default: here]"
+)
+def new_task(name: str, folder: Path) -> None:
+    """Write a commented, working task file to start from."""
+    from sage.task.new import write_task
+
+    path = write_task(name, folder=folder)
+    print_path(path)
+    click.echo("Try it:")
+    for command in ("tasks", "discover"):
+        click.echo(f"  sage {command} {path} --model gpt2-small")
+
+
+@click.command("train-sae")
+@model_options(required=True)
+@click.option(
+    "--hook",
+    required=True,
+    help="Where it reads the residual stream: 3.resid_pre, 3.resid_mid, 3.resid_post.",
+)
+@click.option(
+    "--architecture", type=click.Choice(architecture_names()), default="topk", show_default=True
+)
+@click.option("--width", type=int, help="The number of latents.  [default: 4 x d_model]")
+@click.option(
+    "--k",
+    default=16.0,
+    show_default=True,
+    help="Latents kept per token, where the architecture keeps a number of them.",
+)
+@click.option(
+    "--penalty",
+    default=1.0,
+    show_default=True,
+    help="Weight of the sparsity loss, where the architecture has one.",
+)
+@click.option("--steps", default=1500, show_default=True)
+@click.option("--batch", default=512, show_default=True, help="Tokens per step.")
+@click.option(
+    "--snapshot",
+    "snapshots",
+    type=int,
+    multiple=True,
+    help="Also save the SAE before this step; may be given more than once.",
+)
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    help="Train on prompts of this task; may be given more than once.",
+)
+@click.option("--text", type=file_path, help="Train on a text file, one passage per line.")
+@click.option("--prompts", default=4000, show_default=True, help="Prompts of each task.")
+@seed_option
+@click.option("--out", type=folder_path, required=True, help="Where it goes, in SAELens format.")
+def train_sae(model: ModelChoice, hook: str, out: Path, width: int | None, **options: Any) -> None:
+    """Train an SAE on a model's residual activations.
+
+    A run that is interrupted goes on where it was when it is repeated.
+    """
+    from sage.progress import progress_bar
+    from sage.saes.train_on_model import TrainingText, train_on
+    from sage.saes.training_settings import TrainingSettings
+
+    text = TrainingText(*(options.pop(name) for name in ("tasks", "text", "prompts")))
+    loaded = model.load()
+    settings = TrainingSettings(width=width or 4 * loaded.anatomy.d_model, **options)
+    with progress_bar() as progress:
+        sae = train_on(loaded, settings, text, hook=hook, out=out, progress=progress)
+    print_path(out)
+    row = {
+        "sae": str(out),
+        "architecture": sae.encoder.name,
+        "width": sae.width,
+        "L0": sae.stated.l0,
+        "FVU": sae.stated.fvu,
+    }
+    print_rows([row], title="Trained")

@@ -1,0 +1,49 @@
+"""`sage export`, `sage report`: results as rows, and as pages to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sage.cli.options import existing_path, file_path, folder_path
+from sage.cli.output import print_path
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=existing_path)
+@click.option(
+    "--out",
+    required=True,
+    type=file_path,
+    help="A .csv of all rows, or a .json shaped as SAEBench's.",
+)
+def export(results: tuple[Path, ...], out: Path) -> None:
+    """Export results: every row as CSV, or suite by suite in the shape of SAEBench's results."""
+    from sage.export import export as write_export
+
+    print_path(write_export(results, out))
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=existing_path)
+@click.option(
+    "--out", required=True, type=folder_path, help="Where the pages go; open its index.html."
+)
+@click.option("--workers", type=int, help="Processes that make pages.  [default: one per core]")
+def report(folders: tuple[Path, ...], out: Path, workers: int | None) -> None:
+    """Write results as pages to read, whole without a network.
+
+    HTML, figures as SVG with their data as CSV, and the tables as Markdown. Each DIR is the folder
+    of one result, or is searched for results.
+    """
+    import os
+
+    from sage.progress import progress_bar
+    from sage.report import write_report
+
+    processes = workers or os.cpu_count() or 1
+    with progress_bar() as progress:
+        written = write_report(folders, out, workers=processes, progress=progress)
+    click.echo(written.claim)
+    print_path(written.page)

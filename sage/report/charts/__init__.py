@@ -1,0 +1,1 @@
+"""Kinds of charts: each takes scores and names and returns a canvas, and knows no result file."""

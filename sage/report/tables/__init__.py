@@ -1,0 +1,1 @@
+"""The tables of a report, and the noun they are made of."""

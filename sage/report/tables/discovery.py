@@ -1,0 +1,111 @@
+"""Tables of what was found in the model: sections, nodes and ground-truth features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sage.report.scored_run import ScoredRun
+from sage.report.tables.table import (
+    ReportTable,
+    TableColumn,
+    TableEntry,
+    columns,
+    count_entry,
+    number_entry,
+    text_entry,
+)
+from sage.result import FeatureInfo
+
+_NULL = "99th percentile of the statistic where only an irrelevant attribute changes"
+_SHARE = "of the node's variance that this attribute's features carry"
+_UNEXPLAINED = "of the node's variance, by all supervised features together"
+
+
+def contrast_table(run: ScoredRun) -> ReportTable:
+    """What the discovery found for each contrast."""
+    heads = [
+        TableColumn("contrast"),
+        TableColumn("nodes", "confirmed by exact patching"),
+        *columns("patched", "ranked", "strongest node", "its statistic"),
+        TableColumn("null", _NULL),
+        TableColumn("summed effect"),
+    ]
+    rows = [_contrast_row(run, contrast) for contrast in run.contrasts]
+    return ReportTable("Contrasts and their sections", heads, rows)
+
+
+def node_table(run: ScoredRun) -> ReportTable:
+    """Every confirmed node."""
+    heads = columns("contrast", "node", "statistic", "effect", "attribution", "null")
+    table = ReportTable("Confirmed nodes", heads)
+    for node in run.result.discovery:
+        if node.kept:
+            numbers = (node.statistic, node.effect, node.attribution, node.null)
+            measured = [number_entry(number, digits=3, why="no null") for number in numbers]
+            table.rows.append([text_entry(node.contrast), text_entry(node.node), *measured])
+    return table
+
+
+def strongest_features_table(run: ScoredRun) -> ReportTable:
+    """The supervised features at each contrast's strongest node."""
+    features: list[FeatureInfo] = []
+    for contrast in run.contrasts:
+        at_nodes = [feature for feature in run.result.features if feature.contrast == contrast]
+        statistics = {row.node: row.statistic or 0.0 for row in run.node_rows(contrast)}
+        nodes = [feature.node for feature in at_nodes]
+        strongest = max(nodes, key=lambda node: statistics.get(node, 0.0), default=None)
+        features += [feature for feature in at_nodes if feature.node == strongest]
+    return _feature_table("Ground-truth features at each contrast's strongest node", features)
+
+
+def all_features_table(run: ScoredRun) -> ReportTable:
+    """The supervised features at every node."""
+    return _feature_table("Ground-truth features at every node", run.result.features)
+
+
+def _contrast_row(run: ScoredRun, contrast: str) -> list[TableEntry]:
+    section, nodes = run.section(contrast), run.node_rows(contrast)
+    confirmed = [node for node in nodes if node.kept]
+    strongest = max(confirmed, key=lambda node: node.statistic or 0.0, default=None)
+    nulls = [node.null for node in nodes if node.null is not None]
+    return [
+        text_entry(contrast, strong=True),
+        count_entry(len(section.nodes)),
+        count_entry(sum(node.statistic is not None for node in nodes)),
+        count_entry(len(nodes)),
+        text_entry(strongest.node if strongest else "none confirmed"),
+        number_entry(strongest and strongest.statistic, why="no node was confirmed"),
+        number_entry(
+            nulls[0] if nulls else None,
+            digits=3,
+            why="the task has no irrelevant pairs for a null",
+        ),
+        number_entry(section.effect),
+    ]
+
+
+def _feature_table(caption: str, features: Sequence[FeatureInfo]) -> ReportTable:
+    heads = [
+        *columns("contrast", "node", "attribute", "values"),
+        TableColumn("share", _SHARE),
+        TableColumn("unexplained", _UNEXPLAINED),
+        TableColumn("fit"),
+    ]
+    rows = [
+        [
+            text_entry(feature.contrast),
+            text_entry(feature.node),
+            text_entry(feature.attribute),
+            count_entry(feature.values),
+            _share(feature.share),
+            _share(feature.unexplained),
+            text_entry(feature.fit),
+        ]
+        for feature in features
+    ]
+    return ReportTable(caption, heads, rows)
+
+
+def _share(value: float) -> TableEntry:
+    """A share to three digits; what lies below them is rounding."""
+    return TableEntry(f"{value:.3f}", value)

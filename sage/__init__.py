@@ -10,16 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sage.cells import load_results
     from sage.circuits.catalog import load_circuit
     from sage.dictionaries.activations import read
     from sage.dictionaries.projected import project
     from sage.dictionaries.supervised import fit_features
     from sage.discovery import discover
     from sage.errors import SageError
-    from sage.evaluation import Plan, evaluate, prepare
+    from sage.evaluation import evaluate
     from sage.models.load import load_model
     from sage.nodes import Node
+    from sage.preparation import prepare
     from sage.result import Result
+    from sage.result_file import load_result
+    from sage.run import Plan, make_plan
     from sage.saes.releases import load_suite, load_suites
     from sage.task.catalog import load_task
     from sage.task.task import Contrast, Prompt, Task
@@ -38,9 +42,12 @@ __all__ = [
     "fit_features",
     "load_circuit",
     "load_model",
+    "load_result",
+    "load_results",
     "load_suite",
     "load_suites",
     "load_task",
+    "make_plan",
     "prepare",
     "project",
     "read",
@@ -49,7 +56,7 @@ __all__ = [
 _HOME = {
     "Contrast": "sage.task.task",
     "Node": "sage.nodes",
-    "Plan": "sage.evaluation",
+    "Plan": "sage.run",
     "Prompt": "sage.task.task",
     "Result": "sage.result",
     "SageError": "sage.errors",
@@ -59,10 +66,13 @@ _HOME = {
     "fit_features": "sage.dictionaries.supervised",
     "load_circuit": "sage.circuits.catalog",
     "load_model": "sage.models.load",
+    "load_result": "sage.result_file",
+    "load_results": "sage.cells",
     "load_suite": "sage.saes.releases",
     "load_suites": "sage.saes.releases",
     "load_task": "sage.task.catalog",
-    "prepare": "sage.evaluation",
+    "make_plan": "sage.run",
+    "prepare": "sage.preparation",
     "project": "sage.dictionaries.projected",
     "read": "sage.dictionaries.activations",
 }

@@ -12,8 +12,6 @@ PARTIAL_NUMBERS_AT_ONCE = 2**25
 PARTIAL_NUMBERS_AT_ONCE_ON_CPU = 2**22
 # Bytes of clean runs kept between calls: 500 prompts of GPT-2 small.
 CLEAN_RUN_BYTES_KEPT = 2**30
-# Tokens whose rows of the unembedding are rounded in one go.
-UNEMBEDDING_ROWS_AT_ONCE = 2**10
 # Codes of an SAE, tokens times latents: more do not stay in a CPU's caches between the product and
 # the choice among its results.
 CODES_AT_ONCE = 2**23
@@ -27,9 +25,11 @@ ATTRIBUTION_TOKENS_AT_ONCE = 1024
 PATCHED_VALUES_AT_ONCE = 2**25
 # Sets of nodes patched in one call.
 PATCHED_SETS_AT_ONCE = 32
+# Distances between tokens and centres of a lookup table.
+LOOKUP_DISTANCES_AT_ONCE = 2**24
 # Numbers in the codes that are held, or compared with a value of an attribute, to find detectors.
 DETECTOR_NUMBERS_AT_ONCE = 2**24
 # Numbers gathered of the prompts that a predicate holds on, over latents and predicates.
 PREDICATE_NUMBERS_AT_ONCE = 2**22
-# Numbers in the values that are written for several dictionaries, over nodes and prompts.
+# Numbers in the values that are written, over edits, nodes and prompts.
 WRITTEN_NUMBERS_AT_ONCE = 2**25

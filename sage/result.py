@@ -1,30 +1,19 @@
-"""Results: what one run on one task and one model found, as rows with their provenance, and its two
-files.
+"""Results: what one run on one task and one model found, as rows with their provenance.
 
-`result.json` holds everything a report shows, `result.safetensors` the matrices and per-prompt
-outcomes. Both are written atomically, validated on load, and read back equal; reports never
-recompute.
+A result holds everything a report shows; matrices and per-prompt columns stand in arrays beside it
+(`sage.result_file` reads and writes both). Reports never recompute.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
-
-from sage.errors import BadFile
-from sage.files import write_atomically
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from jaxtyping import UInt8
 
-SCHEMA = 1
+SCHEMA = 2
 ALL, SUPERVISED = "*", "supervised"
-COMPONENTS = ("T1", "T2", "T3", "T4")
 
 
 @dataclass(frozen=True)
@@ -70,18 +59,22 @@ class RunInfo:
     forwards: float
     batch_size: int | None = None
     stages: list[StageInfo] = field(default_factory=list[StageInfo])
+    plan: dict[str, Any] = field(default_factory=dict[str, Any])
+    device: str = "cpu"
+    libraries: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether the model does the task at all: how often it prefers the answer, and by how much in
-    the mean."""
+    """Whether the model does the task at all: how often it prefers the answer to the foil, by how
+    much in the mean, and how often it says the answer among all that the task's values can have."""
 
     accuracy: float
     mean_logit_difference: float
     n: int
     threshold: float
     passed: bool
+    says_answer: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +108,12 @@ class SuiteInfo:
     saes: list[SAEInfo]
     reach: dict[str, float]
     controls_l0: dict[str, float] = field(default_factory=dict[str, float])
+    digest: str = ""
+
+    @property
+    def l0(self) -> float:
+        """The mean L0 of its SAEs on the task's prompts."""
+        return sum(sae.l0 for sae in self.saes) / len(self.saes)
 
 
 @dataclass(frozen=True)
@@ -146,15 +145,29 @@ class FeatureInfo:
     share: float
     unexplained: float
     fit: Literal["additive", "coupled"]
+    nuisance_unexplained: float | None = None
+    has_features: bool = True
+
+
+@dataclass(frozen=True)
+class BestControl:
+    """The control that is best at a score on fit, and what it scores."""
+
+    name: str
+    value: float | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of one dictionary on one section, with its floor and ceiling, its uncertainty and
-    its status.
+    """One number of one dictionary on one section, with its uncertainty, its best control and its
+    status.
 
-    `suite` names whose node set it was computed on. `at` tells rows of one metric apart (a
-    threshold, a fit, a value). A value of None is undefined and `status` says why.
+    `suite` names whose node set it was computed on. The headline row of a metric has `at`, `budget`
+    and `k` null; `at` tells others apart (an F1 level, a number of values). `value` is clipped to
+    [0, 1], `raw` is not; `gain` is value less the best control's, with a paired interval. `need` is
+    the mean unit of the budget over `sites` sites, `picks` the mean number of latents used; `contrasts`
+    is how many a summary is over. A value
+    of None is undefined and `status` says why.
     """
 
     section: str
@@ -164,18 +177,31 @@ class Row:
     contrast: str
     value: float | None
     n: int
+    version: int = 1
+    form: str | None = None
+    at: str | None = None
+    budget: str | None = None
+    k: int | None = None
+    raw: float | None = None
     stderr: float | None = None
     low: float | None = None
     high: float | None = None
-    floor: float | None = None
-    ceiling: float | None = None
-    at: str | None = None
-    k: int | None = None
-    site_k: int | None = None
+    best_control: BestControl | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
     picks: float | None = None
-    choice: str = "joint"
-    option: str = "frozen"
+    need: float | None = None
+    sites: int | None = None
+    contrasts: int | None = None
+    option: str | None = None
+    seed: int = 0
     status: str = "ok"
+
+    @property
+    def headline(self) -> bool:
+        """Whether this is the metric's number, and no detail of it."""
+        return (self.at, self.budget, self.k, self.option) == (None, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -204,151 +230,109 @@ class Result:
         return frame
 
     def overview(self) -> list[dict[str, object]]:
-        """One row per suite for a table: control and sage with their intervals, the components,
-        reach and sparsity."""
+        """One row per suite for a table: every headline score beside its best control and the
+        supervised features, with reach and sparsity."""
         return [self._overview(suite) for suite in self.suites] or [self._nothing()]
 
     def controls(self) -> list[dict[str, object]]:
-        """One row per suite and dictionary for a table: normalised components, control and sage."""
-        metrics = ("control", "sage", *(f"{part} normalised" for part in COMPONENTS))
-        found: list[dict[str, object]] = []
-        for suite, name in dict.fromkeys(
-            (row.suite, row.dictionary) for row in self.rows if row.section == ALL
-        ):
+        """One row per suite and dictionary for a table: every headline score."""
+        listed: list[dict[str, object]] = []
+        for suite, name in dict.fromkeys((row.suite, row.dictionary) for row in self.summaries()):
             values = {
-                metric: _value_of(self.value(metric, suite=suite, dictionary=name))
-                for metric in metrics
+                label: value_of(self.value(metric, suite=suite, dictionary=name))
+                for metric, label in HEADLINES.items()
             }
-            found.append({"suite": suite, "dictionary": name, **values})
-        return found
+            listed.append({"suite": suite, "dictionary": name, **values})
+        return listed
+
+    def lost_contrasts(self, suite: str) -> dict[str, str]:
+        """The contrasts of a suite that have no headline score, with the reason."""
+        lost: dict[str, str] = {}
+        for row in self.headlines(suite, suite):
+            if row.metric == MAIN and row.status != "ok":
+                lost[row.section] = row.status.removeprefix("undefined: ")
+        for row in self.headlines(suite, suite):
+            if row.metric == MAIN and row.status == "ok":
+                lost.pop(row.contrast, None)
+        return lost
+
+    def summaries(self) -> list[Row]:
+        """The rows over all contrasts, reach left out."""
+        return [row for row in self.rows if row.section == ALL and row.metric != "reach"]
 
     def value(self, metric: str, *, suite: str, dictionary: str) -> Row | None:
         """A summary row over all contrasts, if there is one."""
-        found = (
+        wanted = (ALL, metric, suite, dictionary)
+        for row in self.rows:
+            if (row.section, row.metric, row.suite, row.dictionary) == wanted:
+                return row
+        return None
+
+    def headlines(self, suite: str, dictionary: str) -> list[Row]:
+        """The headline rows of a dictionary at every node set, summaries left out."""
+        return [
             row
             for row in self.rows
-            if (row.section, row.metric, row.suite, row.dictionary)
-            == (ALL, metric, suite, dictionary)
-        )
-        return next(found, None)
+            if (row.suite, row.dictionary) == (suite, dictionary)
+            and row.headline
+            and row.section != ALL
+        ]
 
     def _overview(self, suite: SuiteInfo) -> dict[str, object]:
-        def number(metric: str) -> float | None:
-            row = self.value(metric, suite=suite.id, dictionary=suite.id)
-            return row and row.value
-
-        def interval(metric: str) -> str | None:
-            row = self.value(metric, suite=suite.id, dictionary=suite.id)
-            return (
-                None
-                if row is None or row.low is None or row.high is None
-                else f"{row.low:.2f} to {row.high:.2f}"
-            )
-
-        scores = {name: number(f"{name} normalised") for name in COMPONENTS}
-        l0 = sum(sae.l0 for sae in suite.saes) / len(suite.saes)
+        main = self.value(MAIN, suite=suite.id, dictionary=suite.id)
+        reach = self.value("reach", suite=suite.id, dictionary=suite.id)
+        supervised = self.value(MAIN, suite=suite.id, dictionary=SUPERVISED)
+        values: dict[str, object] = {
+            label: value_of(self.value(metric, suite=suite.id, dictionary=suite.id))
+            for metric, label in HEADLINES.items()
+            if metric != MAIN
+        }
         return {
             "task": self.task.name,
             "suite": suite.id,
-            "L0": l0,
-            "reach": number("reach"),
-            "control": number("control"),
-            "control 95 %": interval("control"),
-            "sage": number("sage"),
-            "sage 95 %": interval("sage"),
-            **scores,
+            "L0": suite.l0,
+            "reach": value_of(reach),
+            HEADLINES[MAIN]: value_of(main),
+            "95 %": interval_of(main),
+            "best control": main.best_control.value if main and main.best_control else None,
+            "gain": main and main.gain,
+            "gain 95 %": None if main is None else _interval(main.gain_low, main.gain_high),
+            SUPERVISED: value_of(supervised),
+            **values,
+            "contrasts": main and main.contrasts,
             "n": self.run.prompts.get("test"),
         }
 
     def _nothing(self) -> dict[str, object]:
         said = "; ".join(self.notes) or "no suite was given"
-        return {"task": self.task.name, "suite": said, "L0": None, "reach": None, "control": None, "control 95 %": None, "sage": None,
-                "sage 95 %": None, "T1": None, "T2": None, "T3": None, "T4": None, "n": self.gate.n}  # fmt: skip
+        columns = (
+            "L0", "reach", HEADLINES[MAIN], "95 %", "best control", "gain", "gain 95 %", SUPERVISED,
+            *(label for metric, label in HEADLINES.items() if metric != MAIN), "contrasts",
+        )  # fmt: skip
+        row: dict[str, object] = {"task": self.task.name, "suite": said}
+        return {**row, **dict.fromkeys(columns), "n": self.gate.n}
 
 
-def _value_of(row: Row | None) -> float | None:
+# The scores of every table, the main one first, and what tables call them.
+MAIN = "interpretable"
+HEADLINES = {
+    MAIN: "sage",
+    "control": "T2",
+    "approximation": "T1",
+    "geometry": "T4",
+    "move": "move",
+}
+
+
+def value_of(row: Row | None) -> float | None:
+    """A row's number, if there is a row."""
     return None if row is None else row.value
 
 
-def save(result: Result, folder: Path, *, arrays: Mapping[str, np.ndarray] | None = None) -> Path:
-    """Write result.json (and result.safetensors) into the folder, each whole or not at all; returns
-    the path of the JSON."""
-    from safetensors.numpy import save as pack
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if arrays:
-        write_atomically(folder / "result.safetensors", pack(dict(arrays)))
-    return write_atomically(folder / "result.json", _text(result).encode())
+def interval_of(row: Row | None) -> str | None:
+    """A row's interval for a table."""
+    return None if row is None else _interval(row.low, row.high)
 
 
-def load(path: Path) -> Result:
-    """Read and validate a result; `path` is the JSON or its folder. Raises BadFile naming the field
-    at fault."""
-    from pydantic import TypeAdapter, ValidationError
-
-    file = path / "result.json" if path.is_dir() else path
-    if not file.is_file():
-        raise BadFile(f"There is no result at {file}. `sage score ... --out DIR` writes one.")
-    data = file.read_bytes()
-    try:
-        schema = TypeAdapter(dict[str, object]).validate_json(data).get("schema")
-        if schema != SCHEMA:
-            raise BadFile(
-                f"{file} has schema {schema}; this version reads schema {SCHEMA}. Score again, or use the version that wrote it."
-            )
-        return TypeAdapter(Result).validate_json(data, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise BadFile(
-            f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it anew."
-        ) from error
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The matrices and per-prompt outcomes beside a result; empty where the run had none."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    file = (path if path.is_dir() else path.parent) / "result.safetensors"
-    if not file.is_file():
-        return {}
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise BadFile(f"{file} is damaged ({error}). Score again to write it anew.") from error
-
-
-def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
-    """The names in an array beside a result: what the rows or columns of a matrix are called."""
-    return json.loads(array.tobytes())
-
-
-def total_stages(runs: Iterable[RunInfo]) -> list[StageInfo]:
-    """What each stage took over several runs."""
-    found: dict[str, StageInfo] = {}
-    for one in (stage for run in runs for stage in run.stages):
-        before = found.get(one.stage, StageInfo(one.stage, 0.0, 0.0))
-        found[one.stage] = StageInfo(
-            one.stage, before.seconds + one.seconds, before.forwards + one.forwards
-        )
-    return list(found.values())
-
-
-def _text(result: Result) -> str:
-    """JSON with one line for each row, node, suite and section."""
-    return (
-        "{\n"
-        + ",\n".join(f' "{name}": {_block(value)}' for name, value in asdict(result).items())
-        + "\n}\n"
-    )
-
-
-def _block(value: object) -> str:
-    if not isinstance(value, list) or not value:
-        return _line(value)
-    return "[\n  " + ",\n  ".join(map(_line, cast("list[object]", value))) + "\n ]"
-
-
-def _line(value: object) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.2f} to {high:.2f}"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms are files and folders directly inside sage/, listed from the ground up. A room imports from
 # its own layer and from lower ones.
 LAYERS = (
-    ("errors", "files", "memory", "nodes", "stats", "progress", "stopwatch", "threads"),
+    ("errors", "nodes", "stats", "progress", "stopwatch", "threads", "files", "memory", "result"),
     ("task",),
     ("models",),
     ("saes",),
@@ -30,7 +30,18 @@ LAYERS = (
     ("circuits",),
     ("discovery",),
     ("scores",),
-    ("evaluation", "run", "result", "store", "export"),
+    (
+        "store",
+        "run",
+        "preparation",
+        "record",
+        "result_file",
+        "evaluation",
+        "merging",
+        "cells",
+        "export",
+        "screening",
+    ),
     ("frontier", "audit", "toy", "sweep"),
     ("zoo",),
     ("report",),

@@ -66,14 +66,15 @@ def discover(
     """Find where in a model each attribute of TASK lives."""
     from sage.discovery import DiscoverySettings, draw
     from sage.discovery import discover as discover_sections
-    from sage.evaluation import prepare
     from sage.files import write_json
+    from sage.preparation import prepare
     from sage.progress import progress_bar
+    from sage.run import make_plan
     from sage.task.catalog import load_task
 
     declared = load_task(task)
     loaded = model.load()
-    prepared = prepare(loaded, declared, seed=how["seed"], discover=pairs)
+    prepared = prepare(loaded, declared, make_plan(seed=how["seed"], discover=pairs))
     with progress_bar() as progress:
         discovery = discover_sections(
             loaded,
@@ -119,14 +120,15 @@ def check(
     from sage.discovery import DiscoverySettings
     from sage.discovery import check as compare
     from sage.discovery import discover as discover_sections
-    from sage.evaluation import prepare
+    from sage.preparation import prepare
     from sage.progress import progress_bar
+    from sage.run import make_plan
     from sage.task.catalog import load_task
 
     published = load_circuit(circuit)
     _write_published(published, draw, graphml)
     loaded = model.load(default=published.model)
-    prepared = prepare(loaded, load_task(published.task), seed=seed)
+    prepared = prepare(loaded, load_task(published.task), make_plan(seed=seed))
     with progress_bar() as progress:
         discovery = discover_sections(
             loaded,

@@ -10,6 +10,7 @@ import click
 from sage.cli.options import ModelChoice, file_path, folder_path, model_options, seed_option
 from sage.cli.output import print_path, print_rows
 from sage.saes.architectures import architecture_names
+from sage.saes.training_settings import FREEZES
 
 
 @click.command("new-task")
@@ -50,6 +51,14 @@ def new_task(name: str, folder: Path) -> None:
     default=1.0,
     show_default=True,
     help="Weight of the sparsity loss, where the architecture has one.",
+)
+@click.option(
+    "--freeze",
+    type=click.Choice(FREEZES),
+    default="none",
+    show_default=True,
+    help="Train a null of the SAE: its decoder, drawn like the activations, or its encoder does not "
+    "learn; or, soft, the decoder's directions stay near their first ones.",
 )
 @click.option("--steps", default=1500, show_default=True)
 @click.option("--batch", default=512, show_default=True, help="Tokens per step.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,12 @@ from sage.cli.options import (
 )
 from sage.cli.output import print_json, print_path, print_rows
 
+if TYPE_CHECKING:
+    from sage.result import Result
+    from sage.run import Plan
+
 ALSO = ("per-node", "sources", "recomputed", "oracle")
+PLAN_NAMES = ("quick", "standard", "full")
 
 
 @click.command(context_settings=old_words(prompts="pairs"))
@@ -31,65 +37,121 @@ ALSO = ("per-node", "sources", "recomputed", "oracle")
     help="A release, release/sae_id, a local file or folder; A+B is one suite.",
 )
 @click.option("--each", is_flag=True, help="Score every SAE of a suite by itself as well.")
+@click.option("--nulls", is_flag=True, help="Score the soft-frozen nulls that ship with a suite.")
 @click.option(
-    "--also", multiple=True, type=click.Choice(ALSO), help="Score this option beside the headline."
+    "--screen", is_flag=True, help="Print move alone, without running the model under edits."
 )
-@click.option("--pairs", "prompts", default=500, show_default=True, help="Test pairs per contrast.")
+@click.option("--also", multiple=True, type=click.Choice(ALSO), help="Also copy with this option.")
 @click.option(
-    "--across-models",
-    is_flag=True,
-    help="Fix the largest budget at k = 4, to compare models of different width.",
+    "--plan", "plan_name", type=click.Choice(PLAN_NAMES), default="standard", show_default=True
 )
-@click.option(
-    "--unions-only",
-    "groups",
-    is_flag=True,
-    flag_value=False,
-    default=True,
-    help="Leave out the groups of each section.",
-)
+@click.option("--pairs", type=click.IntRange(min=1), help="Test pairs per contrast.")
+@click.option("--groups", is_flag=True, help="Score each (kind, position) class of a section too.")
 @seed_option
 @click.option(
-    "--out", type=folder_path, required=True, help="One folder per task and model goes here."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Redraw everything this many times, from --seed on.",
+)
+@click.option("--again", is_flag=True, help="Score anew what stands in --out already.")
+@click.option(
+    "--out", type=folder_path, required=True, help="The result folder; it grows, a cell at a time."
 )
 @json_option
 def score(
     tasks: tuple[str, ...],
     model: ModelChoice,
-    specs: tuple[str, ...],
-    each: bool,
-    also: tuple[str, ...],
     out: Path,
     as_json: bool,
-    **settings: Any,
+    **how: Any,
 ) -> None:
     """Score SAEs on TASKs: how well their latents match what the model must track.
 
-    A run that is interrupted goes on where it was when it is repeated.
+    Another suite, seed or task adds to --out and replaces nothing; what stands there is not scored
+    again. A run that is interrupted goes on where it was when it is repeated.
     """
-    from sage.dictionaries.projected import options_named
-    from sage.evaluation import Plan, evaluate
+    from sage.cells import score_cell
     from sage.progress import progress_bar
-    from sage.saes.releases import load_suites
-    from sage.store.cache import user_cache
+    from sage.seeds import seed_rows
+    from sage.saes.releases import load_suites, nulls_of
+    from sage.store.store import user_store
     from sage.task.catalog import load_task
+    from sage.zoo.text import default_text
 
     declared = [load_task(name) for name in tasks]
     loaded = model.load()
-    plan = Plan(also=options_named(also), **settings)
     anatomy = loaded.anatomy
-    suites = load_suites(specs, each=each, d_model=anatomy.d_model, hooks=anatomy.hooks)
-    rows: list[dict[str, object]] = []
-    cache = user_cache()
+    specs: Sequence[str] = how["specs"]
+    if how["nulls"]:
+        specs = [*specs, *(null for spec in specs for null in nulls_of(spec))]
+    suites = load_suites(specs, each=how["each"], d_model=anatomy.d_model, hooks=anatomy.hooks)
+    if how["screen"]:
+        _screen(loaded, declared, suites, _plan(how, how["seed"]), as_json=as_json)
+        return
+    results: list[Result] = []
+    text = default_text(loaded)
     with progress_bar() as progress:
         for task in declared:
-            folder = out / f"{task.name}--{loaded.name.rstrip('/').replace('/', '--')}"
-            evaluation = evaluate(
-                loaded, task, suites, plan=plan, folder=folder, cache=cache, progress=progress
-            )
-            rows += evaluation.result.overview()
-            print_path(folder / "result.json")
+            for seed in range(how["seed"], how["seed"] + how["seeds"]):
+                cell = score_cell(
+                    loaded,
+                    task,
+                    suites,
+                    out,
+                    plan=_plan(how, seed),
+                    text=text,
+                    store=user_store(),
+                    again=how["again"],
+                    progress=progress,
+                )
+                results.append(cell.result)
+                if cell.found:
+                    click.echo(f"Found {', '.join(cell.found)} in {cell.folder}", err=True)
+                print_path(cell.folder / "result.json")
+    rows = [row for result in results for row in result.overview()]
+    if how["seeds"] > 1:
+        rows = seed_rows(results)
     print_rows(rows, title=f"Scores on {loaded.name}", as_json=as_json)
+    if not as_json:
+        _print_notes(results)
+
+
+def _plan(how: dict[str, Any], seed: int) -> Plan:
+    from sage.run import make_plan
+
+    changes: dict[str, Any] = {"seed": seed}
+    if how["pairs"] is not None:
+        changes["pairs"] = how["pairs"]
+    if how["groups"]:
+        changes["groups"] = True
+    if how["also"]:
+        changes["also"] = tuple(how["also"])
+    return make_plan(how["plan_name"], **changes)
+
+
+def _screen(model: Any, tasks: Any, suites: Any, plan: Plan, *, as_json: bool) -> None:
+    """Print move of every suite, task by task."""
+    from sage.progress import progress_bar
+    from sage.screening import screen
+    from sage.store.store import user_store
+
+    rows: list[dict[str, object]] = []
+    with progress_bar() as progress:
+        for task in tasks:
+            rows += screen(model, task, suites, plan=plan, store=user_store(), progress=progress)
+    print_rows(rows, title=f"Move on {model.name}", as_json=as_json)
+
+
+def _print_notes(results: Sequence[Result]) -> None:
+    """What a reader of the numbers must know: what the plan saved on, which contrasts are lost."""
+    for note in dict.fromkeys(note for result in results for note in result.notes):
+        click.echo(f"Note: {note}")
+    for result in results:
+        for suite in result.suites:
+            for contrast, why in result.lost_contrasts(suite.id).items():
+                click.echo(f"Without {contrast} ({result.task.name}, {suite.id}): {why}")
 
 
 @click.command()

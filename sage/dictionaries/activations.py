@@ -1,10 +1,4 @@
-"""Activations of a section on n prompts, and the protocol that everything which claims to know the
-features meets.
-
-Judged and judge are both a `Dictionary`: supervised features, projected SAEs and controls
-reconstruct activations, edit them towards a counterfactual with a few of their latents, and show
-their codes and directions. Scores never ask which kind they hold.
-"""
+"""Activations of a section on n prompts, and the residual streams they were computed from."""
 
 from __future__ import annotations
 
@@ -13,16 +7,30 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from sage.models.anatomy import Anatomy
-from sage.models.base import Model
 from sage.nodes import EVERYWHERE, Node
-from sage.store.checkpoints import digest
-from sage.store.recall import NOTHING, Recall
-from sage.task.task import Label
+from sage.task.declaration import TEMPLATE
+from sage.task.prompt import Label
 from sage.task.tokens import Tokenized
+
+Site = tuple[Node, str]
+Labels = Sequence[Mapping[str, Label]]
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What reading needs of a model, or of something that has read it before."""
+
+    @property
+    def anatomy(self) -> Anatomy: ...
+    @property
+    def bos(self) -> bool: ...
+    def read(self, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
+        """Values at nodes, as `Model.read`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class Activations:
         device = next(iter(self.values.values())).device
         return torch.tensor([prompt.index[position] for prompt in self.prompts], device=device)
 
+    @property
+    def prompt_labels(self) -> Labels:
+        """Every prompt's labels, its template family among them: all that an edit may know of it."""
+        return [labels_of(prompt) for prompt in self.prompts]
+
     def labels(self, attribute: str) -> list[Label]:
         """Every prompt's value of an attribute."""
         return [prompt.prompt.labels[attribute] for prompt in self.prompts]
@@ -86,70 +99,34 @@ class Activations:
 
 
 def read(
-    model: Model,
+    model: Reader,
     nodes: Collection[Node],
     prompts: Sequence[Tokenized],
     *,
     hooks: Collection[Node] | None = None,
-    recall: Recall = NOTHING,
 ) -> Activations:
     """Clean activations at nodes of kinds q k v z mlp_in, with the streams and attention rows that
     projection needs.
 
     With `hooks` only these streams, and the rows of nodes that read them: whole streams are by far
-    the largest part of what is read. What `recall` holds, which depends on how the model is run, is
-    not read again: nodes and rows together, and each stream.
+    the largest part of what is read.
     """
     sources = {model.anatomy.source(node) for node in nodes}
     hooks = sources if hooks is None else sources & set(hooks)
-    rows = {
+    patterns = {
         node: Node("pattern", node.layer, node.head, node.position)
         for node in nodes
         if node.kind == "z" and model.anatomy.source(node) in hooks
     }
-    found = _read(
-        model, [[*nodes, *rows.values()], *([hook] for hook in sorted(hooks))], prompts, recall
-    )
+    values = model.read([*nodes, *patterns.values(), *sorted(hooks)], prompts)
     return Activations(
         model.anatomy,
         tuple(prompts),
-        {node: found[node] for node in nodes},
-        {hook: found[hook] for hook in hooks},
-        {node: found[row] for node, row in rows.items()},
+        {node: values[node] for node in nodes},
+        {hook: values[hook] for hook in hooks},
+        {node: values[pattern] for node, pattern in patterns.items()},
         model.bos,
     )
-
-
-def read_streams(
-    model: Model, hooks: Collection[Node], prompts: Sequence[Tokenized], *, recall: Recall = NOTHING
-) -> dict[Node, Float[Tensor, "prompt position d_model"]]:
-    """Whole clean residual streams, zero beyond a prompt's end; those that `recall` holds are not
-    read again."""
-    return _read(model, [[hook] for hook in sorted(hooks)], prompts, recall)
-
-
-def _read(
-    model: Model, wanted: Sequence[Sequence[Node]], prompts: Sequence[Tokenized], recall: Recall
-) -> dict[Node, Tensor]:
-    """Every node of every group: groups that are not recalled are read together, and kept each by
-    itself."""
-    found: dict[Node, Tensor] = {}
-    missing: list[Sequence[Node]] = []
-    told = recall.about(digest(*((prompt.ids, sorted(prompt.index.items())) for prompt in prompts)))
-    for group in wanted:
-        kept = told.find("activations", _names(group))
-        if kept is None:
-            missing.append(group)
-        else:
-            found |= dict(zip(group, kept, strict=True))
-    found |= model.read([node for group in missing for node in group], prompts)
-    for group in missing:
-        told.keep("activations", _names(group), value=[found[node] for node in group])
-    return found
-
-
-def _names(nodes: Sequence[Node]) -> list[str]:
-    return [str(node) for node in nodes]
 
 
 class Moments(NamedTuple):
@@ -169,74 +146,16 @@ def moments(given: Activations) -> Moments:
     return Moments({node: value.float() for node, value in mean.items()}, variance)
 
 
-class Edited(NamedTuple):
-    """Activations moved towards a counterfactual with at most k latents per site.
-
-    `picks` counts the latents used by each prompt over all sites; `magnitude` is the method's
-    (section 5, T2).
-    """
-
-    values: dict[Node, Tensor]
-    picks: Int[Tensor, "prompt"]
-    magnitude: Float[Tensor, "prompt"]
+def labels_of(prompt: Tokenized) -> Mapping[str, Label]:
+    """A prompt's labels, its template family among them."""
+    return {TEMPLATE: prompt.prompt.family, **prompt.prompt.labels}
 
 
-@runtime_checkable
-class Dictionary(Protocol):
-    """Features, known or claimed, of a set of nodes. `base` and `target` are clean runs of p and of
-    its counterfactual."""
-
-    @property
-    def name(self) -> str:
-        """How rows call it: a suite's id, `supervised`, `random`, ..."""
-        ...
-
-    @property
-    def signed(self) -> bool:
-        """False where a direction's sign is arbitrary (PCA, neurons), so geometry takes |cos|."""
-        ...
-
-    @property
-    def coding(self) -> str:
-        """Of dictionaries judged together, those of one coding have the same codes, and differ in
-        their directions only."""
-        ...
-
-    @property
-    def content(self) -> str | None:
-        """What tells it from all others on the same activations; None for one that is its suite's
-        alone, and never met again."""
-        ...
-
-    def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
-        """a_hat at every node, [prompt, d]."""
-        ...
-
-    def edit(
-        self, base: Activations, target: Activations, *, ks: Sequence[int]
-    ) -> dict[int, Edited]:
-        """Activations of `base` moved towards `target` by at most k latents per site: one greedy
-        run, a result per k."""
-        ...
-
-    def codes(self, given: Activations) -> dict[Node, Float[Tensor, "prompt latent"]]:
-        """How active each latent is at each node (no bias pseudo-latent)."""
-        ...
-
-    def directions(self, node: Node) -> Float[Tensor, "latent d"]:
-        """Each latent's direction at a node (no bias pseudo-latent)."""
-        ...
-
-    def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> Dictionary:
-        """The same dictionary with, at each node, only these latents to choose from and to
-        reconstruct with."""
-        ...
-
-
-def sites(nodes: Collection[Node], anatomy: Anatomy) -> dict[tuple[Node, str], tuple[Node, ...]]:
-    """(hook, destination position) -> the nodes that read the residual stream there; a budget k is
+def sites(nodes: Collection[Node], anatomy: Anatomy) -> dict[Site, tuple[Node, ...]]:
+    """(hook, destination position) -> the nodes that read the residual stream there; a budget is
     per site."""
-    found: dict[tuple[Node, str], list[Node]] = {}
+    readers: dict[Site, list[Node]] = {}
     for node in sorted(nodes):
-        found.setdefault((anatomy.source(node).at(EVERYWHERE), node.position), []).append(node)
-    return {site: tuple(group) for site, group in found.items()}
+        site = (anatomy.source(node).at(EVERYWHERE), node.position)
+        readers.setdefault(site, []).append(node)
+    return {site: tuple(nodes) for site, nodes in readers.items()}

@@ -1,37 +1,43 @@
 """Supervised feature dictionaries: one direction for each value of each attribute.
 
-The best dictionary a task's own labels can buy, and so the ceiling of every score (method, section
+The best dictionary a task's own labels can buy, and the line beside every score (method, section
 3). Mean codes are those of Makelov, Lange and Nanda 2024 (arXiv 2405.08366); weighted ones the
-outline of SAGE (arXiv 2410.07456); least squares is the default.
+outline of SAGE (arXiv 2410.07456); least squares with nuisance columns is the default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import combinations
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.dictionaries.activations import Activations, Edited, sites
-from sage.dictionaries.design import Column, couple, design_columns, one_hot, places, unnest
-from sage.dictionaries.greedy import Candidates, greedy
+from sage.dictionaries.activations import Activations, Labels, Site, sites
+from sage.dictionaries.design import (
+    Column,
+    Design,
+    couplings,
+    design_columns,
+    make_design,
+    nuisance_columns,
+    one_hot,
+    unnest,
+)
+from sage.dictionaries.dictionary import RunCodes, SiteCodes, SiteMoves
+from sage.dictionaries.least_squares import HOWS, How, Solver
 from sage.errors import SageError, unknown
 from sage.nodes import Node
-from sage.task.task import Label
-from sage.task.tokens import Tokenized
 
-How = Literal["least squares", "weighted", "mean"]
-HOWS: tuple[How, ...] = ("least squares", "weighted", "mean")
-MIN_PROMPTS_PER_PAIR = 5
+SUPERVISED = "supervised"
 FOLDS = 5
 # Of the node's variance: what an attribute must have there to count as present.
 MIN_CARRIED = 0.01
+# Of the nuisance-only fit's cross-validated error: what the attributes must save for a node to have
+# supervised features at all.
+MIN_SAVED = 0.01
 # Of the node's variance: coupling that gains less in cross-validation gains nothing.
 LEAST_GAIN = 1e-6
 
@@ -43,254 +49,219 @@ class NodeFeatures:
 
     `features` is [feature, d], column after column, weights included; `shares` says how much of the
     prompts has each. `carried` is the share of the node's variance that each column's features
-    have, less what noise alone would give them. Where attributes are coupled `additive` is the fit
-    without coupling, used for prompts whose pair of values was not seen.
+    have, less what noise alone would give them.
     """
 
+    design: Design
     mean: Float[Tensor, "d"]
     columns: tuple[Column, ...]
     features: Float[Tensor, "feature d"]
     shares: Float[Tensor, "feature"]
     carried: tuple[float, ...]
-    additive: NodeFeatures | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """`IO=Mary`, one name per feature."""
         return tuple(name for column in self.columns for name in column.names)
 
-    def unseen(self, prompts: Sequence[Tokenized]) -> Bool[Tensor, "prompt"]:
-        """Which prompts have a coupled pair of values that the fit has not seen."""
-        if self.additive is None:
-            return torch.zeros(len(prompts), dtype=torch.bool)
-        return torch.stack(
-            [column.rows(prompts) < 0 for column in self.columns if column.coupled]
-        ).any(0)
-
-    def codes(self, prompts: Sequence[Tokenized]) -> Float[Tensor, "prompt feature"]:
-        """One-hot codes; a row of zeros in a coupled column whose pair was not seen."""
-        return one_hot(self.columns, prompts).to(self.features)
-
-    def reconstruct(self, prompts: Sequence[Tokenized]) -> Float[Tensor, "prompt d"]:
-        """a_hat for every prompt."""
-        found = self.mean + self.codes(prompts) @ self.features
-        unseen = self.unseen(prompts)
-        if self.additive is None or not unseen.any():
-            return found
-        rows = unseen.nonzero().flatten().tolist()
-        found[rows] = self.additive.reconstruct([prompts[row] for row in rows])
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """Reads one attribute off activations of n prompts: `labels` of the values, their `features`,
-    what the other attributes may add up to.
-
-    Of nested attributes the coarse ones are read along with a fine one, and finer ones inside it
-    are left in the activation.
-    """
-
-    mean: Float[Tensor, "d"]
-    labels: tuple[Label, ...]
-    features: Float[Tensor, "value d"]
-    rests: tuple[Float[Tensor, "prompt d"], ...]
-
-    def nearest(self, values: Float[Tensor, "prompt d"]) -> Int[Tensor, "prompt"]:
-        """The value whose feature, added to the mean and to any of the rests, comes nearest to each
-        activation."""
-        centred = values - self.mean
-        along = centred @ self.features.T
-        distances = [
-            length - 2 * ((centred * rest).sum(-1, keepdim=True) + along)
-            for rest, length in zip(self.rests, self._lengths, strict=True)
-        ]
-        return torch.stack(distances).min(0).values.argmin(-1)
-
-    @cached_property
-    def _lengths(self) -> list[Float[Tensor, "prompt value"]]:
-        """|rest + feature|^2."""
-        own = self.features.square().sum(-1)
-        return [
-            rest.square().sum(-1, keepdim=True) + own + 2 * rest @ self.features.T
-            for rest in self.rests
-        ]
-
-
-@dataclass(frozen=True)
-class FeatureDictionary:
-    """Supervised features at every node of a section: the ceiling.
-
-    `variance[node]` is Var_n over the prompts of the fit, `unexplained[node]` the share of it that
-    cross-validation inside the fit leaves, `kept` the features that may be used (None: all of
-    them).
-    """
-
-    fits: Mapping[Node, NodeFeatures]
-    variance: Mapping[Node, float]
-    unexplained: Mapping[Node, float]
-    how: How = "least squares"
-    name: str = "supervised"
-    kept: Mapping[Node, Tensor] | None = None
-    signed: bool = True
-
     @property
-    def coding(self) -> str:
-        """Its codes are its own."""
-        return self.name
+    def column_of_feature(self) -> list[int]:
+        """The number of each feature's column."""
+        return [number for number, column in enumerate(self.columns) for _ in column.keys]
 
-    @property
-    def content(self) -> str | None:
-        """The activations decide it all, unless some features are left out."""
-        return self.name if self.kept is None else None
-
-    def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
-        """a_hat at every node, [prompt, d]."""
-        if self.kept is None:
-            return {node: self.fits[node].reconstruct(given.prompts) for node in given.nodes}
-        return {
-            node: self.fits[node].mean + self._kept_codes(node, given) @ self.fits[node].features
-            for node in given.nodes
-        }
-
-    def edit(
-        self, base: Activations, target: Activations, *, ks: Sequence[int]
-    ) -> dict[int, Edited]:
-        """At most k attribute values per site moved from the base's to the target's, greedily; each
-        value has code 0 or 1."""
-        candidates = [
-            self._candidates(nodes, base, target)
-            for nodes in sites(base.nodes, base.anatomy).values()
-        ]
-        return greedy(candidates, base.values, target.values, self.variance, ks=ks)
-
-    def move(self, base: Activations, target: Activations) -> dict[Node, Tensor]:
-        """The whole edit: a + sum over attributes whose value differs of the feature of the new
-        value minus that of the old."""
-        return {
-            node: base.values[node] + self._moves(node, base, target) @ self._stacked(node)
-            for node in base.nodes
-        }
-
-    def codes(self, given: Activations) -> dict[Node, Float[Tensor, "prompt latent"]]:
-        """One-hot codes, [prompt, feature], of the fit chosen at each node."""
-        return {node: self._kept_codes(node, given) for node in given.nodes}
-
-    def directions(self, node: Node) -> Float[Tensor, "latent d"]:
-        """Every feature of the fit chosen at the node."""
-        return self.fits[node].features
-
-    def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> FeatureDictionary:
-        """The same features with only these to use."""
-        return replace(self, kept=dict(latents))
-
-    def additive(self, node: Node) -> NodeFeatures:
-        """The fit without coupling: one feature for each value of each attribute."""
-        return self.fits[node].additive or self.fits[node]
-
-    def carries(self, node: Node, attribute: str) -> bool:
-        """Whether the attribute's features have at least 1 % of the node's variance: those of one
-        that is not there are fitted noise."""
-        own = self.additive(node)
-        return own.carried[self._place(node, attribute)] >= MIN_CARRIED
-
-    def reader(self, node: Node, attribute: str, contexts: Sequence[Sequence[Tokenized]]) -> Reader:
-        """Decodes an attribute at a node from activations of prompts whose other attributes are
-        those of one of the `contexts`."""
-        fit = self.additive(node)
-        own = fit.columns[self._place(node, attribute)]
-        features = fit.mean.new_zeros(len(own.keys), len(fit.mean))
-        rests = [fit.mean.new_zeros(len(prompts), len(fit.mean)) for prompts in contexts]
-        for column, part in zip(
-            fit.columns,
-            fit.features.split([len(column.keys) for column in fit.columns]),
-            strict=True,
-        ):
-            if own.inside(column):
-                features = (
-                    features
-                    + part[[column.keys.index(key[: len(column.attributes)]) for key in own.keys]]
-                )
-            elif not column.inside(own):
-                rests = [
-                    rest + part[column.rows(prompts)]
-                    for rest, prompts in zip(rests, contexts, strict=True)
-                ]
-        return Reader(fit.mean, tuple(key[-1] for key in own.keys), features, tuple(rests))
-
-    def _place(self, node: Node, attribute: str) -> int:
-        names = [column.name for column in self.additive(node).columns]
+    def column(self, attribute: str) -> int:
+        """The number of an attribute's column; UnknownName where it has none."""
+        names = [column.name for column in self.columns]
         if attribute not in names:
             raise unknown("supervised attribute", attribute, names)
         return names.index(attribute)
 
-    def _kept_codes(self, node: Node, given: Activations) -> Float[Tensor, "prompt feature"]:
-        codes = self.fits[node].codes(given.prompts)
-        return codes if self.kept is None else codes * self.kept[node]
+    def codes(self, labels: Labels) -> Float[Tensor, "prompt feature"]:
+        """One-hot codes; a row of zeros in a coupled column whose pair was not seen."""
+        return one_hot(self.columns, labels).to(self.features)
 
-    def _stacked(self, node: Node) -> Float[Tensor, "feature d"]:
-        fit = self.fits[node]
-        return (
-            fit.features
-            if fit.additive is None
-            else torch.cat([fit.features, fit.additive.features])
-        )
 
-    def _stacked_codes(
-        self, node: Node, base: Activations, target: Activations
-    ) -> tuple[Tensor, Tensor]:
-        """Codes of base and target; a pair where either value pair is unseen uses the additive fit
-        on both sides."""
-        fit = self.fits[node]
-        codes = self._kept_codes(node, base), self._kept_codes(node, target)
-        if fit.additive is None:
-            return codes
-        fallback = (fit.unseen(base.prompts) | fit.unseen(target.prompts)).to(fit.mean.device)[
-            :, None
-        ]
-        plain = (
-            fit.additive.codes(given.prompts) * (self.kept is None) for given in (base, target)
-        )
-        alpha, beta = (
-            torch.cat([own * ~fallback, other * fallback], -1)
-            for own, other in zip(codes, plain, strict=True)
-        )
-        return alpha, beta
+class NodeFit(NamedTuple):
+    """What was fitted at one node: without coupling, and with it where that was chosen.
 
-    def _moves(
-        self, node: Node, base: Activations, target: Activations
-    ) -> Float[Tensor, "prompt feature"]:
-        alpha, beta = self._stacked_codes(node, base, target)
-        return beta - alpha
+    `unexplained` is the share of the node's variance that cross-validation inside the fit leaves,
+    `nuisance_unexplained` what the nuisance columns alone leave.
+    """
 
-    def _stacked_names(self, node: Node) -> tuple[str, ...]:
-        fit = self.fits[node]
-        return (
-            fit.names
-            if fit.additive is None
-            else (*fit.names, *(f"{name} (additive)" for name in fit.additive.names))
-        )
+    additive: NodeFeatures
+    coupled: NodeFeatures | None
+    variance: float
+    unexplained: float
+    nuisance_unexplained: float
 
-    def _candidates(
-        self, nodes: Sequence[Node], base: Activations, target: Activations
-    ) -> Candidates:
-        """One candidate per attribute value; nodes of a site that lack it (their fit couples other
-        attributes) do not move with it."""
-        names = list(dict.fromkeys(name for node in nodes for name in self._stacked_names(node)))
-        place = {name: index for index, name in enumerate(names)}
-        alpha: dict[Node, Tensor] = {}
-        beta: dict[Node, Tensor] = {}
-        directions: dict[Node, Tensor] = {}
-        for node in nodes:
-            columns = torch.tensor(
-                [place[name] for name in self._stacked_names(node)], device=base.values[node].device
+    @property
+    def chosen(self) -> NodeFeatures:
+        """The fit in use."""
+        return self.coupled or self.additive
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the attributes save at least 1 % of what the nuisance columns leave."""
+        return self.nuisance_unexplained - self.unexplained >= MIN_SAVED * self.nuisance_unexplained
+
+    def unseen(self, *sides: Labels) -> Bool[Tensor, "prompt"]:
+        """Where any side has a coupled pair of values that the fit has not seen: the additive fit
+        then serves on all sides."""
+        return torch.stack([self.chosen.design.unseen(labels) for labels in sides]).any(0)
+
+
+@dataclass(frozen=True)
+class FeatureDictionary:
+    """Supervised features at every node of a section.
+
+    `aliased` names the nuisances left out of the solve, each with the attribute it nearly is.
+    """
+
+    fits: Mapping[Node, NodeFit]
+    how: How = "least squares"
+    aliased: Mapping[str, str] = field(default_factory=dict[str, str])
+    name: str = SUPERVISED
+    signed: bool = False
+
+    @property
+    def variance(self) -> dict[Node, float]:
+        """Var_n = E|a - a_bar|^2 over the prompts of the fit."""
+        return {node: fit.variance for node, fit in self.fits.items()}
+
+    def with_features(self, nodes: Collection[Node]) -> tuple[Node, ...]:
+        """Those of the nodes at which the attributes have any feature: only they are scored."""
+        return tuple(node for node in nodes if self.fits[node].has_features)
+
+    def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
+        """a_hat at every node, [prompt, d]; the nuisances have no part in it."""
+        labels = given.prompt_labels
+        return {node: self._predicted(node, labels) for node in given.nodes}
+
+    def codes(self, given: Activations) -> dict[Node, Float[Tensor, "prompt latent"]]:
+        """One-hot codes, [prompt, feature], of the fit chosen at each node."""
+        labels = given.prompt_labels
+        return {node: self.fits[node].chosen.codes(labels) for node in given.nodes}
+
+    def directions(self, node: Node) -> Float[Tensor, "latent d"]:
+        """Every feature of the fit chosen at the node."""
+        return self.fits[node].chosen.features
+
+    def aim(self, base: Activations, labels: Labels) -> dict[Node, Tensor]:
+        """Where these labels should take the activations of `base`: a + (C(p') - C(p)) U."""
+        before = base.prompt_labels
+        return {
+            node: base.values[node] + self._moved(node, before, labels).to(base.values[node])
+            for node in base.nodes
+        }
+
+    def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
+        """One candidate per attribute value, from the code that p has to the one p' has."""
+        before = base.prompt_labels
+        for site, nodes in sites(base.nodes, base.anatomy).items():
+            stacked = _stack(self, nodes, before, labels)
+            steps = {node: codes[1] - codes[0] for node, codes in stacked.codes.items()}
+            rows = slice(0, len(base))
+            yield SiteMoves(site, rows, stacked.latents, steps, stacked.directions)
+
+    def site_codes(
+        self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
+    ) -> Iterator[SiteCodes]:
+        """Every feature's code in each of the runs; where any run has an unseen pair of values, all
+        use the additive fit."""
+        assert latents is None, "supervised features are few: all of them are shown"
+        sides = [run.prompt_labels for run in runs]
+        for site, nodes in sites(runs[0].nodes, runs[0].anatomy).items():
+            stacked = _stack(self, nodes, *sides)
+            parts = tuple(
+                RunCodes(
+                    {node: codes[number] for node, codes in stacked.codes.items()},
+                    {node: self.fits[node].chosen.mean.expand(len(run), -1) for node in nodes},
+                )
+                for number, run in enumerate(runs)
             )
-            old, new = self._stacked_codes(node, base, target)
-            alpha[node] = old.new_zeros(len(base), len(names)).index_copy_(1, columns, old)
-            beta[node] = new.new_zeros(len(base), len(names)).index_copy_(1, columns, new)
-            own = self._stacked(node)
-            directions[node] = own.new_zeros(len(names), own.shape[1]).index_copy_(0, columns, own)
-        return Candidates(alpha, beta, directions)
+            rows = slice(0, len(runs[0]))
+            yield SiteCodes(site, rows, stacked.latents, stacked.directions, parts)
+
+    def carries(self, node: Node, attribute: str) -> bool:
+        """Whether the attribute's features have at least 1 % of the node's variance: those of one
+        that is not there are fitted noise."""
+        additive = self.fits[node].additive
+        return additive.carried[additive.column(attribute)] >= MIN_CARRIED
+
+    def _predicted(self, node: Node, labels: Labels) -> Float[Tensor, "prompt d"]:
+        fit = self.fits[node]
+        chosen, additive = fit.chosen, fit.additive
+        predicted = chosen.mean + chosen.codes(labels) @ chosen.features
+        unseen = fit.unseen(labels).to(predicted.device)[:, None]
+        if not unseen.any():
+            return predicted
+        return torch.where(
+            unseen, additive.mean + additive.codes(labels) @ additive.features, predicted
+        )
+
+    def _moved(self, node: Node, before: Labels, after: Labels) -> Float[Tensor, "prompt d"]:
+        fit = self.fits[node]
+        change = fit.chosen.codes(after) - fit.chosen.codes(before)
+        moved = change @ fit.chosen.features
+        unseen = fit.unseen(before, after).to(moved.device)[:, None]
+        if not unseen.any():
+            return moved
+        plain = fit.additive.codes(after) - fit.additive.codes(before)
+        return torch.where(unseen, plain @ fit.additive.features, moved)
+
+
+class _Stacked(NamedTuple):
+    """All features of a site's nodes side by side: `codes[node][side]` is [prompt, feature]."""
+
+    latents: Int[Tensor, "feature"]
+    codes: dict[Node, list[Tensor]]
+    directions: dict[Node, Tensor]
+
+
+def _stack(features: FeatureDictionary, nodes: Sequence[Node], *sides: Labels) -> _Stacked:
+    """Features of one name are one candidate at all nodes of the site; a node that lacks it (its
+    fit couples other attributes) does not move with it."""
+    names = dict.fromkeys(name for node in nodes for name in _stacked_names(features.fits[node]))
+    number = {name: index for index, name in enumerate(names)}
+    codes: dict[Node, list[Tensor]] = {}
+    directions: dict[Node, Tensor] = {}
+    for node in nodes:
+        fit = features.fits[node]
+        vectors = _stacked_features(fit)
+        columns = torch.tensor(
+            [number[name] for name in _stacked_names(fit)], device=vectors.device
+        )
+        fallback = fit.unseen(*sides).to(vectors.device)[:, None]
+        codes[node] = [
+            vectors.new_zeros(len(labels), len(names)).index_copy_(
+                1, columns, _stacked_codes(fit, labels, fallback)
+            )
+            for labels in sides
+        ]
+        empty = vectors.new_zeros(len(names), vectors.shape[1])
+        directions[node] = empty.index_copy_(0, columns, vectors)
+    return _Stacked(torch.arange(len(names)), codes, directions)
+
+
+def _stacked_names(fit: NodeFit) -> tuple[str, ...]:
+    if fit.coupled is None:
+        return fit.additive.names
+    return (*fit.coupled.names, *(f"{name} (additive)" for name in fit.additive.names))
+
+
+def _stacked_features(fit: NodeFit) -> Float[Tensor, "feature d"]:
+    if fit.coupled is None:
+        return fit.additive.features
+    return torch.cat([fit.coupled.features, fit.additive.features])
+
+
+def _stacked_codes(
+    fit: NodeFit, labels: Labels, fallback: Bool[Tensor, "prompt 1"]
+) -> Float[Tensor, "prompt feature"]:
+    plain = fit.additive.codes(labels)
+    if fit.coupled is None:
+        return plain
+    return torch.cat([fit.coupled.codes(labels) * ~fallback, plain * fallback], -1)
 
 
 def fit_features(
@@ -298,12 +269,14 @@ def fit_features(
     *,
     attributes: Sequence[str],
     within: Mapping[str, str] | None = None,
+    nuisance: Collection[str] = (),
     how: How = "least squares",
     coupled: bool = True,
     seed: int = 0,
 ) -> FeatureDictionary:
     """Fit the features of a task's attributes on the activations of `fit`; `within` nests fine
-    attributes in coarse ones.
+    attributes in coarse ones, `nuisance` names what varies beside them (irrelevant attributes and
+    `template`).
 
     With `coupled` each node may replace two additive attributes by one column per pair of their
     values, where that lowers the unexplained variance in five-fold cross-validation inside these
@@ -315,193 +288,128 @@ def fit_features(
         raise SageError(
             f"Features were to be fitted on {len(given)} prompts; at least {2 * FOLDS} are needed."
         )
-    additive = design_columns(attributes, within or {}, given.prompts)
-    folds = torch.randperm(len(given), generator=torch.Generator().manual_seed(seed)) % FOLDS
-    designs = [_design(columns, given.prompts, folds, how)
-               for columns in (additive, *(_couplings(additive, given.prompts) if coupled else ()))]  # fmt: skip
-    fits: dict[Node, NodeFeatures] = {}
-    variance: dict[Node, float] = {}
-    unexplained: dict[Node, float] = {}
+    labels = given.prompt_labels
+    columns = design_columns(attributes, within or {}, labels)
+    beside, aliased = nuisance_columns(nuisance, attributes, labels)
+    generator = torch.Generator().manual_seed(seed)
+    folds = torch.randperm(len(given), generator=generator) % FOLDS
+    additive = _folded(make_design(columns, beside, labels, how=how), folds)
+    only_nuisance = _folded(make_design((), beside, labels, how=how), folds)
+    choices = [
+        _folded(make_design(joint, beside, labels, how=how), folds)
+        for joint in (couplings(columns, labels) if coupled else ())
+    ]
+    fits: dict[Node, NodeFit] = {}
     for node in given.nodes:
         values = given.values[node].double().cpu()
-        error = [_cross_validated(design, designs[0], values) for design in designs]
-        best = min(range(len(designs)), key=lambda index: error[index] + LEAST_GAIN * (index > 0))
-        plain = _node_features(designs[0], values, given, node)
-        fits[node] = (
-            plain
-            if best == 0
-            else replace(_node_features(designs[best], values, given, node), additive=plain)
+        errors = [_cross_validated(design, additive, values) for design in (additive, *choices)]
+        best = min(range(len(errors)), key=lambda index: errors[index] + LEAST_GAIN * (index > 0))
+        fits[node] = NodeFit(
+            _node_features(additive.design, values, given, node),
+            _node_features(choices[best - 1].design, values, given, node) if best else None,
+            float(values.var(0, correction=0).sum()),
+            errors[best],
+            _cross_validated(only_nuisance, only_nuisance, values),
         )
-        variance[node] = float(values.var(0, correction=0).sum())
-        unexplained[node] = error[best]
-    return FeatureDictionary(fits, variance, unexplained, how=how)
+    return FeatureDictionary(fits, how, aliased)
 
 
-@dataclass(frozen=True)
-class Solver:
-    """One design on some prompts, ready to be fitted to any activations of theirs, in float64.
+class _Folded(NamedTuple):
+    """A design solved on all prompts and without each fold."""
 
-    `places` says which feature each prompt has in each column, `blocks` how many features each
-    column has. Every column's features have mean zero over the prompts; a feature that none of them
-    has is zero. Only the singular part of the design is used: it is rank-deficient, and a full-rank
-    solver returns garbage.
-    """
-
-    places: Int[Tensor, "prompt column"]
-    blocks: tuple[int, ...]
-    how: How
-
-    @cached_property
-    def together(self) -> Float[Tensor, "feature feature"]:
-        """C'C: how many prompts have both features."""
-        size = sum(self.blocks)
-        pairs = self.places[:, :, None] * size + self.places[:, None, :]
-        return torch.bincount(pairs.flatten(), minlength=size * size).reshape(size, size).double()
-
-    @cached_property
-    def inverse(self) -> Float[Tensor, "feature feature"]:
-        """pinv(C'C), so that pinv(C) = inverse C'."""
-        return torch.linalg.pinv(self.together, hermitian=True, rtol=1e-10)
-
-    def __call__(self, values: Float[Tensor, "prompt d"]) -> Float[Tensor, "feature d"]:
-        """Features, weights included, of centred activations."""
-        sums = self._sums(values)
-        counts = self.together.diagonal()[:, None]
-        if self.how == "least squares":
-            found = self.inverse @ sums
-            means = self._by_block(found * counts).sum(1) / max(len(values), 1)
-            return (found - means.repeat_interleave(torch.tensor(self.blocks), 0)) * (counts > 0)
-        found = sums / counts.clamp(min=1)
-        return found if self.how == "mean" else found * self._weights(found, sums)
-
-    def _sums(self, values: Float[Tensor, "prompt d"]) -> Float[Tensor, "feature d"]:
-        """C'A: the sum over the prompts that have each feature, one after another in memory."""
-        found = np.zeros((sum(self.blocks), values.shape[1]))
-        for order, first, feature in self._runs:
-            found[feature] = np.add.reduceat(values.numpy()[order], first, axis=0)
-        return torch.from_numpy(found)
-
-    @cached_property
-    def _runs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each column the prompts sorted by feature, where each feature's begin, and which
-        features those are."""
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for column in self.places.T.numpy():
-            order = np.argsort(column, kind="stable")
-            first = np.flatnonzero(np.diff(column[order], prepend=-1))
-            found.append((order, first, column[order][first]))
-        return found
-
-    def _weights(
-        self, features: Float[Tensor, "feature d"], sums: Float[Tensor, "feature d"]
-    ) -> Float[Tensor, "feature 1"]:
-        """One weight per column: G w = h with G_ij = E<u_i, u_j> and h_i = E<u_i, a - a_bar>."""
-        overlap = self.together * (features @ features.T)
-        gram = self._by_block(self._by_block(overlap).sum(1).T).sum(1)
-        aims = self._by_block((features * sums).sum(-1, keepdim=True)).sum((1, 2))
-        weights = torch.linalg.pinv(gram, hermitian=True, rtol=1e-10) @ aims
-        return weights.repeat_interleave(torch.tensor(self.blocks))[:, None]
-
-    def _by_block(self, rows: Float[Tensor, "feature many"]) -> Float[Tensor, "column most many"]:
-        """The features of each column side by side, shorter columns filled up with zeros."""
-        return torch.nn.utils.rnn.pad_sequence(
-            list(rows.split(list(self.blocks))), batch_first=True
-        )
-
-
-class _Design(NamedTuple):
-    """A choice of columns, solved on all prompts and without each fold."""
-
-    columns: tuple[Column, ...]
-    whole: Solver
+    design: Design
     train: tuple[Tensor, ...]
     held: tuple[Tensor, ...]
-    parts: tuple[Solver, ...]
+    solvers: tuple[Solver, ...]
 
 
-def _design(
-    columns: tuple[Column, ...],
-    prompts: Sequence[Tokenized],
-    folds: Int[Tensor, "prompt"],
-    how: How,
-) -> _Design:
-    where = places(columns, prompts)
-    blocks = tuple(len(column.keys) for column in columns)
+def _folded(design: Design, folds: Int[Tensor, "prompt"]) -> _Folded:
     train = tuple((folds != fold).nonzero().flatten() for fold in range(FOLDS))
     held = tuple((folds == fold).nonzero().flatten() for fold in range(FOLDS))
-    return _Design(
-        columns,
-        Solver(where, blocks, how),
-        train,
-        held,
-        tuple(Solver(where[rows], blocks, how) for rows in train),
-    )
-
-
-def _couplings(columns: Sequence[Column], prompts: Sequence[Tokenized]) -> list[tuple[Column, ...]]:
-    """Every design in which two columns are one, where a pair of values has at least five prompts
-    on average."""
-    pairs = [
-        couple(columns, first, second, prompts)
-        for first, second in combinations(range(len(columns)), 2)
-    ]
-    return [
-        design for design in pairs if len(prompts) >= MIN_PROMPTS_PER_PAIR * len(design[0].keys)
-    ]
+    whole = design.solver
+    solvers = tuple(Solver(whole.features[rows], whole.sizes, whole.how) for rows in train)
+    return _Folded(design, train, held, solvers)
 
 
 def _cross_validated(
-    design: _Design, additive: _Design, values: Float[Tensor, "prompt d"]
+    folded: _Folded, additive: _Folded, values: Float[Tensor, "prompt d"]
 ) -> float:
-    """The unexplained share of variance on prompts held out in turn; pairs of values unseen in
-    training are left to the additive fit."""
+    """The unexplained share of variance on prompts held out in turn, nuisances included in the
+    prediction; pairs of values unseen in training are left to the additive fit."""
     missed = values.new_zeros(())
-    for fold, (train, held) in enumerate(zip(design.train, design.held, strict=True)):
+    for fold, (train, held) in enumerate(zip(folded.train, folded.held, strict=True)):
         mean = values[train].mean(0)
-        rest = values[held] - mean
-        found = _predicted(design, fold, values[train] - mean)
-        solver = design.parts[fold]
-        unseen = (solver.together.diagonal()[design.whole.places[held]] == 0).any(1)
-        if design is not additive and unseen.any():
-            found = torch.where(
-                unseen[:, None], _predicted(additive, fold, values[train] - mean), found
-            )
-        missed = missed + (rest - found).square().sum()
-    return float(
-        missed / (values - values.mean(0)).square().sum().clamp(min=torch.finfo(values.dtype).tiny)
-    )
+        centred = values[train] - mean
+        predicted = _predicted(folded, fold, centred)
+        if folded is not additive:
+            counts = folded.solvers[fold].counts
+            coupled = folded.design.solver.features[held][:, : len(folded.design.columns)]
+            unseen = (counts[coupled] == 0).any(1)
+            if unseen.any():
+                plain = _predicted(additive, fold, centred)
+                predicted = torch.where(unseen[:, None], plain, predicted)
+        missed = missed + (values[held] - mean - predicted).square().sum()
+    total = (values - values.mean(0)).square().sum()
+    return float(missed / total.clamp(min=torch.finfo(values.dtype).tiny))
 
 
 def _predicted(
-    design: _Design, fold: int, centred: Float[Tensor, "train d"]
+    folded: _Folded, fold: int, centred: Float[Tensor, "train d"]
 ) -> Float[Tensor, "held d"]:
-    features = design.parts[fold](centred)
-    found = features.new_zeros(len(design.held[fold]), features.shape[1])
-    for column in design.whole.places[design.held[fold]].T:
-        found += features[column]
-    return found
+    held = folded.design.solver.features[folded.held[fold]]
+    predicted = centred.new_zeros(len(held), centred.shape[1])
+    if not held.shape[1]:
+        return predicted
+    features = folded.solvers[fold](centred)
+    for block in held.T:
+        predicted += features[block]
+    return predicted
 
 
 def _node_features(
-    design: _Design, values: Float[Tensor, "prompt d"], given: Activations, node: Node
+    design: Design, values: Float[Tensor, "prompt d"], given: Activations, node: Node
 ) -> NodeFeatures:
     """The fit on all prompts, nested attributes taken apart, on the node's own device."""
+    labels = given.prompt_labels
     mean = values.mean(0)
     centred = values - mean
-    columns, features = unnest(design.columns, design.whole(centred), given.prompts)
-    codes = one_hot(columns, given.prompts).double()
-    shares = codes.mean(0)
-    noise = (
-        float((centred - codes @ features).square().sum())
-        / max(1, len(values) - len(features))
-        / len(values)
-    )
-    blocks = [len(column.keys) for column in columns]
-    energy = [float(part.sum()) for part in (shares * features.square().sum(-1)).split(blocks)]
+    solution = design.solver(centred)
+    rest = centred - _sum_of_features(design.solver, solution)
+    columns, features = unnest(design.columns, solution[: design.size], labels)
+    shares = design_shares(columns, labels)
+    parameters = len(features) + len(solution) - design.size
+    noise = float(rest.square().sum()) / max(1, len(values) - parameters) / len(values)
+    sizes = [len(column.keys) for column in columns]
+    energies = (shares * features.square().sum(-1)).split(sizes)
     total = float(centred.square().sum(-1).mean())
     carried = tuple(
-        (own - (size - 1) * noise) / total if total else 0.0
-        for own, size in zip(energy, blocks, strict=True)
+        (float(energy.sum()) - (size - 1) * noise) / total if total else 0.0
+        for energy, size in zip(energies, sizes, strict=True)
     )
     like = given.values[node]
-    return NodeFeatures(mean.to(like), columns, features.to(like), shares.to(like), carried)
+    return NodeFeatures(design, mean.to(like), columns, features.to(like), shares.to(like), carried)
+
+
+def design_shares(columns: Sequence[Column], labels: Labels) -> Float[Tensor, "feature"]:
+    """The share of the prompts that has each feature."""
+    return one_hot(columns, labels).double().mean(0)
+
+
+def _sum_of_features(
+    solver: Solver, features: Float[Tensor, "feature d"]
+) -> Float[Tensor, "prompt d"]:
+    """C U on the solver's own prompts."""
+    total = features.new_zeros(len(solver.features), features.shape[1])
+    for block in solver.features.T:
+        total += features[block]
+    return total
+
+
+def with_labels_of(given: Activations, order: Sequence[int]) -> Activations:
+    """The same activations with each prompt's labels taken from another, all attributes together."""
+    donors = [given.prompts[row].prompt for row in order]
+    prompts = tuple(
+        replace(prompt, prompt=replace(prompt.prompt, labels=donor.labels, family=donor.family))
+        for prompt, donor in zip(given.prompts, donors, strict=True)
+    )
+    return replace(given, prompts=prompts)

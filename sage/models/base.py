@@ -42,7 +42,6 @@ from sage.models.steps import HookPoint
 from sage.nodes import EVERYWHERE, Node
 from sage.task.metric import (
     AnswerVocabulary,
-    ArgmaxToken,
     Metric,
     answer_vocabulary,
     choice,
@@ -55,14 +54,12 @@ from sage.task.tokens import FastTokenizer, Tokenized, tokenize
 class EndOfRuns(NamedTuple):
     """What the model says at END in some runs, and the prompts of these.
 
-    Of logits of some tokens only, `argmax_token` gives the argmax over the vocabulary, and the
-    prompts' answers and foils are columns of `logits`.
+    With logits of some tokens only, the prompts' answers and foils are columns of `logits`.
     """
 
     runs: EditedRuns
     prompts: Sequence[Tokenized]
     logits: Float[Tensor, "run token"]
-    argmax_token: ArgmaxToken | None
 
 
 Keep = Callable[[EndOfRuns], None]
@@ -161,11 +158,17 @@ class Model:
         return self._collect(nodes, prompts, gradients)
 
     def write(
-        self, edits: EditSet, prompts: Sequence[Tokenized], metric: Metric, *, logits: bool = False
+        self,
+        edits: EditSet,
+        prompts: Sequence[Tokenized],
+        metric: Metric,
+        *,
+        among: Sequence[int] = (),
+        logits: bool = False,
     ) -> Outcome:
         """The outcome with the nodes set to these values, [prompt, d], all at once; no edits gives
         the clean run."""
-        return self.write_many([edits], prompts, metric, logits=logits)[0]
+        return self.write_many([edits], prompts, metric, among=among, logits=logits)[0]
 
     def write_many(
         self,
@@ -173,23 +176,31 @@ class Model:
         prompts: Sequence[Tokenized],
         metric: Metric,
         *,
+        among: Sequence[int] = (),
         logits: bool = False,
     ) -> list[Outcome]:
         """One outcome per set of edits; runs of many sets share a batch.
 
-        No logits are computed but those that are asked for and those that metric and choice need.
+        The choice is among all answers and foils of the prompts and the tokens in `among`. No
+        logits are computed but those that are asked for and those that metric and choice need.
         """
         if not edits:
             return []
         metrics = torch.zeros(len(edits), len(prompts))
         choices = torch.zeros(len(edits), len(prompts), dtype=torch.long)
         all_logits = torch.zeros(len(edits), len(prompts), self.anatomy.d_vocab) if logits else None
-        vocabulary = None if logits else self._answer_vocabulary(prompts, metric)
+        answers = answer_vocabulary(prompts, among)
+        vocabulary = None if logits or not self._reads_answers_only(metric) else answers
+        token_ids = answers.token_ids
+        columns = token_ids if vocabulary is None else torch.arange(len(token_ids))
+        columns = columns.to(self.device)
 
         def keep(end: EndOfRuns) -> None:
-            chosen = choice(end.logits, end.prompts, argmax_token=end.argmax_token)
+            chosen = choice(end.logits, end.prompts, among=columns).cpu()
+            if vocabulary is not None:
+                chosen = torch.where(chosen < 0, chosen, token_ids[chosen.clamp(min=0)])
             metrics[end.runs.table_index] = metric(end.logits, end.prompts).float().cpu()
-            choices[end.runs.table_index] = chosen.cpu()
+            choices[end.runs.table_index] = chosen
             if all_logits is not None:
                 all_logits[end.runs.table_index] = end.logits.float().cpu()
 
@@ -214,17 +225,14 @@ class Model:
         def keep(end: EndOfRuns) -> None:
             metrics[end.runs.table_index] = metric(end.logits, end.prompts).float().cpu()
 
-        made = self._run(edits, prompts, keep, self._answer_vocabulary(prompts, metric))
+        vocabulary = answer_vocabulary(prompts) if self._reads_answers_only(metric) else None
+        made = self._run(edits, prompts, keep, vocabulary)
         return metrics[made.table_index]
 
-    def _answer_vocabulary(
-        self, prompts: Sequence[Tokenized], metric: Metric
-    ) -> AnswerVocabulary | None:
-        """The tokens whose logits are all that a metric reads; None where it reads others, or the
-        backend computes all of them anyway."""
-        if self.partial is None or not reads_answers_and_foils_only(metric):
-            return None
-        return answer_vocabulary(prompts)
+    def _reads_answers_only(self, metric: Metric) -> bool:
+        """Whether the logits of answers and foils are all that need be computed: not where a metric
+        reads others, or the backend computes all of them anyway."""
+        return self.partial is not None and reads_answers_and_foils_only(metric)
 
     def _run(
         self,
@@ -238,7 +246,7 @@ class Model:
 
         With a vocabulary no other logits are computed, and prompts are written in it. Returns the
         run that was made for every set and prompt, [set, prompt]: our own forward pass does not run
-        a set again that repeats the one before.
+        a set again that repeats an earlier one.
         """
         self._check({node for edit_set in edits for node in edit_set}, prompts)
         check_edits(edits, len(prompts), self.anatomy)
@@ -266,7 +274,7 @@ class Model:
             ids = self._ids(prompts)
             self._count(ids.numel())
             logits, _ = self.engine.forward(ids, write=scatter_edits(bucket, runs))
-            keep(EndOfRuns(bucket.among_all(runs), prompts, logits, None))
+            keep(EndOfRuns(bucket.among_all(runs), prompts, logits))
 
         in_batches(bucket.runs_to_make, self._prompts_at_once(bucket.length), run)
 
@@ -288,7 +296,7 @@ class Model:
                 end = partial.run(clean, runs.prompt_index, edits, token_ids=token_ids)
                 self.counter.count(end.token_layers, layers=self.anatomy.layers)
                 prompts = part.prompts_of(runs)
-                keep(EndOfRuns(part.among_all(runs), prompts, end.logits, end.argmax_token))
+                keep(EndOfRuns(part.among_all(runs), prompts, end.logits))
 
             for batch in batches(part, anatomy=self.anatomy, overhead=partial.overhead):
                 size = partial.runs_at_once(part.length, batch.positions)

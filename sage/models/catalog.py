@@ -75,6 +75,11 @@ def find_folder(name: str) -> Path:
     return _download(name)
 
 
+def is_embedded(name: str) -> bool:
+    """Whether a model of that name ships with sage."""
+    return "/" not in name and (_ZOO / name / "config.json").is_file()
+
+
 def hub_id(name: str) -> str:
     """What a known name is called on the hub; other names as they are."""
     return _HUB.get(_ALIASES.get(name, name), name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sage.errors import SageError, Unsupported
@@ -176,21 +176,31 @@ def scatter_edits(bucket: EditBucket, runs: EditedRuns) -> dict[HookPoint, Scatt
 
 
 def find_first_alike(edits: Sequence[EditSet], prompts: int) -> Int[Tensor, "set prompt"]:
-    """For every set of edits and prompt the first of the sets just before it, or itself, that sets
-    the same nodes to the same values.
+    """For every set of edits and prompt the first of all sets, or itself, that sets the same nodes
+    to the same values.
 
-    A greedy choice that has come to its end says the same for every larger budget.
+    A search that has come to its end says the same for every larger budget, and so do levels that
+    let the same latents through.
     """
     first = every_set_itself(len(edits), prompts)
     for number in range(1, len(edits)):
-        before, now = edits[number - 1], edits[number]
-        if before.keys() == now.keys():
-            alike = torch.ones(prompts, dtype=torch.bool)
-            for node, value in now.items():
-                if value is not before[node]:
-                    alike &= (value == before[node].to(value)).flatten(1).all(1).cpu()
-            first[number] = torch.where(alike, first[number - 1], first[number])
+        for earlier in range(number):
+            candidates = (first[number] == number) & (first[earlier] == earlier)
+            if candidates.any():
+                alike = candidates & _alike(edits[earlier], edits[number], prompts)
+                first[number] = torch.where(alike, earlier, first[number])
     return first
+
+
+def _alike(before: EditSet, now: EditSet, prompts: int) -> Bool[Tensor, "prompt"]:
+    """On which prompts two sets set the same nodes to the same values."""
+    if before.keys() != now.keys():
+        return torch.zeros(prompts, dtype=torch.bool)
+    alike = torch.ones(prompts, dtype=torch.bool)
+    for node, value in now.items():
+        if value is not before[node]:
+            alike &= (value == before[node].to(value)).flatten(1).all(1).cpu()
+    return alike
 
 
 def every_set_itself(sets: int, prompts: int) -> Int[Tensor, "set prompt"]:

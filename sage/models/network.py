@@ -1,15 +1,13 @@
 """Network: all the weights of a model, for a forward pass without the library that loaded it.
 
 What `Anatomy` says of norms and attention, and beside it embeddings, MLPs, the final norm and the
-unembedding. Weights are views of the loaded module's parameters; nothing is copied but what
-`rounded_unembedding` rounds.
+unembedding. Weights are views of the loaded module's parameters; nothing is copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sage.models.anatomy import Anatomy, Norm
-from sage.models.argmax_token import (
-    RoundedUnembedding,
-    argmax_token,
-    round_unembedding,
-    rounding_pays,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +69,6 @@ class Network:
         logits = functional.linear(normalise(self.final_norm, x), W_U)
         cap = self.anatomy.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    def argmax_token(self, x: Float[Tensor, "run d_model"]) -> Int[Tensor, "run"]:
-        """The token with the largest logit; a cap, which keeps their order, is left out."""
-        normed = normalise(self.final_norm, x)
-        if self.rounded_unembedding is None:
-            return argmax_token(normed, self.W_U)
-        return self.rounded_unembedding.argmax_token(normed)
-
-    @cached_property
-    def rounded_unembedding(self) -> RoundedUnembedding | None:
-        """The unembedding rounded once, for the first argmax asked for; None where it does not
-        pay."""
-        return round_unembedding(self.W_U) if rounding_pays(self.W_U) else None
 
 
 def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sage.errors import SageError
 from sage.nodes import Node
-from sage.saes.sae import SAE, canonical
+from sage.saes.sae import SAE, canonical, check_fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,3 +54,10 @@ def assemble(name: str, saes: Iterable[SAE]) -> Suite:
                 f"{first.d_model} dimensions, '{sae.id}' {sae.d_model}."
             )
     return Suite(name, dict(sorted(by_site.items())))
+
+
+def on_model(suite: Suite, d_model: int, device: str) -> Suite:
+    """The suite with its weights where the model's are; BadFile for an SAE of another width."""
+    for sae in suite.saes.values():
+        check_fits(sae, d_model)
+    return Suite(suite.id, {hook: sae.to(device) for hook, sae in suite.saes.items()})

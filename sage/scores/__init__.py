@@ -1,1 +1,4 @@
-"""The four tests, and the scores made of them (method, section 5)."""
+"""Scores: how well dictionaries know what a contrast changes (method, sections 5 and 6).
+
+One file a score, each with a `SCORE`; `score.py` lists them.
+"""

@@ -1,222 +1,246 @@
-"""T2, sparse control: do k latents, moved from p's codes to those of p', make the model do what the
+"""T2, control: do a few moved latents, told the labels of p' alone, make the model do what the
 whole activation of p' would?
 
-The ground truth patches the same nodes with the activations of p'. Success is agreement with what
-the model then says; the graded form is the share of the change of the metric that the edit brings
-about. The only normalisation is by the supervised dictionary under the same budget (method, section
-5, T2).
+Method, sections 5.3 and 5.4. The ground truth patches the same nodes with the activations of p'.
+Success is that the model says what it then says; the graded form is the share of the change of the
+metric that the edit brings about. Both count only as far as the edit leaves alone what it was not
+meant to change. T3 (`interpretable`) and `move` are measured on the same edits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from sage.dictionaries.activations import Activations, Dictionary, Edited
-from sage.models.base import Model, Outcome
-from sage.scores.chunks import in_parts
-from sage.scores.isolation import Bystanders, spoiled
-from sage.stats import Sampled, bootstrap, combine
-from sage.task.metric import Metric
-
-KS = (0, 1, 2, 4, 8, 16, 32)
-KS_ACROSS_MODELS = 4
-MIN_ROOM = 0.2
-MIN_EFFECT = 0.02
-
-Form = Literal["success", "graded"]
-
-
-class Truth(NamedTuple):
-    """What the model does on p, and with the nodes set to their activations on p'."""
-
-    clean: Outcome
-    patched: Outcome
+from sage.dictionaries.activations import Activations, Labels, Site
+from sage.dictionaries.dictionary import LabelMoves
+from sage.dictionaries.edits import Edited, Masks, control
+from sage.dictionaries.need import MULTIPLES
+from sage.dictionaries.search import Budget
+from sage.dictionaries.supervised import FeatureDictionary
+from sage.models.base import Model
+from sage.scores.data import Answers
+from sage.scores.isolation import Bystanders
+from sage.scores.levels import ANY, BUDGETS, FORMS, LEVELS, UNBOUNDED, Decisions, Form, Split
+from sage.scores.node_set import Contender, NodeSet
+from sage.scores.runs import Behaviour, SplitBehaviour, SplitRuns, behaviours
+from sage.scores.score import Columns, Detail, Score, mean_of
 
 
 class Control(NamedTuple):
-    """One dictionary's edits of one node set, per k and prompt.
+    """One dictionary's edits of the pairs of one split, by F1 level and budget.
 
-    `success` is agreement with the ground-truth patch, `left` |m_edit - m_gt|, `effect` |m_clean -
-    m_gt|; `spoiled` counts attributes outside the contrast that an edit broke, out of `bystanders`
-    (none where isolation was not measured).
+    `behaviour` is what the model does under each, `isolation` the share of bystanders left alone,
+    `distance` what is missing to the aim of `start`, `picks` how many latents were moved.
     """
 
-    success: dict[int, Float[np.ndarray, "prompt"]]
-    left: dict[int, Float[np.ndarray, "prompt"]]
-    effect: Float[np.ndarray, "prompt"]
-    picks: dict[int, Float[np.ndarray, "prompt"]]
-    magnitude: dict[int, Float[np.ndarray, "prompt"]]
-    spoiled: dict[int, Float[np.ndarray, "prompt"]]
-    bystanders: dict[int, Float[np.ndarray, "prompt"]]
-    clusters: list[str]
+    split: SplitBehaviour
+    edits: Mapping[tuple[float, str], Edited]
+    behaviour: Mapping[tuple[float, str], Behaviour]
+    isolation: Mapping[tuple[float, str], Float[np.ndarray, "prompt"]]
 
-    def accuracy(self, k: int, *, seed: int = 0) -> Sampled:
-        """Share of prompts on which the edited model says what the ground-truth patch makes it say."""
-        return bootstrap(
-            self.success[k][:, None], lambda means: means[:, 0], seed=seed, clusters=self.clusters
-        )
+    def success(self, level: float, budget: str) -> Float[np.ndarray, "prompt"]:
+        """Where the model says what it says under the ground truth."""
+        said = self.behaviour[level, budget].choice
+        return (said == self.split.truth.choice).astype(float)
 
-    def graded(self, k: int, *, seed: int = 0) -> Sampled:
-        """1 - E|m_edit - m_gt| / E|m_clean - m_gt|."""
-        columns = np.stack([self.left[k], self.effect], -1)
-        return bootstrap(
-            columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters
-        )
+    def graded(self, level: float, budget: str) -> Float[np.ndarray, "prompt"]:
+        """1 - |m_edit - m_gt| / E|m_clean - m_gt|."""
+        return _graded(self.behaviour[level, budget].metric, self.split)
 
-    def area(self, form: Form, *, k_max: int, seed: int = 0) -> Sampled:
-        """The trapezoid of the accuracy (or graded score) over log2 k, from k = 1 to k_max, divided
-        by log2 k_max."""
-        ks = [k for k in sorted(self.success) if 1 <= k <= k_max]
-        value = self.accuracy if form == "success" else self.graded
-        return combine(
-            lambda *points: trapezoid(np.log2(ks), points), *(value(k, seed=seed) for k in ks)
-        )
+    def weight(self, form: Form, level: float, budget: str) -> Float[np.ndarray, "prompt"]:
+        """w: success or graded, times isolation where it is positive."""
+        score = self.success(level, budget) if form == "success" else self.graded(level, budget)
+        return np.where(score > 0, score * self.isolation[level, budget], score)
 
-    def isolation(self, k: int, *, seed: int = 0) -> Sampled:
-        """1 - the share of (prompt, node, attribute outside the contrast) that the edit broke."""
-        columns = np.stack([self.spoiled[k], self.bystanders[k]], -1)
-        return bootstrap(
-            columns, lambda means: 1 - means[:, 0] / means[:, 1], seed=seed, clusters=self.clusters
-        )
+    def nothing(self, form: Form) -> Float[np.ndarray, "prompt"]:
+        """w with nothing edited."""
+        if form == "success":
+            return self.split.unchanged
+        return _graded(self.split.clean.metric, self.split)
 
-    def start(self, form: Form, *, seed: int = 0) -> Sampled:
-        """The accuracy (or graded score) with nothing edited."""
-        return self.accuracy(0, seed=seed) if form == "success" else self.graded(0, seed=seed)
+    def columns(self, form: Form, levels: Sequence[float]) -> Columns:
+        """w with nothing edited, and at every level and budget, level by level."""
+        weights = [self.weight(form, level, budget) for level in levels for budget in BUDGETS]
+        return Columns(np.stack([self.nothing(form), *weights], -1), self.clusters)
+
+    def moved(self, levels: Sequence[float]) -> Columns:
+        """The distance to the aim with nothing edited, and at every level and budget."""
+        return self.distances(self.edits, levels, self.clusters)
+
+    @staticmethod
+    def distances(
+        edits: Mapping[tuple[float, str], Edited],
+        levels: Sequence[float],
+        clusters: tuple[int, ...] | None = None,
+    ) -> Columns:
+        """The same of edits under which the model was not run."""
+        first = next(iter(edits.values()))
+        left = [edits[level, budget].distance for level in levels for budget in BUDGETS]
+        numbers = [distance.double().numpy() for distance in (first.start, *left)]
+        return Columns(np.stack(numbers, -1), clusters)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Which pairs share prompts."""
+        return self.split.clusters
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """The budgets that were run without a bound on F1."""
+        return tuple(budget for level, budget in self.edits if level == ANY)
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether the edits were run at every F1 level."""
+        return all((level, BUDGETS[0]) in self.edits for level in LEVELS)
 
 
-def ground_truth(model: Model, base: Activations, target: Activations, *, metric: Metric) -> Truth:
-    """The clean run and the ground-truth patch of the nodes."""
-    return Truth(*model.write_many([{}, target.values], base.prompts, metric))
+class Aim(NamedTuple):
+    """What edits aim at: by whose features, with how many latents at each site."""
+
+    features: FeatureDictionary
+    budgets: Mapping[Site, tuple[Budget, ...]]
+    names: tuple[str, ...]
 
 
-def score_controls(
-    model: Model,
-    dictionaries: Mapping[str, Dictionary],
+Edits = Mapping[tuple[float, str], Edited]
+
+
+def make_aim(features: FeatureDictionary, needs: Mapping[Site, int], *, unbounded: bool) -> Aim:
+    """Budgets of need, 2 need and 4 need at every site, and no bound at all if wanted."""
+    last: tuple[Budget, ...] = (None,) if unbounded else ()
+    budgets = {site: (*(n * need for n in MULTIPLES), *last) for site, need in needs.items()}
+    return Aim(features, budgets, (*BUDGETS, *((UNBOUNDED,) if unbounded else ())))
+
+
+def make_edits(
+    candidates: LabelMoves,
     base: Activations,
-    target: Activations,
+    labels: Labels,
+    aim: Aim,
     *,
-    truth: Truth,
-    metric: Metric,
-    watched: Bystanders | None = None,
-    ks: Sequence[int] = KS,
-) -> dict[str, Control]:
-    """Edit every prompt's nodes towards its counterfactual with at most k latents per site, for
-    every k, and run the model.
-
-    Dictionaries and budgets run together. A budget that gives no prompt a pick more than a smaller
-    one gives the same edit, and is not run again; without any picks that is the clean run.
-    Isolation is measured on the bystanders that are `watched`.
-    """
-    found: dict[str, Control] = {}
-    for names in in_parts(list(dictionaries), base, copies=len(ks)):
-        edits = {name: dictionaries[name].edit(base, target, ks=ks) for name in names}
-        different = {
-            name: [k for k, first in _same_edit(own).items() if first == k]
-            for name, own in edits.items()
-        }
-        written = [edits[name][k].values for name in names for k in different[name]]
-        outcomes = iter(model.write_many(written, base.prompts, metric))
-        for name in names:
-            own = {k: next(outcomes) for k in different[name]}
-            found[name] = _control(edits[name], own, truth=truth, watched=watched, base=base)
-    return found
-
-
-def largest_k(width: int, *, across_models: bool = False) -> int:
-    """k_max: the largest k of the grid up to min(8, D/16), at least 2; 4 in comparisons across
-    models (D = d_model)."""
-    if across_models:
-        return KS_ACROSS_MODELS
-    return max(2, *(k for k in KS if k <= min(8, width / 16)))
-
-
-def normalised(area: Sampled, start: Sampled, ceiling: Sampled) -> Sampled:
-    """(area - acc_0)/(area_sup - acc_0), draw by draw."""
-    return combine(lambda own, zero, best: (own - zero) / (best - zero), area, start, ceiling)
-
-
-def decide_form(
-    supervised: Control, *, k_max: int, effect_of_irrelevant: float, metric_size: float
-) -> tuple[Form | None, str]:
-    """Which form of T2 a contrast has, decided on pairs of `fit`; None with the reason where it has
-    neither.
-
-    `effect_of_irrelevant` is E|m_clean - m_gt| of irrelevant pairs at the same nodes, `metric_size`
-    is E|m|.
-    """
-    effect = float(supervised.effect.mean())
-    least = max(MIN_EFFECT * metric_size, effect_of_irrelevant)
-    if effect < least or not effect:
-        return (
-            None,
-            f"patching these nodes moves the metric by {effect:.3g} in the mean, less than {least:.2g}",
-        )
-    room = {
-        form: supervised.area(form, k_max=k_max).value - supervised.start(form).value
-        for form in ("success", "graded")
+    masks: Mapping[float, Masks | None],
+) -> Edits:
+    """Every prompt's nodes moved towards the aim at every budget, with the latents that each level
+    lets through. The budget without a bound is at level 0 alone."""
+    edited = control(
+        candidates,
+        base,
+        labels,
+        aim.features.aim(base, labels),
+        variance=aim.features.variance,
+        budgets=aim.budgets,
+        among=list(masks.values()),
+    )
+    return {
+        (level, name): edit
+        for level, by_budget in zip(masks, edited, strict=True)
+        for name, edit in zip(aim.names, by_budget, strict=True)
+        if name != UNBOUNDED or level == ANY
     }
-    if room["success"] >= MIN_ROOM:
-        return "success", "ok"
-    if room["graded"] >= MIN_ROOM:
-        return "graded", "ok"
-    return (
-        None,
-        f"the supervised dictionary itself gains only {room['success']:.2f} in accuracy and {room['graded']:.2f} graded at k <= {k_max}",
-    )
 
 
-def trapezoid(
-    places: Float[np.ndarray, "point"], values: Sequence[Float[np.ndarray, "draw"]]
-) -> Float[np.ndarray, "draw"]:
-    """The area under points divided by their range; a single point is its own area."""
-    if len(places) == 1:
-        return values[0]
-    return np.trapezoid(np.stack(values), places, axis=0) / (places[-1] - places[0])
-
-
-def _control(
-    edits: Mapping[int, Edited],
-    outcomes: Mapping[int, Outcome],
-    *,
-    truth: Truth,
-    watched: Bystanders | None,
-    base: Activations,
+def run_edits(
+    model: Model, edits: Edits, split: SplitRuns, watched: Bystanders, answers: Answers
 ) -> Control:
-    """T2 of one dictionary from its edits and the outcomes of those that differ."""
-    same = _same_edit(edits)
-    nothing = np.zeros(len(base))
-    every: dict[int | None, Outcome] = {None: truth.clean, **outcomes}
-    broken: dict[int | None, np.ndarray] = {None: nothing}
-    broken |= {k: spoiled(watched, edits[k].values) if watched else nothing for k in outcomes}
-    aim = _numbers(truth.patched.metric)
+    """What the model does under edits, and what they leave alone."""
+    values = [edit.values for edit in edits.values()]
+    results = behaviours(model, values, split.pairs, answers)
     return Control(
-        success={k: _numbers(every[same[k]].choice == truth.patched.choice) for k in edits},
-        left={k: np.abs(_numbers(every[same[k]].metric) - aim) for k in edits},
-        effect=np.abs(_numbers(truth.clean.metric) - aim),
-        picks={k: _numbers(own.picks) for k, own in edits.items()},
-        magnitude={k: _numbers(own.magnitude) for k, own in edits.items()},
-        spoiled={k: broken[same[k]] for k in edits},
-        bystanders=dict.fromkeys(edits, watched.total if watched else nothing),
-        clusters=[prompt.prompt.text for prompt in base.prompts],
+        split.behaviour,
+        {key: edit._replace(values={}) for key, edit in edits.items()},
+        dict(zip(edits, results, strict=True)),
+        {key: watched.isolation(edit.values) for key, edit in edits.items()},
     )
 
 
-def _same_edit(edits: Mapping[int, Edited]) -> dict[int, int | None]:
-    """The smallest k with the same picks on every prompt; None where there are none."""
-    found: dict[int, int | None] = {}
-    before: tuple[int | None, Tensor] = (None, torch.zeros(()))
-    for k in sorted(edits):
-        if not bool((edits[k].picks == before[1]).all()):
-            before = (k, edits[k].picks)
-        found[k] = before[0]
-    return found
+def control_statistic(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw"]:
+    """The mean over budgets of (w - w_0)/(1 - w_0), clipped for each level, and its mean over the
+    levels."""
+    return np.clip(_by_level(means), 0, 1).mean(-1)
 
 
-def _numbers(values: Tensor) -> Float[np.ndarray, "prompt"]:
-    return values.double().cpu().numpy()
+def raw_control_statistic(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw"]:
+    """The same, unclipped."""
+    return _by_level(means).mean(-1)
+
+
+def _by_level(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw level"]:
+    nothing = means[:, :1]
+    shares = (means[:, 1:] - nothing) / (1 - nothing)
+    return shares.reshape(len(means), -1, len(BUDGETS)).mean(-1)
+
+
+def _graded(
+    metric: Float[np.ndarray, "prompt"], split: SplitBehaviour
+) -> Float[np.ndarray, "prompt"]:
+    return 1 - np.abs(metric - split.truth.metric) / split.effect.mean()
+
+
+def measure(
+    node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
+) -> dict[str, Control]:
+    """Every contender that has latents to move, edited at its levels."""
+    runs = node_set.split(split)
+    controls: dict[str, Control] = {}
+    for contender in contenders:
+        if contender.candidates is None:
+            continue
+        masks = node_set.masks(contender)
+        aim = make_aim(contender.features, node_set.needs, unbounded=node_set.settings.unbounded)
+        base, labels = runs.pairs.base, runs.pairs.labels
+        edits = make_edits(contender.candidates, base, labels, aim, masks=masks)
+        watched, answers = node_set.watched(split), node_set.data.shared.answers
+        controls[contender.name] = run_edits(node_set.model, edits, runs, watched, answers)
+    return controls
+
+
+def _columns(part: Control, decisions: Decisions) -> Columns:
+    return part.columns(decisions.form, (ANY,))
+
+
+def _details(part: Control, decisions: Decisions) -> Iterator[Detail]:
+    """The other form, every budget in both forms, isolation, and the budget without a bound."""
+    for form in FORMS:
+        if form != decisions.form:
+            columns = part.columns(form, (ANY,))
+            yield Detail("control", columns, control_statistic, raw_control_statistic, form=form)
+    for budget in part.budgets:
+        picks = float(part.edits[ANY, budget].picks.double().mean())
+        for form in FORMS:
+            weights = [part.nothing(form), part.weight(form, ANY, budget)]
+            columns = Columns(np.stack(weights, -1), part.clusters)
+            detail = Detail("control", columns, _clipped_gain, gain, form=form)
+            yield detail._replace(budget=budget, picks=picks)
+        isolation = Columns(part.isolation[ANY, budget][:, None], part.clusters)
+        yield Detail("isolation", isolation, mean_of(0), budget=budget, picks=picks)
+
+
+def gain(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
+    """(w - w_0)/(1 - w_0) at one budget."""
+    return (means[:, 1] - means[:, 0]) / (1 - means[:, 0])
+
+
+def _clipped_gain(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
+    return np.clip(gain(means), 0, 1)
+
+
+SCORE = Score(
+    name="control",
+    version=2,
+    symbol="T2",
+    title="control",
+    zero="nothing edited",
+    one="the nodes set to what they hold on the other prompt",
+    measurement="control",
+    columns=_columns,
+    statistic=control_statistic,
+    raw=raw_control_statistic,
+    why_undefined=lambda decisions: decisions.control,
+    details=_details,
+    figure="frontier",
+)

@@ -1,15 +1,16 @@
 """T4, geometry: do a dictionary's directions point where the supervised features point?
 
-The mean maximum cosine similarity (MCC) of features and latents matched one to one (Hungarian),
-against the same number of random residual directions pushed through the same weights (method,
-section 5, T4).
+Method, section 5.8. The mean over the features that the contrast changes of the cosine with the
+latent matched to each (Hungarian), against the same with features fitted to shuffled labels.
+Features are centred per attribute and latents are not, so that even an exact orthonormal dictionary
+attains a cosine below 1: every cosine is divided by what it attains.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,147 +18,176 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.dictionaries.activations import Activations, Dictionary
-from sage.dictionaries.projected import ProjectedSuite, project_direction
-from sage.dictionaries.supervised import FeatureDictionary
-from sage.models.anatomy import Anatomy
+from sage.dictionaries.activations import Activations
+from sage.dictionaries.design import Column, unnest
+from sage.dictionaries.dictionary import Dictionary
+from sage.dictionaries.projected import ProjectedSuite
+from sage.dictionaries.projection import project_direction
+from sage.dictionaries.supervised import FeatureDictionary, NodeFeatures
 from sage.nodes import Node, Section
-from sage.stats import DRAWS, Sampled, combine
+from sage.scores.levels import Decisions, Split
+from sage.scores.node_set import Contender, NodeSet
+from sage.scores.score import Columns, Detail, Score, mean_of
 
 MIN_ACTIVE = 0.01
-NULL_DRAWS = 20
+SHUFFLES = 20
 SUBSPACE_VARIANCE = 0.9
 
 
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """The supervised features to be found at a node: their names, their directions, and on what
-    share of `fit` each is active.
-
-    `nulls` keeps the null of each (number of latents, signed, seed) that was asked for:
-    dictionaries of one width share it.
-    """
+class Targets(NamedTuple):
+    """The supervised features to be found at a node: names, directions, on what share of `fit` each
+    is active, the cosine that an exact orthonormal dictionary attains with each, and the directions
+    of the same features fitted to shuffled labels."""
 
     names: tuple[str, ...]
     directions: Float[Tensor, "feature d"]
     share: Float[Tensor, "feature"]
-    nulls: dict[tuple[int, bool, int], np.ndarray] = field(
-        default_factory=dict[tuple[int, bool, int], np.ndarray], repr=False
-    )
+    attainable: Float[Tensor, "feature"]
+    shuffled: Float[Tensor, "shuffle feature d"]
 
 
 class NodeGeometry(NamedTuple):
-    """One node: the `latents` that took part, their cosines with the features, and what follows
-    from them.
+    """One node: the `latents` that took part, their cosines with the features, and what follows.
 
-    `null` has the MCC of each draw of random directions; `angles` are principal angles in radians,
-    none where the features fill the space.
+    `mcc` and `null` are of attained cosines; `null` has one for each shuffle. `angles` are principal
+    angles in radians, none where the features fill the space.
     """
 
     features: tuple[str, ...]
     latents: Int[Tensor, "latent"]
     cosines: Float[Tensor, "latent feature"]
     mcc: float
-    null: Float[np.ndarray, "draw"]
+    null: Float[np.ndarray, "shuffle"]
     uniqueness: float
     angles: tuple[float, ...]
 
 
-class Geometry(NamedTuple):
-    """T4 of one dictionary: the mean over nodes, weighted by their statistic. `mcc` and `null` are
-    raw.
+@dataclass(frozen=True)
+class Geometry:
+    """T4 of one dictionary, node by node; all means are weighted by the nodes' statistic."""
 
-    `angle` is the mean principal angle, None where no node has any; `n` prompts of `fit` say which
-    latents are active.
-    """
-
-    score: Sampled
-    mcc: float
-    null: Sampled
-    uniqueness: float
-    angle: float | None
-    n: int
     nodes: Mapping[Node, NodeGeometry]
+    weights: Float[np.ndarray, "node"]
+
+    @property
+    def columns(self) -> Columns:
+        """MCC, and the null of every shuffle: a resample draws shuffles."""
+        null = self.weights @ np.stack([node.null for node in self.nodes.values()])
+        return Columns(np.stack([np.full_like(null, self.mcc), null], -1), None)
+
+    @property
+    def mcc(self) -> float:
+        """The mean matched cosine, as a share of what is attainable."""
+        return float(self.weights @ [node.mcc for node in self.nodes.values()])
+
+    @property
+    def uniqueness(self) -> float:
+        """The share of features whose best latent is no other feature's best."""
+        return float(self.weights @ [node.uniqueness for node in self.nodes.values()])
+
+    @property
+    def angle(self) -> float | None:
+        """The mean principal angle, None where no node has any."""
+        angled = [
+            (weight, np.mean(node.angles))
+            for weight, node in zip(self.weights, self.nodes.values(), strict=True)
+            if node.angles
+        ]
+        if not angled:
+            return None
+        return float(np.average([a for _, a in angled], weights=[w for w, _ in angled]))
 
 
-def targets(
-    supervised: FeatureDictionary, fit: Activations, *, attributes: Collection[str]
+def find_targets(
+    supervised: FeatureDictionary,
+    fit: Activations,
+    *,
+    attributes: Collection[str],
+    among: Mapping[Node, Targets] | None = None,
+    seed: int,
 ) -> dict[Node, Targets]:
     """The features of the attributes at each node that carries them, of the fit without coupling;
-    other nodes are left out."""
-    found: dict[Node, Targets] = {}
+    other nodes are left out. With `among` the same nodes and features as there, refitted."""
+    orders = [_shuffle(len(fit), seed, number) for number in range(SHUFFLES)]
+    targets: dict[Node, Targets] = {}
     for node in fit.nodes:
-        own = supervised.additive(node)
-        present = [
-            column.name in attributes and supervised.carries(node, column.name)
-            for column in own.columns
-            for _ in column.keys
-        ]
-        kept = torch.tensor(present, device=own.features.device) & (own.features.norm(dim=-1) > 0)
+        features = supervised.fits[node].additive
+        names = features.names
+        if among is None:
+            carried = [
+                column.name in attributes and supervised.carries(node, column.name)
+                for column in features.columns
+                for _ in column.keys
+            ]
+            kept = torch.tensor(carried, device=features.features.device)
+        else:
+            wanted = among[node].names if node in among else ()
+            kept = torch.tensor([name in wanted for name in names], device=features.features.device)
+        kept &= features.features.norm(dim=-1) > 0
         if kept.any():
-            names = tuple(
-                name for name, there in zip(own.names, kept.tolist(), strict=True) if there
+            targets[node] = Targets(
+                tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep),
+                features.features[kept],
+                features.shares[kept],
+                attainable_cosines(features)[kept],
+                _shuffled_directions(features, fit, node, orders)[:, kept],
             )
-            found[node] = Targets(names, own.features[kept], own.shares[kept])
-    return found
+    return targets
+
+
+def attainable_cosines(features: NodeFeatures) -> Float[Tensor, "feature"]:
+    """The cosine of every feature with the latent of its value in an exact orthonormal dictionary:
+    (1 - p)/sqrt((1 - p)^2 + sum of the other values' p^2), p within the coarser value where the
+    attribute is nested."""
+    cosines: list[float] = []
+    shares = features.shares.tolist()
+    start = 0
+    for column in features.columns:
+        own = shares[start : start + len(column.keys)]
+        start += len(column.keys)
+        cosines += _attained(column, own)
+    return torch.tensor(cosines, device=features.features.device)
+
+
+def _attained(column: Column, shares: Sequence[float]) -> list[float]:
+    coarse = [key[:-1] for key in column.keys]
+    total = dict.fromkeys(coarse, 0.0)
+    for key, share in zip(coarse, shares, strict=True):
+        total[key] += share
+    p = [
+        share / total[key] if total[key] else 0.0 for key, share in zip(coarse, shares, strict=True)
+    ]
+    attained: list[float] = []
+    for number, key in enumerate(coarse):
+        others = sum(p[n] ** 2 for n, other in enumerate(coarse) if other == key and n != number)
+        rest = 1 - p[number]
+        length = (rest**2 + others) ** 0.5
+        attained.append(rest / length if length else 1.0)
+    return attained
 
 
 def score_geometry(
     dictionary: Dictionary,
-    wanted: Mapping[Node, Targets],
-    active: Mapping[Node, Float[Tensor, "latent"]],
+    targets: Mapping[Node, Targets],
+    activity: Mapping[Node, Float[Tensor, "latent"]],
     *,
-    fit: Activations,
     section: Section,
     min_active: float = MIN_ACTIVE,
-    seed: int = 0,
 ) -> Geometry:
     """Match a dictionary's directions with the supervised features at every node that has any.
 
-    `active` is the share of `fit` on which each latent is active. Those take part that reach 1 %,
-    or the share of the rarest feature, and are not zero at the node. The interval is that of the
-    null's 20 draws: nothing else here is random once `fit` is given.
+    `activity` is the share of `fit` on which each latent is active. Those take part that reach 1 %,
+    or the share of the rarest feature, and are not zero at the node.
     """
-    found: dict[Node, NodeGeometry] = {}
-    for node, target in wanted.items():
-        taking_part = active[node] >= min(min_active, float(target.share.min()))
-        found[node] = _node_geometry(dictionary, node, taking_part, target, fit.anatomy, seed)
-    return together(found, section=section, n=len(fit), seed=seed)
-
-
-def together(
-    nodes: Mapping[Node, NodeGeometry], *, section: Section, n: int, seed: int = 0
-) -> Geometry:
-    """T4 of a node set from what its nodes came to: the mean, weighted by their statistic."""
+    nodes: dict[Node, NodeGeometry] = {}
+    for node, target in targets.items():
+        rarest = min(min_active, float(target.share.min()))
+        nodes[node] = _node_geometry(dictionary, node, activity[node] >= rarest, target)
     weights = np.array([section.statistic[node] for node in nodes])
-    weights = weights / weights.sum()
-    every = list(nodes.values())
-    mcc = float(weights @ [found.mcc for found in every])
-    nulls = weights @ np.stack([found.null for found in every])
-    angled = [
-        (weight, np.mean(found.angles))
-        for weight, found in zip(weights, every, strict=True)
-        if found.angles
-    ]
-    null = _null_mean(nulls, n, seed)
-    return Geometry(
-        score=combine(
-            lambda chance: (mcc - chance) / np.maximum(1 - chance, np.finfo(float).eps), null
-        ),
-        mcc=mcc,
-        null=null,
-        uniqueness=float(weights @ [found.uniqueness for found in every]),
-        angle=float(
-            np.average([angle for _, angle in angled], weights=[weight for weight, _ in angled])
-        )
-        if angled
-        else None,
-        n=n,
-        nodes=nodes,
-    )
+    return Geometry(nodes, weights / weights.sum())
 
 
-class Beside(NamedTuple):
+class EncoderCosines(NamedTuple):
     """What stands beside the cosines of a node's latents: those of their encoders, and that of the
     SAE's decoder bias."""
 
@@ -166,37 +196,43 @@ class Beside(NamedTuple):
 
 
 def encoder_cosines(
-    judged: ProjectedSuite, node: Node, found: NodeGeometry, target: Targets
-) -> Beside:
+    judged: ProjectedSuite, node: Node, geometry: NodeGeometry, target: Targets
+) -> EncoderCosines:
     """Encoder directions and decoder bias seen through the same weights as the latents that took
     part."""
-    sae = judged.suite.saes[judged.anatomy.source(node)]
-    rows = torch.cat(
-        [sae.encoder.tensors()["W_enc"].T[found.latents.to(sae.b_dec.device)], sae.b_dec[None]]
-    )
-    both = cosines(project_direction(judged.anatomy, node, rows.float()), target.directions).cpu()
-    return Beside(both[:-1], both[-1])
+    sae = judged.sae_at(node)
+    encoders = sae.encoder.W_enc.T[geometry.latents.to(sae.b_dec.device)]
+    rows = torch.cat([encoders, sae.b_dec[None]])
+    projected = project_direction(judged.anatomy, node, rows.float())
+    both = cosines(projected, target.directions).cpu()
+    return EncoderCosines(both[:-1], both[-1])
 
 
 def cosines(
     directions: Float[Tensor, "latent d"],
-    features: Float[Tensor, "feature d"],
+    features: Float[Tensor, "*shuffle feature d"],
     *,
-    signed: bool = True,
-) -> Float[Tensor, "latent feature"]:
-    """Cosines of every latent with every feature; absolute ones where the sign is free."""
-    found = (
-        torch.nn.functional.normalize(directions, dim=-1)
-        @ torch.nn.functional.normalize(features, dim=-1).T
-    )
-    return found if signed else found.abs()
+    signed: bool = False,
+) -> Float[Tensor, "*shuffle latent feature"]:
+    """Cosines of every latent with every feature; absolute ones for signed codes, whose directions
+    have no sign of their own."""
+    normalised = torch.nn.functional.normalize(directions, dim=-1)
+    cosine = normalised @ torch.nn.functional.normalize(features, dim=-1).mT
+    return cosine.abs() if signed else cosine
 
 
-def matched(cosine: Float[Tensor, "latent feature"]) -> float:
-    """MCC: the sum of one-to-one matched cosines over the number of features; a feature without a
-    latent counts 0."""
-    rows, columns = _matching(cosine)
-    return float(cosine.cpu().numpy()[rows, columns].sum() / cosine.shape[1])
+def matched(attained: Float[Tensor, "latent feature"]) -> float:
+    """The sum of one-to-one matched cosines over the number of features; a feature without a
+    latent, or with a negative cosine alone, counts 0."""
+    rows, columns = _matching(attained)
+    return float(attained.cpu().numpy()[rows, columns].sum() / attained.shape[1])
+
+
+def _attain(
+    cosine: Float[Tensor, "*shuffle latent feature"], target: Targets
+) -> Float[Tensor, "*shuffle latent feature"]:
+    """Cosines as shares of what is attainable, cut at 0 and 1."""
+    return (cosine / target.attainable).clamp(0, 1)
 
 
 def _matching(
@@ -207,82 +243,163 @@ def _matching(
     return linear_sum_assignment(cosine.cpu().numpy(), maximize=True)
 
 
-def _null_mean(nulls: Float[np.ndarray, "draw"], n: int, seed: int) -> Sampled:
-    """The mean of the null's draws, resampled."""
-    picks = np.random.default_rng(seed).integers(len(nulls), size=(DRAWS, len(nulls)))
-    return Sampled(float(nulls.mean()), nulls[picks].mean(-1), n)
-
-
 def _node_geometry(
-    dictionary: Dictionary,
-    node: Node,
-    taking_part: Bool[Tensor, "latent"],
-    target: Targets,
-    anatomy: Anatomy,
-    seed: int,
+    dictionary: Dictionary, node: Node, taking_part: Bool[Tensor, "latent"], target: Targets
 ) -> NodeGeometry:
     directions = dictionary.directions(node).to(target.directions)
-    latents = (
-        (taking_part.to(directions.device) & (directions.norm(dim=-1) > 0)).nonzero().flatten()
-    )
+    live = taking_part.to(directions.device) & (directions.norm(dim=-1) > 0)
+    latents = live.nonzero().flatten()
     cosine = cosines(directions[latents], target.directions, signed=dictionary.signed)
     if not len(latents):
-        return NodeGeometry(
-            target.names, latents.cpu(), cosine.cpu(), 0.0, np.zeros(NULL_DRAWS), 0.0, ()
-        )
+        nothing = np.zeros(len(target.shuffled))
+        return NodeGeometry(target.names, latents.cpu(), cosine.cpu(), 0.0, nothing, 0.0, ())
+    shuffled = cosines(directions[latents], target.shuffled, signed=dictionary.signed)
     return NodeGeometry(
         features=target.names,
         latents=latents.cpu(),
         cosines=cosine.cpu(),
-        mcc=matched(cosine),
-        null=_null(node, len(latents), target, anatomy, signed=dictionary.signed, seed=seed),
+        mcc=matched(_attain(cosine, target)),
+        null=np.array([matched(draw) for draw in _attain(shuffled, target)]),
         uniqueness=len(set(cosine.argmax(0).tolist())) / len(target.names),
         angles=_angles(directions[latents], target, cosine),
     )
 
 
-def _null(
-    node: Node, count: int, target: Targets, anatomy: Anatomy, *, signed: bool, seed: int
-) -> Float[np.ndarray, "draw"]:
-    """MCC of as many random residual directions seen through the same weights, from a seed of their
-    own; 20 draws."""
-    if (count, signed, seed) in target.nulls:
-        return target.nulls[count, signed, seed]
-    found: list[float] = []
-    for draw in range(NULL_DRAWS):
-        digest = hashlib.sha256(f"sage geometry null/{seed}/{draw}/{node}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        random = torch.randn(count, anatomy.d_model, generator=generator).to(target.directions)
-        found.append(
-            matched(
-                cosines(project_direction(anatomy, node, random), target.directions, signed=signed)
-            )
-        )
-    target.nulls[count, signed, seed] = np.array(found)
-    return target.nulls[count, signed, seed]
+def _shuffle(count: int, seed: int, number: int) -> Int[Tensor, "prompt"]:
+    """An order of the prompts' labels, from a stream that no training uses."""
+    digest = hashlib.sha256(f"sage shuffled labels/{seed}/{number}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randperm(count, generator=generator)
+
+
+def _shuffled_directions(
+    features: NodeFeatures, fit: Activations, node: Node, orders: Sequence[Int[Tensor, "prompt"]]
+) -> Float[Tensor, "shuffle feature d"]:
+    """The features' directions when each prompt's labels are another's. The design stays what it is
+    up to the order of its rows, so that only the activations are dealt out anew."""
+    values = fit.values[node].double().cpu()
+    centred = values - values.mean(0)
+    design, labels = features.design, fit.prompt_labels
+    directions: list[Tensor] = []
+    for order in orders:
+        solution = design.solver(centred[order])[: design.size]
+        directions.append(unnest(design.columns, solution, labels)[1])
+    return torch.stack(directions).to(features.features)
 
 
 def _angles(
-    directions: Float[Tensor, "latent d"], target: Targets, cosine: Float[Tensor, "latent feature"]
+    directions: Float[Tensor, "latent d"],
+    target: Targets,
+    cosine: Float[Tensor, "latent feature"],
 ) -> tuple[float, ...]:
     """Principal angles, in radians, of the leading feature directions, 90 % of the features'
     variance, with as many matched latents.
 
-    None where the features fill more than a quarter of the space, or fewer latents are matched.
+    From sines and in float64, which small angles need. None where the features fill more than a
+    quarter of the space, or fewer latents are matched.
     """
     from scipy.linalg import subspace_angles
 
-    weighted = target.directions * target.share[:, None].sqrt()
-    _, spread, basis = torch.linalg.svd(weighted.double().cpu(), full_matrices=False)
+    weighted = target.directions.double().cpu() * target.share.double().cpu()[:, None].sqrt()
+    _, spread, basis = torch.linalg.svd(weighted, full_matrices=False)
     share = spread.square().cumsum(0) / spread.square().sum()
     rank = int((share < SUBSPACE_VARIANCE).sum()) + 1
     rows, columns = _matching(cosine)
     if rank > target.directions.shape[1] / 4 or len(rows) < rank:
         return ()
-    best = sorted(
-        zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: -float(cosine[pair])
-    )[:rank]
-    chosen = directions[[row for row, _ in best]].double().cpu()
-    return tuple(
-        float(angle) for angle in subspace_angles(basis[:rank].T.numpy(), chosen.T.numpy())
+    pairs = sorted(
+        zip(rows.tolist(), columns.tolist(), strict=True), key=lambda p: -float(cosine[p])
     )
+    chosen = directions[[row for row, _ in pairs[:rank]]].double().cpu()
+    angles = subspace_angles(basis[:rank].T.numpy(), chosen.T.numpy())
+    return tuple(float(angle) for angle in angles)
+
+
+def raw_geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
+    """(MCC - null)/(1 - null)."""
+    return (means[:, 0] - means[:, 1]) / np.maximum(1 - means[:, 1], np.finfo(float).eps)
+
+
+def geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
+    """The same, clipped to [0, 1]."""
+    return np.clip(raw_geometry(means), 0, 1)
+
+
+def targets_at(node_set: NodeSet) -> dict[Node, Targets]:
+    """The supervised features that T4 is about at a node set."""
+    if "targets" not in node_set.memo:
+        data = node_set.data
+        node_set.memo["targets"] = find_targets(
+            data.supervised, node_set.fit, attributes=data.changed, seed=node_set.settings.seed
+        )
+    return node_set.memo["targets"]
+
+
+def _targets_of(node_set: NodeSet, contender: Contender) -> dict[Node, Targets]:
+    """The features that a contender is held against: those fitted to the labels it was told."""
+    targets = targets_at(node_set)
+    if contender.features is node_set.data.supervised:
+        return targets
+    return find_targets(
+        contender.features,
+        contender.fit,
+        attributes=node_set.data.changed,
+        among=targets,
+        seed=node_set.settings.seed,
+    )
+
+
+def measure(
+    node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
+) -> dict[str, Geometry]:
+    """Every contender with latents, against the features of the attributes that change; of the
+    supervised features every one takes part, however rare."""
+    del split
+    geometries: dict[str, Geometry] = {}
+    for contender in contenders if targets_at(node_set) else ():
+        targets = _targets_of(node_set, contender)
+        if contender.candidates is None or not targets:
+            continue
+        supervised = contender.dictionary is contender.features
+        geometries[contender.name] = score_geometry(
+            contender.dictionary,
+            targets,
+            node_set.activity(contender),
+            section=node_set.data.section,
+            min_active=0.0 if supervised else MIN_ACTIVE,
+        )
+    return geometries
+
+
+def _columns(part: Geometry, decisions: Decisions) -> Columns:
+    del decisions
+    return part.columns
+
+
+def _details(part: Geometry, decisions: Decisions) -> Iterator[Detail]:
+    """The matched cosine and its null, uniqueness and the principal angle."""
+    del decisions
+    yield Detail("MCC", part.columns, mean_of(0))
+    yield Detail("MCC null", part.columns, mean_of(1))
+    numbers = {"uniqueness": part.uniqueness, "principal angle": part.angle}
+    for name, number in numbers.items():
+        if number is not None:
+            yield Detail(name, Columns(np.full((1, 1), number), None), mean_of(0))
+
+
+SCORE = Score(
+    name="geometry",
+    version=2,
+    symbol="T4",
+    title="geometry",
+    zero="features fitted to shuffled labels",
+    one="every feature has a latent of its own, as near as an orthonormal dictionary's",
+    measurement="geometry",
+    columns=_columns,
+    statistic=geometry,
+    raw=raw_geometry,
+    why_undefined=lambda decisions: decisions.geometry,
+    details=_details,
+    on_fit=True,
+    figure="frontier",
+)

@@ -1,14 +1,14 @@
 """Isolation: does an edit leave alone what it was not meant to change?
 
-Every attribute outside the contrast is decoded before and after the edit, at each node that carries
-it, by the nearest supervised feature; irrelevant attributes, which are in no design, by mean codes
-of their own (method, section 5, T2). Elsewhere all features are as near, and what rounding makes of
-them says nothing about an edit.
+Every attribute outside the contrast is decoded at each node that carries it, by the nearest
+supervised feature; irrelevant attributes, which are no features, by mean codes of their own. What
+is decoded rightly before the edit and under the ground truth should still be after it (method,
+section 5.4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,16 +17,63 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.dictionaries.activations import Activations
-from sage.dictionaries.supervised import FeatureDictionary, Reader, fit_features
+from sage.dictionaries.activations import Activations, Labels
+from sage.dictionaries.supervised import FeatureDictionary, NodeFeatures, fit_features
 from sage.nodes import Node
+from sage.task.prompt import Label
 from sage.task.task import Task
 
 
 @dataclass(frozen=True)
+class AttributeReader:
+    """Reads one attribute off activations of n prompts: `labels` of the values, their `features`,
+    what the other attributes may add up to (`contexts`).
+
+    Of nested attributes the coarse ones are read along with a fine one, and finer ones inside it
+    are left in the activation.
+    """
+
+    mean: Float[Tensor, "d"]
+    labels: tuple[Label, ...]
+    features: Float[Tensor, "value d"]
+    contexts: tuple[Float[Tensor, "prompt d"], ...]
+
+    def nearest(self, values: Float[Tensor, "prompt d"]) -> Int[Tensor, "prompt"]:
+        """The value whose feature, added to the mean and to any of the contexts, comes nearest to
+        each activation."""
+        distances = [
+            torch.cdist((values - self.mean - context)[None], self.features[None])[0]
+            for context in self.contexts
+        ]
+        return torch.stack(distances).min(0).values.argmin(-1)
+
+
+def attribute_reader(
+    fit: NodeFeatures, attribute: str, contexts: Sequence[Labels]
+) -> AttributeReader:
+    """Decodes an attribute from activations of prompts whose other attributes are those of one of
+    the contexts."""
+    read = fit.columns[fit.column(attribute)]
+    features = fit.mean.new_zeros(len(read.keys), len(fit.mean))
+    rests = [fit.mean.new_zeros(len(labels), len(fit.mean)) for labels in contexts]
+    sizes = [len(column.keys) for column in fit.columns]
+    for column, part in zip(fit.columns, fit.features.split(sizes), strict=True):
+        if read.inside(column):
+            level = len(column.attributes)
+            features = features + part[[column.keys.index(key[:level]) for key in read.keys]]
+        elif not column.inside(read):
+            rests = [
+                rest + part[column.feature(labels)]
+                for rest, labels in zip(rests, contexts, strict=True)
+            ]
+    labels = tuple(key[-1] for key in read.keys)
+    return AttributeReader(fit.mean, labels, features, tuple(rests))
+
+
+@dataclass(frozen=True)
 class Decoder:
-    """Reads attributes off activations: the task's own from the supervised features, each
-    irrelevant one from its own mean codes."""
+    """Which attributes can be read off activations: the task's own from the supervised features,
+    each irrelevant one from its own mean codes."""
 
     supervised: FeatureDictionary
     irrelevant: Mapping[str, FeatureDictionary]
@@ -34,27 +81,26 @@ class Decoder:
 
     def reader(
         self, node: Node, attribute: str, base: Activations, target: Activations
-    ) -> Reader | None:
+    ) -> AttributeReader | None:
         """Reads the attribute off activations of pairs, the other attributes being those of p or
-        those of p'; None where it is not carried.
+        those of p'; None where the node does not carry it.
 
-        Between the two lies every edit, so that one reader serves before and after it and an edit
-        that does nothing spoils nothing.
+        Between the two lies every edit, so that one reader serves before and after it.
         """
         features = self.irrelevant.get(attribute, self.supervised)
-        return (
-            features.reader(node, attribute, (base.prompts, target.prompts))
-            if features.carries(node, attribute)
-            else None
-        )
+        if not features.carries(node, attribute):
+            return None
+        contexts = (base.prompt_labels, target.prompt_labels)
+        return attribute_reader(features.fits[node].additive, attribute, contexts)
 
 
 class Bystander(NamedTuple):
-    """One attribute at one node: how it is read, the place of each prompt's value, and where it is
-    read rightly before an edit."""
+    """One attribute at one node: how it is read, each prompt's value, and where that is read
+    rightly before the edit and under the ground truth."""
 
     node: Node
-    reader: Reader
+    attribute: str
+    reader: AttributeReader
     value: Int[Tensor, "prompt"]
     right: Bool[Tensor, "prompt"]
 
@@ -63,54 +109,50 @@ class Bystanders(NamedTuple):
     """Everything an edit should leave alone, and how many (node, attribute) that is for each
     prompt."""
 
-    every: tuple[Bystander, ...]
+    readings: tuple[Bystander, ...]
     total: Float[np.ndarray, "prompt"]
+
+    def isolation(self, edited: Mapping[Node, Tensor]) -> Float[np.ndarray, "prompt"]:
+        """The share of them still read rightly after an edit; 1 where there is nothing to isolate."""
+        right = torch.zeros(len(self.total), dtype=torch.float64)
+        for bystander in self.readings:
+            after = bystander.reader.nearest(edited[bystander.node]).cpu()
+            right += bystander.right & (after == bystander.value)
+        return np.where(self.total > 0, right.numpy() / np.maximum(self.total, 1), 1.0)
 
 
 def fit_decoder(supervised: FeatureDictionary, fit: Activations, task: Task) -> Decoder:
     """Mean codes for every irrelevant attribute with at least two values in `fit`, beside the
     supervised features."""
-    varied = [attribute for attribute in task.irrelevant if len(set(fit.labels(attribute))) > 1]
+    varied = [name for name in task.irrelevant if len(set(fit.labels(name))) > 1]
     irrelevant = {
-        attribute: fit_features(fit, attributes=(attribute,), how="mean", coupled=False)
-        for attribute in varied
+        name: fit_features(fit, attributes=(name,), how="mean", coupled=False) for name in varied
     }
     return Decoder(supervised, irrelevant, (*task.attributes, *varied))
 
 
-def bystanders(
-    decoder: Decoder, base: Activations, target: Activations, *, named: Collection[str]
+def find_bystanders(
+    decoder: Decoder, base: Activations, target: Activations, *, changed: Collection[str]
 ) -> Bystanders:
-    """Every attribute at every node that carries it, but those that the contrast names, on prompts
-    whose value is the same in p and p'."""
-    found: list[Bystander] = []
-    count = torch.zeros(len(base), dtype=torch.float64)
+    """Every attribute that the contrast does not change at every node that carries it, on the
+    prompts where it is the same in p and p' and is read rightly before the edit and under the
+    ground truth."""
+    readings: list[Bystander] = []
+    total = torch.zeros(len(base), dtype=torch.float64)
     for attribute in decoder.attributes:
-        labels = base.labels(attribute)
-        same = torch.tensor(
-            [old == new for old, new in zip(labels, target.labels(attribute), strict=True)]
-        )
-        if attribute in named or not same.any():
+        if attribute in changed:
             continue
-        for node in base.nodes:
+        before, after = base.labels(attribute), target.labels(attribute)
+        unchanged = torch.tensor([p == q for p, q in zip(before, after, strict=True)])
+        for node in base.nodes if unchanged.any() else ():
             reader = decoder.reader(node, attribute, base, target)
             if reader is None:
                 continue
-            place = {label: index for index, label in enumerate(reader.labels)}
-            value = torch.tensor([place.get(label, -1) for label in labels])
-            found.append(
-                Bystander(
-                    node, reader, value, same & (reader.nearest(base.values[node]).cpu() == value)
-                )
-            )
-            count += same
-    return Bystanders(tuple(found), count.numpy())
-
-
-def spoiled(watched: Bystanders, edited: Mapping[Node, Tensor]) -> Float[np.ndarray, "prompt"]:
-    """Of how many (node, attribute) the value was read rightly before an edit, and wrongly after
-    it."""
-    broken = torch.zeros(len(watched.total), dtype=torch.float64)
-    for node, reader, value, right in watched.every:
-        broken += right & (reader.nearest(edited[node]).cpu() != value)
-    return broken.numpy()
+            index = {label: number for number, label in enumerate(reader.labels)}
+            value = torch.tensor([index.get(label, -1) for label in before])
+            right = unchanged
+            for given in (base, target):
+                right = right & (reader.nearest(given.values[node]).cpu() == value)
+            readings.append(Bystander(node, attribute, reader, value, right))
+            total += right
+    return Bystanders(tuple(readings), total.numpy())

@@ -1,46 +1,88 @@
-"""One contrast, one suite: the suite and its controls scored on the union of the nodes it reaches
-and on each of their groups."""
+"""One contrast, one suite: the suite and its controls scored on the union of the nodes it reaches,
+and on a group where the union has no control (method, section 5.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from sage.dictionaries.activations import Dictionary, sites
-from sage.dictionaries.controls import CONTROLS, controls
-from sage.dictionaries.projected import Options, ProjectedSuite, project, reach, reached
+from sage.dictionaries.code_model import fit_codes
+from sage.dictionaries.controls import Setting, control_names, make_controls
+from sage.dictionaries.controls.setting import generator
+from sage.dictionaries.projected import Options, ProjectedSuite, mean_l0, project
+from sage.dictionaries.projection import reach, reached
+from sage.dictionaries.supervised import SUPERVISED, fit_features, with_labels_of
 from sage.errors import SageError
-from sage.result import ALL, SUPERVISED, Row
+from sage.models.base import Model
+from sage.nodes import Node, Section
+from sage.result import ALL, Row
 from sage.saes.suite import Suite
-from sage.scores.geometry import encoder_cosines, score_geometry
-from sage.scores.interpretability import score_interpretability
-from sage.scores.node_set import SHARED, NodeSet, NodeSets
-from sage.scores.node_set_scores import NodeSetScores, score_nodes
-from sage.scores.rows import sampled_row, score_arrays, score_rows
-from sage.scores.summary import Component
-from sage.stats import Sampled
-from sage.store.checkpoints import Part
+from sage.scores.contest import Contest, hold
+from sage.scores.data import ContrastData
+from sage.scores.decide import decide
+from sage.scores.geometry import encoder_cosines, targets_at
+from sage.scores.node_set import Contender, Memo, NodeSet, Settings
+from sage.scores.rows import NodeSetScores, collect, score_arrays, score_rows
+from sage.scores.summary import ContrastScores
 
 SHUFFLED = "shuffled labels"
-RESERVED = (*SHARED, *CONTROLS, SHUFFLED, ALL)
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What one contrast and suite came to: rows, arrays, reach, and every dictionary's normalised
-    components at the union.
+class Wanted:
+    """What is scored beside the suite: which controls, whether controls have every score, groups
+    of each section, own and moved nodes apart, shuffled labels, options of copying."""
 
-    `components[dictionary][T1 to T4]` lacks what is undefined. `l0` has each control's own L0.
-    """
+    controls: tuple[str, ...]
+    thorough: bool = True
+    groups: bool = False
+    apart: bool = True
+    shuffled: bool = True
+    options: Mapping[str, Options] = field(default_factory=dict[str, Options])
 
-    contrast: str
-    suite: str
-    reach: float
+
+Text = Mapping[Node, Tensor]
+
+
+def _new_memo(section: Section) -> Memo:
+    """Where nothing is kept for other runs."""
+    del section
+    return {}
+
+
+@dataclass(frozen=True, eq=False)
+class NodeSets:
+    """The node sets of one contrast, one for each set of nodes asked for; `memo` gives where a node
+    set keeps what it shares with other suites."""
+
+    model: Model
+    data: ContrastData
+    settings: Settings
+    text: Text | None = None
+    memo: Callable[[Section], Memo] = _new_memo
+    made: dict[tuple[Node, ...], NodeSet] = field(default_factory=dict[tuple[Node, ...], NodeSet])
+
+    def at(self, nodes: Collection[Node]) -> NodeSet:
+        """The node set of these nodes."""
+        wanted = tuple(sorted(nodes))
+        if wanted not in self.made:
+            data = self.data.on(wanted)
+            memo = self.memo(data.section)
+            self.made[wanted] = NodeSet(self.model, data, self.settings, memo)
+        return self.made[wanted]
+
+
+@dataclass(frozen=True)
+class SuiteScores:
+    """What one contrast and suite came to. `l0` has each control's own L0."""
+
+    scores: ContrastScores
     rows: tuple[Row, ...]
     arrays: Mapping[str, np.ndarray]
-    components: Mapping[str, Mapping[str, Sampled]]
     l0: Mapping[str, float]
 
 
@@ -48,197 +90,186 @@ def check_names(suites: Sequence[Suite]) -> None:
     """SageError for a suite that goes by the name of a control, and for two of one name: their rows
     could not be told apart."""
     names = [suite.id for suite in suites]
+    reserved = (SUPERVISED, SHUFFLED, ALL, *control_names())
     for name in names:
-        if name in RESERVED:
+        if name in reserved:
             raise SageError(
-                f"A suite cannot be called '{name}': a control has that name. Give its folder as a path, such as ./{name}."
+                f"A suite cannot be called '{name}': a control has that name. Give its folder as a "
+                f"path, such as ./{name}."
             )
         if names.count(name) > 1:
             raise SageError(f"Two suites are called '{name}'. Give each its own name.")
 
 
-def score_suite(
-    node_sets: NodeSets,
-    suite: Suite,
-    *,
-    also: Sequence[Options] = (),
-    groups: bool = True,
-    among: Collection[str] = CONTROLS,
-) -> Scored:
-    """Score a suite and its controls wherever it reaches the contrast's section: on the union, and
-    on each of its groups if wanted."""
-    section, anatomy, seed = (
-        node_sets.data.section,
-        node_sets.model.anatomy,
-        node_sets.settings.seed,
-    )
+def score_suite(node_sets: NodeSets, suite: Suite, wanted: Wanted) -> SuiteScores:
+    """Score a suite and its controls wherever it reaches the contrast's section."""
+    section, anatomy = node_sets.data.section, node_sets.model.anatomy
     nodes = reached(suite, anatomy, section.nodes)
     if not nodes:
-        why = (
-            "no node of the section reads an SAE of this suite"
-            if section.nodes
-            else "the section is empty"
-        )
-        row = Row(
-            section.contrast,
-            suite.id,
-            suite.id,
-            "reach",
-            section.contrast,
-            0.0,
-            0,
-            status=f"undefined: {why}",
-        )
-        return Scored(section.contrast, suite.id, 0.0, (row,), {}, {}, {})
-    node_set = node_sets.at(nodes)
-    here = node_set.data
-    judged = project(suite, anatomy, nodes, here.moments)
-    made = controls(
-        judged, here.fit, section=here.section, seed=seed, among=among, known=node_set.known.l0
-    )
-    options = {_option_name(suite, option): option for option in also}
-    others = [replace(judged, name=name, options=option) for name, option in options.items()]
-    dictionaries: dict[str, Dictionary] = {
-        found.name: found for found in (judged, here.supervised, *made.dictionaries, *others)
-    }
-    whole = score_nodes(node_set, dictionaries, id=section.contrast, causal=(suite.id, SUPERVISED))
-    several = here.section.groups if groups and len(here.section.groups) > 1 else {}
-    parts = [
-        score_nodes(node_sets.at(group), dictionaries, id=f"{section.contrast}/{name}", union=whole)
-        for name, group in several.items()
-    ]
-    node_sets.keep()
+        nothing = ContrastScores(section.contrast, 0.0, None)
+        return SuiteScores(nothing, (_unreached(node_sets, suite),), {}, {})
+    union = _Judging.at(node_sets, suite, nodes, wanted)
+    places = {section.contrast: union}
+    groups = union.node_set.data.section.groups
+    stand_in: str | None = None
+    if len(groups) > 1:
+        if union.contest.decisions.control is not None:
+            stand_in = _stand_in(node_sets, groups)
+        for name, group in groups.items():
+            if wanted.groups or name == stand_in:
+                place = f"{section.contrast}/{name}"
+                places[place] = _Judging.at(node_sets, suite, group, wanted)
+    scored = {name: judging.scores(name) for name, judging in places.items()}
     share = reach(suite, anatomy, section)
-    rows = [
-        Row(
-            section.contrast,
-            suite.id,
-            suite.id,
-            "reach",
-            section.contrast,
-            share,
-            len(here.test.base),
-        )
-    ]
-    for scores in (whole, *parts):
-        found = score_rows(
-            scores,
-            suite=suite.id,
-            settings=node_sets.settings,
-            sites=len(sites(scores.nodes, anatomy)),
-        )
-        rows += [_named(row, suite, options) for row in found]
-    rows += shuffled_rows(node_set, judged)
-    arrays = {
-        name: array
-        for scores in (whole, *parts)
-        for name, array in score_arrays(scores, suite=suite.id).items()
-    }
-    arrays |= _beside(judged, node_set, whole)
-    components = {name: _defined(found) for name, found in whole.components.items()}
-    return Scored(section.contrast, suite.id, share, tuple(rows), arrays, components, made.l0)
+    reach_row = Row(section.contrast, suite.id, suite.id, "reach", section.contrast, share, 0)
+    rows = [replace(reach_row, seed=node_sets.settings.seed)]
+    arrays: dict[str, np.ndarray] = {}
+    for own in scored.values():
+        rows += score_rows(own)
+        arrays |= score_arrays(own)
+    if wanted.apart:
+        rows += _apart(node_sets, suite, union, wanted)
+    arrays |= _encoder_arrays(union, scored[section.contrast])
+    chosen = None if stand_in is None else scored[f"{section.contrast}/{stand_in}"].place
+    contrast = ContrastScores(section.contrast, share, scored[section.contrast].place, chosen)
+    return SuiteScores(contrast, tuple(rows), arrays, union.l0)
 
 
-def shuffled_rows(node_set: NodeSet, judged: ProjectedSuite) -> list[Row]:
-    """The suite's T3 and T4 with every prompt's labels taken from another prompt: what is left
-    after correction is chance."""
-    (fit, test, table, features), section, seed = (
-        node_set.shuffled,
-        node_set.data.section,
-        node_set.settings.seed,
-    )
-    third = score_interpretability(
-        judged, fit, test, attributes=node_set.data.named, section=section, seed=seed, table=table
-    )
-    found: dict[str, Sampled | None] = {"T3": third.score, "T4": None}
-    if features:
-        active = {node: own.active for node, own in third.nodes.items()}
-        found["T4"] = score_geometry(
-            judged, features, active, fit=fit, section=section, seed=seed
-        ).score
-    blank = Row(section.contrast, judged.name, SHUFFLED, "", section.contrast, None, len(test))
-    return [
-        sampled_row(replace(blank, metric=metric), value, "shuffled features carry no variance")
-        for metric, value in found.items()
-    ]
+@dataclass(frozen=True, eq=False)
+class _Judging:
+    """A suite with its controls at one node set, and what was measured of them."""
 
+    node_set: NodeSet
+    suite: Suite
+    judged: ProjectedSuite
+    contest: Contest
+    l0: Mapping[str, float]
 
-def to_part(scored: Scored) -> Part:
-    """The same as JSON data and arrays, for a checkpoint."""
-    data = {
-        "contrast": scored.contrast,
-        "suite": scored.suite,
-        "reach": scored.reach,
-        "rows": [asdict(row) for row in scored.rows],
-        "l0": dict(scored.l0),
-        "arrays": list(scored.arrays),
-        "components": {
-            key: {part: [value.value, value.n] for part, value in parts.items()}
-            for key, parts in scored.components.items()
-        },
-    }
-    arrays = {f"array {index}": array for index, array in enumerate(scored.arrays.values())}
-    arrays |= {
-        f"draws|{key}|{part}": value.draws
-        for key, parts in scored.components.items()
-        for part, value in parts.items()
-    }
-    return Part(data, arrays)
-
-
-def from_part(part: Part) -> Scored:
-    """What `to_part` made, back again."""
-    data, arrays = part
-    components = {
-        key: {
-            name: Sampled(value, arrays[f"draws|{key}|{name}"], n)
-            for name, (value, n) in parts.items()
+    @staticmethod
+    def at(node_sets: NodeSets, suite: Suite, nodes: Collection[Node], wanted: Wanted) -> _Judging:
+        node_set = node_sets.at(nodes)
+        data, settings = node_set.data, node_set.settings
+        judged = project(suite, node_set.model.anatomy, node_set.nodes, data.moments)
+        setting = Setting(judged, node_set.fit, data.section, settings.seed, node_sets.text)
+        controls = make_controls(setting, among=wanted.controls)
+        contenders = [
+            node_set.contender(judged, copied=True, detected=True),
+            node_set.contender(data.supervised, copied=True, detected=True),
+        ]
+        for control in controls:
+            shown = wanted.thorough or "lookup" in control.name
+            contenders.append(
+                node_set.contender(
+                    control.dictionary,
+                    content=control.content,
+                    copied=shown,
+                    detected=wanted.thorough and control.name == "untrained",
+                )
+            )
+        if wanted.shuffled:
+            contenders.append(_shuffled(node_set, judged))
+        for name, option in wanted.options.items():
+            other = replace(judged, name=f"{suite.id} [{name}]", options=option)
+            plain = node_set.contender(other, copied=True)
+            contenders.append(replace(plain, candidates=None, choice=option.choice))
+        names = [control.name for control in controls]
+        contest = hold(node_set, contenders, controls=names, thorough=wanted.thorough)
+        l0 = {
+            control.name: _mean(mean_l0(control.dictionary, node_set.fit))
+            for control in controls
+            if isinstance(control.dictionary, ProjectedSuite)
         }
-        for key, parts in data["components"].items()
-    }
-    return Scored(
-        data["contrast"], data["suite"], data["reach"], tuple(Row(**row) for row in data["rows"]),
-        {name: arrays[f"array {index}"] for index, name in enumerate(data["arrays"])}, components, data["l0"],
+        return _Judging(node_set, suite, judged, contest, l0)
+
+    def scores(self, id: str) -> NodeSetScores:
+        """The scores of all dictionaries here."""
+        return collect(self.node_set, self.contest, id=id, suite=self.suite.id)
+
+
+def _mean(l0: Mapping[Node, float]) -> float:
+    return sum(l0.values()) / len(l0)
+
+
+def _unreached(node_sets: NodeSets, suite: Suite) -> Row:
+    section = node_sets.data.section
+    why = "no node of the section reads an SAE of this suite"
+    if not section.nodes:
+        why = "the section has no node with a supervised feature"
+    return Row(
+        section.contrast, suite.id, suite.id, "reach", section.contrast, 0.0, 0,
+        seed=node_sets.settings.seed, status=f"undefined: {why}",
     )  # fmt: skip
 
 
-def _beside(
-    judged: ProjectedSuite, node_set: NodeSet, whole: NodeSetScores
-) -> dict[str, np.ndarray]:
+def _stand_in(node_sets: NodeSets, groups: Mapping[str, Sequence[Node]]) -> str | None:
+    """The group with the largest summed statistic at which control is defined; None where it is at
+    none."""
+    statistic = node_sets.data.section.statistic
+    ranked = sorted(groups, key=lambda name: -sum(statistic[node] for node in groups[name]))
+    for name in ranked:
+        if decide(node_sets.at(groups[name])).control is None:
+            return name
+    return None
+
+
+def _shuffled(node_set: NodeSet, judged: ProjectedSuite) -> Contender:
+    """The suite when every fit is told the labels of other prompts: what is left must be 0."""
+    shared, seed = node_set.data.shared, node_set.settings.seed
+    draw = generator(f"shuffled labels/{seed}")
+    order = torch.randperm(len(node_set.fit), generator=draw).tolist()
+    fit = with_labels_of(node_set.fit, order)
+    features = fit_features(
+        fit,
+        attributes=shared.attributes,
+        within=shared.within,
+        nuisance=shared.nuisance,
+        seed=seed,
+    )
+    candidates = fit_codes(judged, fit, features)
+    return Contender(SHUFFLED, judged, candidates, features, fit)
+
+
+def _apart(node_sets: NodeSets, suite: Suite, union: _Judging, wanted: Wanted) -> list[Row]:
+    """T2 at 2 need on own nodes (where the token itself differs between p and p' in most pairs: a
+    memory is the truth there) and on moved nodes (the others)."""
+    data = union.node_set.data
+    own = [node for node in data.section.nodes if _token_differs(data, node)]
+    moved = [node for node in data.section.nodes if node not in own]
+    if not own or not moved:
+        return []
+    rows: list[Row] = []
+    short = replace(wanted, groups=False, apart=False, shuffled=False, thorough=False, options={})
+    for kind, nodes in {"own": own, "moved": moved}.items():
+        judging = _Judging.at(node_sets, suite, nodes, short)
+        for row in score_rows(judging.scores(data.section.contrast)):
+            if (row.metric, row.budget, row.form) == (
+                "control", "2 need", judging.contest.decisions.form,
+            ):  # fmt: skip
+                rows.append(replace(row, at=f"{kind} nodes"))
+    return rows
+
+
+def _token_differs(data: ContrastData, node: Node) -> bool:
+    """Whether the token at the node's position differs between p and p' in more than half of the
+    pairs of fit."""
+    base, target = data.decide
+    differ = [
+        p.ids[p.index[node.position]] != q.ids[q.index[node.position]]
+        for p, q in zip(base.prompts, target.prompts, strict=True)
+    ]
+    return 2 * sum(differ) > len(differ)
+
+
+def _encoder_arrays(union: _Judging, scores: NodeSetScores) -> dict[str, np.ndarray]:
     """Rows for the heat maps of cosines: `cosine encoder` [latent, feature] and `cosine bias`
     [feature] of every node."""
-    geometry = whole.measured[judged.name].geometry
-    found: dict[str, np.ndarray] = {}
-    for node, own in (geometry.nodes if geometry else {}).items():
-        rows, prefix = (
-            encoder_cosines(judged, node, own, node_set.features[node]),
-            f"{whole.id}|{judged.name}|{judged.name}|cosine",
-        )
-        found |= {
-            f"{prefix} encoder|{node}": rows.encoder.numpy(),
-            f"{prefix} bias|{node}": rows.bias.numpy(),
-        }
-    return found
-
-
-def _defined(components: Mapping[str, Component]) -> dict[str, Sampled]:
-    return {
-        name: found.normalised for name, found in components.items() if found.normalised is not None
-    }
-
-
-def _option_name(suite: Suite, option: Options) -> str:
-    return f"{suite.id} [{option.choice}, {option.sources}, {option.scale}, {option.codes}]"
-
-
-def _named(row: Row, suite: Suite, options: Mapping[str, Options]) -> Row:
-    """A row of an option is the suite's own, told apart by its `choice` and `option`."""
-    option = options.get(row.dictionary)
-    if option is None:
-        return row
-    parts = [
-        option.scale,
-        *(["sources apart"] if option.sources == "apart" else []),
-        *(["oracle codes"] if option.codes == "oracle" else []),
-    ]
-    return replace(row, dictionary=suite.id, choice=option.choice, option=", ".join(parts))
+    name = union.judged.name
+    geometry = union.contest.measured[name].get("geometry")
+    targets = targets_at(union.node_set)
+    arrays: dict[str, np.ndarray] = {}
+    for node, own in geometry.nodes.items() if geometry else ():
+        rows = encoder_cosines(union.judged, node, own, targets[node])
+        start = f"{scores.id}|{name}|{name}|cosine"
+        arrays[f"{start} encoder|{node}"] = rows.encoder.numpy()
+        arrays[f"{start} bias|{node}"] = rows.bias.numpy()
+    return arrays

@@ -1,102 +1,75 @@
-"""The scores: every raw component between its floor and its ceiling, the mean of T1 to T4, and the
-control score.
+"""Over contrasts: the mean of clipped scores, and of their gains over the best control.
 
-A component enters once as (value - floor)/(ceiling - floor), is averaged over the contrasts that
-have one, and then clipped to [0, 1]; it is undefined where ceiling - floor < .1 (method, section 5,
-Score).
+Method, sections 5.1 and 5.9. Where the union of a contrast's nodes has no control, the group that
+stands in for it does; contrasts that have neither are lost, for every dictionary alike, and said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from sage.result import COMPONENTS
-from sage.stats import Sampled, average, combine
-
-MIN_RANGE = 0.1
-# A control is never the floor of a score that it leaves unchanged: random and permuted keep the
-# codes, so T3 is the SAE's own.
-FLOORS: Mapping[str, tuple[str, ...]] = {
-    "T1": ("mean only", "random", "permuted", "untrained"),
-    "T2": ("mean only", "random", "permuted", "untrained"),
-    "T3": ("zero", "untrained"),
-    "T4": ("zero", "untrained"),
-}
+from sage.result import ALL, BestControl, Row
+from sage.scores.rows import PlaceScores, with_estimate
+from sage.scores.score import Score, headlines
+from sage.stats import average, combine
 
 
-class Component(NamedTuple):
-    """One component of one dictionary on one contrast: raw, its floor and ceiling, and what it
-    comes to between them (unclipped).
+@dataclass(frozen=True, eq=False)
+class ContrastScores:
+    """One contrast of one suite: at the union of the nodes it reaches, and at the group that stands
+    in where the union has no control. `reach` is the share of the section's statistic."""
 
-    `normalised` is None where the component is undefined, and `status` says why.
-    """
+    contrast: str
+    reach: float
+    union: PlaceScores | None
+    stand_in: PlaceScores | None = None
 
-    raw: Sampled | None
-    floor: Sampled | None
-    ceiling: Sampled | None
-    normalised: Sampled | None
-    status: str
-
-
-class Summary(NamedTuple):
-    """One dictionary on one task: components averaged over contrasts and clipped, and their mean.
-
-    `contrasts[component]` counts the contrasts that had one. A component is None where no contrast
-    has one, and then `sage` is None too.
-    """
-
-    components: Mapping[str, Sampled | None]
-    contrasts: Mapping[str, int]
-    sage: Sampled | None
+    def at(self, score: Score) -> PlaceScores | None:
+        """Where a score of this contrast is defined; None where it is nowhere."""
+        for scores in (self.union, self.stand_in):
+            if scores is not None and score.why_undefined(scores.decisions) is None:
+                return scores
+        return None
 
 
-def between(
-    raw: Sampled | None,
-    *,
-    floor: Sampled | None,
-    ceiling: Sampled | None,
-    missing: str | None = None,
-) -> Component:
-    """(raw - floor)/(ceiling - floor); undefined where `missing` says why, a part is not there, or
-    the range is under .1."""
-    if missing is not None:
-        return Component(raw, floor, ceiling, None, f"undefined: {missing}")
-    if raw is None or floor is None or ceiling is None:
-        lacking = "the score" if raw is None else "a floor" if floor is None else "a ceiling"
-        return Component(raw, floor, ceiling, None, f"undefined: {lacking} was not measured")
-    if not np.isfinite(raw.value):
-        return Component(raw, floor, ceiling, None, "undefined: the raw score is")
-    if not ceiling.value - floor.value >= MIN_RANGE:
-        why = f"ceiling {ceiling.value:.2f} less floor {floor.value:.2f} is under {MIN_RANGE}"
-        return Component(raw, floor, ceiling, None, f"undefined: {why}")
-    share = combine(lambda value, low, high: (value - low) / (high - low), raw, floor, ceiling)
-    return Component(raw, floor, ceiling, share, "ok")
+def summary_rows(
+    contrasts: Sequence[ContrastScores], *, suite: str, reach: float, seed: int
+) -> list[Row]:
+    """Every dictionary's mean of every headline score over the contrasts that have it, beside the
+    best controls' mean on the same contrasts."""
+    rows = [Row(ALL, suite, suite, "reach", ALL, reach, 0, seed=seed)]
+    for score in headlines():
+        places = {own.contrast: place for own in contrasts if (place := own.at(score)) is not None}
+        lost = [own.contrast for own in contrasts if own.contrast not in places]
+        names = dict.fromkeys(n for place in places.values() for n in place.sampled[score.name])
+        for name in names or (suite,):
+            status = f"ok; without {', '.join(lost)}" if lost else "ok"
+            blank = Row(
+                ALL, suite, name, score.name, ALL, None, 0,
+                version=score.version, contrasts=len(places), seed=seed, status=status,
+            )  # fmt: skip
+            rows.append(_summary(score, blank, list(places.values())))
+    return rows
 
 
-def best_floor(component: str, on_fit: Mapping[str, float]) -> str:
-    """The control that scores best on `fit` among those that may be the floor; `zero` scores 0, the
-    first of equals wins."""
-    scores = {
-        name: 0.0 if name == "zero" else on_fit.get(name, -np.inf) for name in FLOORS[component]
-    }
-    return max(scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else -np.inf)
-
-
-def summarise(by_contrast: Mapping[str, Mapping[str, Sampled]]) -> Summary:
-    """Average a dictionary's normalised components, those that are defined for each contrast, and
-    then the components."""
-    found: dict[str, Sampled | None] = {}
-    counts: dict[str, int] = {}
-    for name in COMPONENTS:
-        defined = [parts[name] for parts in by_contrast.values() if name in parts]
-        found[name] = _clipped(defined)
-        counts[name] = len(defined)
-    present = [value for value in found.values() if value is not None]
-    return Summary(found, counts, average(present) if len(present) == len(COMPONENTS) else None)
-
-
-def _clipped(values: Sequence[Sampled]) -> Sampled | None:
-    return combine(lambda mean: np.clip(mean, 0, 1), average(values)) if values else None
+def _summary(score: Score, blank: Row, places: Sequence[PlaceScores]) -> Row:
+    """The mean over these places; undefined for a dictionary that was not measured at all of
+    them."""
+    name = blank.dictionary
+    values = [place.sampled[score.name].get(name) for place in places]
+    present = [value for value in values if value is not None]
+    if not places:
+        return replace(blank, status="undefined: no contrast has this score")
+    if len(present) < len(places):
+        why = f"measured at {len(present)} of {len(places)} contrasts"
+        return replace(blank, status=f"undefined: {why}")
+    mean = average(present)
+    row = with_estimate(blank, mean)
+    controls = [place.sampled[score.name].get(place.best.get(score.name, "")) for place in places]
+    known = [control for control in controls if control is not None]
+    if len(known) < len(places):
+        return row
+    gain = combine(lambda own, control: own - control, mean, average(known)).estimate()
+    best = BestControl("best of each contrast", average(known).value)
+    return replace(row, best_control=best, gain=gain.value, gain_low=gain.low, gain_high=gain.high)

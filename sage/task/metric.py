@@ -20,8 +20,6 @@ from sage.errors import unknown
 from sage.task.tokens import Tokenized
 
 Metric = Callable[[Tensor, "Sequence[Tokenized]"], Tensor]
-# Row numbers -> the argmax over the whole vocabulary of each of these rows.
-ArgmaxToken = Callable[[Int[Tensor, "row"]], Int[Tensor, "row"]]
 
 ANSWERS, FOILS = -1, -2
 
@@ -43,28 +41,22 @@ def probability_difference(
 
 
 def choice(
-    logits: Float[Tensor, "prompt vocab"],
+    logits: Float[Tensor, "prompt token"],
     prompts: Sequence[Tokenized],
     *,
-    argmax_token: ArgmaxToken | None = None,
+    among: Int[Tensor, "answer"],
 ) -> Int[Tensor, "prompt"]:
-    """What the model says: the argmax token, or between answer sets the likelier one.
+    """What the model says: the loudest of the tokens in `among`, or between answer sets the
+    likelier one.
 
     Where a prompt has several answers or foils it is -1 if the answers' summed probability is
-    larger, -2 if the foils' is. With logits of a part of the vocabulary, `argmax_token` gives the
-    argmax over all of it; it is asked about no prompts but those that need it.
+    larger, -2 if the foils' is.
     """
     answers, foils = _answers_and_foils(logits, prompts)
-    choices = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
-    single = [
-        row
-        for row, prompt in enumerate(prompts)
-        if len(prompt.answers) == 1 and len(prompt.foils) == 1
-    ]
-    if single:
-        rows = torch.tensor(single, device=logits.device)
-        choices[rows] = logits.argmax(-1)[rows] if argmax_token is None else argmax_token(rows)
-    return choices
+    likelier = torch.where(answers.log_sum() >= foils.log_sum(), ANSWERS, FOILS)
+    single = [len(prompt.answers) == len(prompt.foils) == 1 for prompt in prompts]
+    loudest = among[logits[:, among].argmax(-1)]
+    return torch.where(torch.tensor(single, device=logits.device), loudest, likelier)
 
 
 METRICS: dict[str, Metric] = {
@@ -98,9 +90,10 @@ class AnswerVocabulary(NamedTuple):
     prompts: list[Tokenized]
 
 
-def answer_vocabulary(prompts: Sequence[Tokenized]) -> AnswerVocabulary:
-    """The vocabulary of answers and foils, in the order of their token ids."""
-    used = set[int]()
+def answer_vocabulary(prompts: Sequence[Tokenized], among: Sequence[int] = ()) -> AnswerVocabulary:
+    """The vocabulary of answers, foils and the tokens in `among`, in the order of their token
+    ids."""
+    used = set(among)
     for prompt in prompts:
         used.update(prompt.answers, prompt.foils)
     token_ids = sorted(used)

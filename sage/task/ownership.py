@@ -8,7 +8,7 @@ split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from random import Random
@@ -116,6 +116,19 @@ class SplitOwners:
             if pair is not None:
                 pairs.append(pair)
         return tuple(pairs)
+
+    def beyond(self, split: str, count: int, *, without: Collection[str]) -> list[Prompt]:
+        """Up to `count` different prompts of a split, none of whose texts are in `without`."""
+        rng = self.rng(split, "beyond")
+        drawn = (self.task.draw(rng) for _ in range(4 * count if self.drawing else 0))
+        chosen: dict[str, Prompt] = {}
+        for prompt in chain(self.prompts[split], drawn):
+            if len(chosen) == count:
+                break
+            if prompt.text not in without and self.admits(split, prompt.text):
+                self.owner[prompt.text] = split
+                chosen.setdefault(prompt.text, prompt)
+        return list(chosen.values())
 
     def tokenized(self, prompt: Prompt) -> Tokenized:
         """The prompt as the model reads it; one object for one prompt.

@@ -6,7 +6,7 @@ Method, section 1, with the directions of section 2.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import NamedTuple
@@ -33,8 +33,8 @@ class Splits:
     """The prompts of a task as one model reads them, in three splits that share no prompt.
 
     Pairs are by contrast; `discover_null`, `fit_null` and `test_null` are pairs of the irrelevant
-    attributes, by attribute (those without any are left out). `drops` counts the prompts that were
-    left out, by reason.
+    attributes, by attribute (those without any are left out). `detect` are prompts of test beyond
+    those of its pairs. `drops` counts the prompts that were left out, by reason.
     """
 
     discover: Pairs
@@ -44,7 +44,17 @@ class Splits:
     fit_null: Pairs
     test: Pairs
     test_null: Pairs
+    detect: tuple[Tokenized, ...]
     drops: Mapping[Drop, int]
+
+    def prompts(self) -> Iterator[Tokenized]:
+        """Every prompt of every split, both sides of every pair."""
+        yield from (*self.fit, *self.detect)
+        paired = (self.discover, self.discover_null, self.fit_pairs, self.fit_null, self.test)
+        for pairs_by_name in (*paired, self.test_null):
+            for pair in chain.from_iterable(pairs_by_name.values()):
+                yield pair.clean
+                yield pair.counterfactual
 
     @property
     def counts(self) -> dict[str, int]:
@@ -112,12 +122,13 @@ def split(
     discover: int = 200,
     fit: int | None = None,
     fit_pairs: int = FIT_PAIRS,
+    detect: int = 0,
 ) -> Splits:
     """Splits of a task for the model that `encode` reads for; the same seed gives the same splits.
 
     `discover` and `test` are pairs for each contrast, on the same clean prompts where they have the
     contrast; `fit` is prompts, by default 2,000 or 20 for each value if that is more, and
-    `fit_pairs` pairs of it, to decide on. A task with few prompts gets what a split of 20/50/30
+    `fit_pairs` pairs of it, to decide on; `detect` is prompts of test beyond the pairs. A task with few prompts gets what a split of 20/50/30
     gives. Raises BadTask where the test split has fewer than 30 prompts, a contrast has no pairs,
     or a value in another split is unseen in fit.
     """
@@ -140,11 +151,19 @@ def split(
         fit_null=_without_empty(null[FIT]),
         test=pairs[TEST],
         test_null=_without_empty(null[TEST]),
+        detect=_beyond_pairs(owners, pairs[TEST], detect),
         drops={drop: count for drop, count in owners.drops.items() if count},
     )
     _check_test_size(task, splits.counts[TEST])
     _check_pairs(task, pairs, splits.fit)
     return splits
+
+
+def _beyond_pairs(owners: SplitOwners, pairs: Pairs, count: int) -> tuple[Tokenized, ...]:
+    """Up to `count` prompts of test that are in none of its pairs."""
+    paired = chain.from_iterable(pairs.values())
+    texts = {side.prompt.text for pair in paired for side in (pair.clean, pair.counterfactual)}
+    return tuple(map(owners.tokenized, owners.beyond(TEST, count, without=texts)))
 
 
 def interleave(

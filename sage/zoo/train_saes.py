@@ -90,13 +90,12 @@ def _more_seeds_and_nulls(hooks: Sequence[Node]) -> list[SAERecipe]:
     """
     recipes: list[SAERecipe] = []
     for number in range(1, _SEEDS + 1):
-        suites = {f"{_STUDIED_SUITE}-{SOFT_FROZEN}-{number}": "soft"}
-        if number > 1:
-            suites[f"{_STUDIED_SUITE}-{SEED}-{number}"] = "none"
-        for suite, freeze in suites.items():
-            recipes += [
-                SAERecipe(suite, hook, "topk", seed=number - 1, freeze=freeze) for hook in hooks
-            ]
+        null = f"{_STUDIED_SUITE}-{SOFT_FROZEN}-{number}"
+        trained = f"{_STUDIED_SUITE}-{SEED}-{number}"
+        for hook in hooks:
+            recipes.append(SAERecipe(null, hook, "topk", seed=number - 1, freeze="soft"))
+            if number > 1:
+                recipes.append(SAERecipe(trained, hook, "topk", seed=number - 1))
     return recipes
 
 

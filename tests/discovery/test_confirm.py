@@ -126,12 +126,33 @@ def test_the_section_is_held_against_random_sets_of_its_size(patched: list[Node]
     pairs = contrast_pairs("six")
     confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
     patched.clear()
-    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 1.0), seed=0)
+    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 100.0), seed=0)
     assert patched[:6] == NODES[:6]
     assert (validation.patched, validation.top) == (8, 6)
     assert validation.section_effect == pytest.approx(6)
     assert validation.random_effects == pytest.approx((0.6,) * 20)
     assert (validation.jaccard, validation.jaccard_sd, validation.resamples) == (1, 0, 50)
+
+
+@pytest.mark.usefixtures("patched")
+def test_nodes_patched_are_left_clean_before_those_only_attributed(model: Model):
+    """4 of 40 nodes are left clean first: four large ones, whatever is guessed of the others."""
+    pairs = contrast_pairs("six")
+    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
+    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 100.0), seed=0)
+    assert validation.curve is not None
+    assert validation.curve.points[3] == (0.1, pytest.approx(4 / 9.4))
+
+
+@pytest.mark.usefixtures("patched")
+def test_a_ranking_agrees_with_patching_but_for_the_rounding_of_a_forward_pass(model: Model):
+    """Of 8 nodes patched the small two are guessed at 3e-5 and 2e-5: nothing beside E|m| = 10."""
+    pairs = contrast_pairs("six")
+    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
+    guesses = {**dict.fromkeys(NODES, 2.0), NODES[6]: 3e-5, NODES[7]: 2e-5}
+    validation = validate(model, pairs, confirmed, guesses, seed=0)
+    assert validation.spearman == pytest.approx(1)
+    assert validation.pearson == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("patched")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Mapping
+from itertools import pairwise, product
 
 import torch
 from einops import einsum
+from torch import Tensor
 
 from sage.dictionaries.activations import Activations, moments, read
-from sage.dictionaries.projected import ProjectedSuite, attention_output, project, project_direction
+from sage.dictionaries.edits import Edited, copying
+from sage.dictionaries.projected import ProjectedSuite, project
+from sage.dictionaries.projection import attention_output, project_direction
 from sage.models.base import Model
 from sage.nodes import Node
 from sage.saes.suite import Suite, assemble
@@ -131,22 +135,20 @@ def test_the_whole_edit_and_the_error_are_the_ground_truth_patch(model: Model) -
 def test_an_edit_moves_towards_the_counterfactual_with_every_pick(model: Model) -> None:
     base, target = (read(model, nodes(model), random_prompts(6, seed)) for seed in (1, 2))
     dictionary = projected(suite(model, base), base)
-    edits = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
     variance = dictionary.moments.variance
-    distances = [
-        sum(
-            (
-                (edited.values[node] - target.values[node]).square().sum(-1) / variance[node]
-                for node in base.nodes
-            ),
-            start=torch.zeros(len(base)),
-        )
-        for edited in edits.values()
-    ]
-    picks = [edited.picks for edited in edits.values()]
-    for nearer, farther, more, fewer in zip(
-        distances[1:], distances[:-1], picks[1:], picks[:-1], strict=True
-    ):
-        assert (nearer[more > fewer] < farther[more > fewer]).all()
-        assert torch.equal(nearer[more == fewer], farther[more == fewer])
-    assert distances[-1].mean() < 0.7 * distances[0].mean()
+    edits = copying(dictionary, base, target, variance=variance, ks=(0, 1, 2, 4, 8, 16, 32))
+    for fewer, more in pairwise(edits.values()):
+        before, after = (_distance(edited, target, variance) for edited in (fewer, more))
+        moved = more.picks > fewer.picks
+        assert (after[moved] < before[moved]).all()
+        assert torch.equal(after[~moved], before[~moved])
+    first, last = (_distance(edits[k], target, variance).mean() for k in (0, 32))
+    assert last < 0.7 * first
+
+
+def _distance(edited: Edited, target: Activations, variance: Mapping[Node, float]) -> Tensor:
+    """Squared distance from the target in units of each node's variance."""
+    distance = torch.zeros(len(target))
+    for node, value in edited.values.items():
+        distance += (value - target.values[node]).square().sum(-1) / variance[node]
+    return distance

@@ -9,59 +9,21 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from saes.trainings import (
+    Interrupted,
+    arrays,
+    directions,
+    interrupt_after,
+    planted,
+    training,
+)
 from sage.errors import SageError
 from sage.nodes import Node
 from sage.saes.architectures import architecture_names
 from sage.saes.formats import load_file
 from sage.saes.releases import load_suites
-from sage.saes.sae import SAE, fold_decoder_norms, measure
+from sage.saes.sae import fold_decoder_norms, measure
 from sage.saes.train import Batches, TrainingStatus, shuffled, train
-from sage.saes.training import Training
-from sage.saes.training_settings import TrainingSettings
-
-D, FEATURES, BATCH = 12, 16, 64
-
-
-def directions() -> torch.Tensor:
-    return normalize(torch.randn(FEATURES, D, generator=torch.Generator().manual_seed(5)), dim=1)
-
-
-def planted(start: int) -> Iterator[torch.Tensor]:
-    """Two of sixteen features at a time, each step's batch drawn from a seed of its own."""
-    step = start
-    while True:
-        draw = torch.Generator().manual_seed(1000 + step)
-        active = torch.rand(BATCH, FEATURES, generator=draw) < 2 / FEATURES
-        yield (
-            active * (0.5 + torch.rand(BATCH, FEATURES, generator=draw))
-        ) @ directions() * 3 + 0.2
-        step += 1
-
-
-def settings(architecture: str, **changes: object) -> TrainingSettings:
-    fields: dict[str, object] = {
-        "width": 32,
-        "steps": 40,
-        "batch": BATCH,
-        "k": 3.0,
-        "penalty": 0.05 if architecture == "jumprelu" else 0.5,
-        "warm_up": 10,
-        "options": {"nested": (4, 12)} if architecture == "matryoshka" else {},
-        **changes,
-    }
-    return TrainingSettings(architecture, **fields)
-
-
-def training(architecture: str, *, layer: int = 1, **changes: object) -> Training:
-    return Training(settings(architecture, **changes), "wired", Node("resid_post", layer), D)
-
-
-def arrays(sae: SAE) -> dict[str, torch.Tensor]:
-    return {**sae.encoder.tensors(), "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-
-
-class Interrupted(Exception):
-    """What a user's Ctrl-C is to a training."""
 
 
 @pytest.mark.parametrize("architecture", architecture_names())
@@ -70,15 +32,9 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     wanted = training(architecture, snapshots=(0, 5, 35), decay=10, dead_after=4)
     whole = train(wanted, planted, out=tmp_path / "whole")
-
-    def interrupt(progress: TrainingStatus) -> None:
-        if progress.step == 24:
-            raise Interrupted
-
+    stop = interrupt_after(24)
     with pytest.raises(Interrupted):
-        train(
-            wanted, planted, out=tmp_path / "parts", report=interrupt, report_every=8, save_every=10
-        )
+        train(wanted, planted, out=tmp_path / "parts", report=stop, report_every=8, save_every=10)
     assert not (tmp_path / "parts" / "cfg.json").exists()
     asked: list[int] = []
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from sage.dictionaries.projected import Options
-from sage.evaluation import Plan, prepare
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node, parse_node
+from sage.preparation import prepare
+from sage.run import Plan
 from sage.saes.planted import planted_suite
 from sage.saes.sae import Normalisation, Stated
 from sage.saes.suite import Suite
@@ -38,6 +39,8 @@ from sage.task.metric import logit_difference, probability_difference
 from sage.task.splits import Splits
 from sage.task.task import Task
 
+PLAN = Plan(pairs=40, discover=40, decide=40, fit=300, detect=20)
+
 
 @pytest.fixture(scope="module")
 def wired() -> Model:
@@ -46,7 +49,7 @@ def wired() -> Model:
 
 @pytest.fixture(scope="module")
 def prepared(wired: Model) -> tuple[Task, Splits]:
-    task, splits = prepare(wired, load_task("wired"), test=40, discover=40, fit=300, tried=40)
+    task, splits = prepare(wired, load_task("wired"), PLAN)
     return task, splits
 
 
@@ -201,17 +204,16 @@ def test_a_task_decides_what_is_found_out_with_it_and_not_what_the_model_does(
 
 
 PLAN_CHANGES: dict[str, object] = {
+    "name": "other",
     "seed": 1,
-    "prompts": 41,
+    "pairs": 41,
     "discover": 41,
-    "tried": 41,
+    "decide": 41,
     "fit": 301,
-    "also": (Options(scale="recomputed"),),
-    "across_models": True,
-    "groups": False,
-    "largest_k": 2,
+    "detect": 41,
     "controls": ("random",),
-    "levels": (0.25,),
+    "copying": (4,),
+    "also": ("oracle",),
 }
 
 
@@ -236,7 +238,7 @@ def test_what_decides_says_the_same_in_every_process(
 from tests.store.test_key import *
 module.code_version = lambda: "this code"
 wired = load_model("wired", device="cpu")
-prepared = prepare(wired, load_task("wired"), test=40, discover=40, fit=300, tried=40)
+prepared = prepare(wired, load_task("wired"), PLAN)
 print(*(key.digest for key in run_keys(wired, *prepared, Plan())))
 """
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

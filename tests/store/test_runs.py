@@ -9,15 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sage.evaluation import Evaluation, Plan, evaluate
+from sage.evaluation import Evaluation, evaluate
 from sage.models.base import Model
 from sage.models.load import load_model
+from sage.run import Plan
 from sage.saes.planted import planted_suite
 from sage.saes.suite import Suite
 from sage.store.store import Store
 from sage.task.catalog import load_task
 
-PLAN = Plan(prompts=40, discover=40, tried=40, fit=300, controls=("random", "PCA"))
+PLAN = Plan(
+    pairs=40,
+    discover=40,
+    decide=40,
+    fit=300,
+    detect=20,
+    controls=("mean only", "random", "PCA"),
+    thorough=False,
+    copying=(4,),
+    unbounded=False,
+    apart=False,
+)
 
 
 class Stopped(Exception):
@@ -54,17 +66,15 @@ def run(
 ) -> Evaluation:
     """A run of a model that has forgotten its clean runs."""
     model.clean_runs.runs.clear()
-    cache = Store(store) if store else None
-    return evaluate(model, load_task("wired"), [suite], plan=plan, folder=out, cache=cache)
+    kept = Store(store) if store else None
+    return evaluate(model, load_task("wired"), [suite], plan=plan, folder=out, store=kept)
 
 
 def stopped_run(model: Model, suite: Suite, *, out: Path, store: Path, plan: Plan = PLAN) -> None:
     """A run that is stopped when all is scored, and nothing of it is written but its parts."""
-    task, cache = load_task("wired"), Store(store)
+    task, kept = load_task("wired"), Store(store)
     with pytest.raises(Stopped):
-        evaluate(
-            model, task, [suite], plan=plan, folder=out, cache=cache, progress=stop_when_scored
-        )
+        evaluate(model, task, [suite], plan=plan, folder=out, store=kept, progress=stop_when_scored)
     assert len(list((out / ".unfinished").rglob("*.safetensors"))) >= 3
     assert not (out / "result.json").exists()
 
@@ -131,7 +141,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 def test_no_part_of_a_run_with_another_plan_is_taken_up(
     wired: Model, second: Suite, alone: Evaluation, kept: Path, tmp_path: Path
 ) -> None:
-    other = replace(PLAN, controls=("random",))
+    other = replace(PLAN, controls=("mean only", "random"))
     stopped_run(wired, second, out=tmp_path, store=kept, plan=other)
     assert_same(alone, run(wired, second, out=tmp_path, store=kept))
 

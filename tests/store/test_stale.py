@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sage.evaluation import Plan, measure_gate, prepare
 from sage.models.base import Model
 from sage.models.load import load_model
+from sage.preparation import measure_gate, prepare
 from sage.result import Gate
+from sage.run import Plan
 from sage.store.key import run_keys
 from sage.store.reading import Remembered
 from sage.store.store import Store
 from sage.task.catalog import load_task
 from tests.tiny import edit_config
 
+PLAN = Plan(pairs=40, discover=40, decide=40, fit=300, detect=0)
 ZOO = Path(__file__).parents[2] / "sage" / "zoo"
 
 
@@ -33,8 +35,8 @@ def folder(tmp_path: Path) -> Path:
 def gate_of(folder: Path, store: Store) -> tuple[Gate, bool]:
     """The gate of the model in a folder, and whether it had to be measured."""
     model = load_model(str(folder), device="cpu")
-    task, splits = prepare(model, load_task("gendered_pronoun"), test=40, discover=40, fit=300)
-    key = run_keys(model, task, splits, Plan()).task
+    task, splits = prepare(model, load_task("gendered_pronoun"), PLAN)
+    key = run_keys(model, task, splits, PLAN).task
     measured: list[Model] = []
 
     def measure() -> Gate:
@@ -79,9 +81,9 @@ def test_a_warm_store_has_no_activations_of_a_changed_model(folder: Path, tmp_pa
     streams = []
     for _ in range(2):
         model = load_model(str(folder), device="cpu")
-        usable, splits = prepare(model, task, test=40, discover=40, fit=300)
+        usable, splits = prepare(model, task, PLAN)
         hook, prompts = model.anatomy.hooks[1], splits.fit[:20]
-        key = run_keys(model, usable, splits, Plan()).model
+        key = run_keys(model, usable, splits, PLAN).model
         read = Remembered(model, store, key).read([hook], prompts)[hook]
         assert read.equal(model.read([hook], prompts)[hook])
         streams.append(read)

@@ -23,7 +23,6 @@ from sage.models.network import Network, normalise
 from sage.models.partial.clean import CleanRun
 from sage.models.partial.cone import Level, cone
 from sage.models.steps import HookPoint
-from sage.task.metric import ArgmaxToken
 
 # Floating-point operations that take as long as starting those of one layer.
 OVERHEAD = 2.0**31
@@ -35,15 +34,10 @@ Keep = Callable[[str, Tensor], None]
 
 class EndLogits(NamedTuple):
     """Logits at END, and how many layers were computed, counted once for every token they were
-    computed at.
-
-    Of logits of some tokens, `argmax_token` gives the argmax over the vocabulary, of the runs it is
-    asked about.
-    """
+    computed at."""
 
     logits: Float[Tensor, "run token"]
     token_layers: int
-    argmax_token: ArgmaxToken | None
 
 
 class KeyValues(NamedTuple):
@@ -173,13 +167,7 @@ class PartialForward:
                 x = x[:, held.index(end), None] if end in held else last[:, None]
                 last = _edited(x, (end,), edits, HookPoint("resid_post", anatomy.layers - 1))[:, 0]
             logits = self.network.unembed(last, token_ids)
-        if token_ids is None:
-            return EndLogits(logits, token_layers, None)
-        return EndLogits(logits, token_layers, lambda some: self._argmax_token(last[some]))
-
-    def _argmax_token(self, x: Float[Tensor, "run d_model"]) -> Int[Tensor, "run"]:
-        with torch.no_grad():
-            return self.network.argmax_token(x)
+        return EndLogits(logits, token_layers)
 
     def _empty_key_values(self, x: Float[Tensor, "prompt position d_model"]) -> KeyValues:
         """Room for one layer's keys and values."""

@@ -1,0 +1,247 @@
+"""Codes told from labels: what each latent is expected to hold, given a prompt's labels alone.
+
+Method, section 5.3. On `fit` every latent's code is regressed on the same columns as the node's
+supervised features, nuisance columns and the fallback for unseen pairs included: E[f_i | labels] =
+f_bar_i + C B_i. From the labels of p and p' alone then follows by how much a code should change,
+delta_i = (C(p') - C(p)) B_i, and with which standard error. A latent is a candidate on a prompt only
+where delta_i exceeds twice that error: noise that is clipped at 0 would else only ever add.
+
+C'F is accumulated a few prompts at a time, so that no more than one site's sums are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sage.dictionaries.activations import Activations, Labels, Site, sites
+from sage.dictionaries.design import Design
+from sage.dictionaries.dictionary import Dictionary, SiteMoves, site_codes
+from sage.dictionaries.least_squares import Solver
+from sage.dictionaries.supervised import FeatureDictionary, NodeFit
+from sage.nodes import Node
+
+# Standard errors by which a change of a code must differ from 0.
+ERRORS = 2.0
+
+
+class CodeRegression(NamedTuple):
+    """One set of codes regressed on one design: B of the attributes' features, and each latent's
+    residual standard deviation; `spread` is the features' part of pinv(C'C)."""
+
+    effects: Float[Tensor, "feature active"]
+    noise: Float[Tensor, "active"]
+    spread: Float[Tensor, "feature feature"]
+
+    def change(self, step: Float[Tensor, "prompt feature"]) -> Float[Tensor, "prompt active"]:
+        """delta of every latent, 0 where it is within two standard errors of 0."""
+        delta = step @ self.effects
+        leverage = ((step.double() @ self.spread) * step.double()).sum(-1).clamp(min=0).sqrt()
+        error = leverage.to(delta)[:, None] * self.noise
+        return delta * (delta.abs() > ERRORS * error)
+
+
+class NodeCodes(NamedTuple):
+    """A node's regressions: on the additive design, and on the coupled one where that was chosen.
+
+    `latents` numbers those that are active on fit; the others are never candidates.
+    """
+
+    latents: Int[Tensor, "active"]
+    additive: CodeRegression
+    coupled: CodeRegression | None
+
+
+@dataclass(frozen=True)
+class CodeModel:
+    """A dictionary's codes as functions of labels; `fits` are the supervised fits whose designs the
+    regressions share."""
+
+    dictionary: Dictionary
+    fits: Mapping[Node, NodeFit]
+    regressions: Mapping[Node, NodeCodes]
+
+    def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
+        """Every latent from the code it has on p to max(0, code + delta), or without the bound where
+        codes are signed."""
+        before = base.prompt_labels
+        changes: dict[Node, _Change] = {}
+        latents: dict[Site, Tensor] = {}
+        for site, nodes in sites(base.nodes, base.anatomy).items():
+            changes |= self._changes(nodes, before, labels)
+            moving = [changes[node].moving for node in nodes]
+            latents[site] = torch.cat(moving).unique() if moving else torch.zeros(0)
+        for part in site_codes(self.dictionary, base, latents=latents):
+            (held,) = part.runs
+            steps: dict[Node, Tensor] = {}
+            seen: dict[tuple[int, int], Tensor] = {}
+            for node in part.nodes:
+                key = (id(held.codes[node]), id(changes[node]))
+                if key not in seen:
+                    delta = changes[node].at(part.latents, part.rows).to(held.codes[node])
+                    seen[key] = self._step(held.codes[node], delta)
+                steps[node] = seen[key]
+            yield SiteMoves(part.site, part.rows, part.latents, steps, part.directions)
+
+    def _changes(self, nodes: Sequence[Node], before: Labels, after: Labels) -> dict[Node, _Change]:
+        """The change of each node's codes; nodes with the same regressions share it."""
+        known: dict[int, _Change] = {}
+        changes: dict[Node, _Change] = {}
+        for node in nodes:
+            key = id(self.regressions[node])
+            if key not in known:
+                known[key] = _change(self.regressions[node], self.fits[node], before, after)
+            changes[node] = known[key]
+        return changes
+
+    def _step(
+        self, codes: Float[Tensor, "prompt latent"], delta: Float[Tensor, "prompt latent"]
+    ) -> Float[Tensor, "prompt latent"]:
+        return delta if self.dictionary.signed else (codes + delta).clamp(min=0) - codes
+
+
+class _Change(NamedTuple):
+    """delta of the latents that are active on fit, [prompt, active]."""
+
+    latents: Int[Tensor, "active"]
+    delta: Float[Tensor, "prompt active"]
+
+    @property
+    def moving(self) -> Int[Tensor, "moving"]:
+        """The latents that are candidates on any prompt."""
+        return self.latents[(self.delta != 0).any(0)]
+
+    def at(self, latents: Int[Tensor, "latent"], rows: slice) -> Float[Tensor, "prompt latent"]:
+        """delta of these latents on some of the prompts, 0 for those that are not active on fit."""
+        if not len(self.latents):
+            return self.delta.new_zeros(len(self.delta[rows]), len(latents))
+        place = torch.searchsorted(self.latents, latents).clamp(max=len(self.latents) - 1)
+        return self.delta[rows][:, place] * (self.latents[place] == latents)
+
+
+def _change(regressions: NodeCodes, fit: NodeFit, before: Labels, after: Labels) -> _Change:
+    """delta by the regression on the design in use, and by the additive one where a pair of values
+    is unseen on either side."""
+    additive = regressions.additive
+    plain_step = fit.additive.design.codes(after) - fit.additive.design.codes(before)
+    device = additive.effects.device
+    if fit.coupled is None or regressions.coupled is None:
+        return _Change(regressions.latents, additive.change(plain_step.to(device)))
+    step = fit.coupled.design.codes(after) - fit.coupled.design.codes(before)
+    unseen = fit.unseen(before, after).to(device)[:, None]
+    delta = regressions.coupled.change(step.to(device))
+    plain = additive.change(plain_step.to(device))
+    return _Change(regressions.latents, torch.where(unseen, plain, delta))
+
+
+def fit_codes(dictionary: Dictionary, fit: Activations, supervised: FeatureDictionary) -> CodeModel:
+    """Regress a dictionary's codes on the labels of the split `fit`, at all of its nodes."""
+    regressions: dict[Node, NodeCodes] = {}
+    sums: dict[Node, _Sums] = {}
+    site: Site | None = None
+    for part in site_codes(dictionary, fit):
+        if part.site != site:
+            regressions |= _solved(sums)
+            site, sums = part.site, _empty_sums(dictionary, supervised, part.runs[0].codes)
+        for group in {id(total): total for total in sums.values()}.values():
+            group.add(part.runs[0].codes[group.node], part.latents, part.rows)
+    regressions |= _solved(sums)
+    nothing = {node: _no_latents(supervised.fits[node]) for node in fit.nodes}
+    return CodeModel(dictionary, supervised.fits, {**nothing, **regressions})
+
+
+class _Sums:
+    """C'F, sum f and sum f^2 of one set of codes, for each of a node's designs."""
+
+    def __init__(self, node: Node, fit: NodeFit, width: int, device: torch.device) -> None:
+        self.node = node
+        used = (fit.additive.design, *(() if fit.coupled is None else (fit.coupled.design,)))
+        self.designs: tuple[Design, ...] = used
+        self.index = [design.solver.features.to(device) for design in used]
+        sizes = [sum(design.solver.sizes) for design in used]
+        self.products = [torch.zeros(s, width, dtype=torch.float64, device=device) for s in sizes]
+        self.total = torch.zeros(width, dtype=torch.float64, device=device)
+        self.squares = torch.zeros(width, dtype=torch.float64, device=device)
+
+    def add(self, codes: Float[Tensor, "prompt latent"], latents: Tensor, rows: slice) -> None:
+        """The codes of some latents on some prompts; all others are 0 there."""
+        exact = codes.double()
+        self.total[latents] += exact.sum(0)
+        self.squares[latents] += exact.square().sum(0)
+        for index, products in zip(self.index, self.products, strict=True):
+            part = products.new_zeros(len(products), len(latents))
+            for block in index[rows].T:
+                part.index_add_(0, block, exact)
+            products[:, latents] += part
+
+    def solved(self) -> NodeCodes:
+        """The regressions of the latents that are active."""
+        active = (self.squares > 0).nonzero().flatten()
+        solved = [
+            _regression(design, products[:, active], self.total[active], self.squares[active])
+            for design, products in zip(self.designs, self.products, strict=True)
+        ]
+        return NodeCodes(active, solved[0], solved[1] if len(solved) > 1 else None)
+
+
+def _empty_sums(
+    dictionary: Dictionary, supervised: FeatureDictionary, codes: Mapping[Node, Tensor]
+) -> dict[Node, _Sums]:
+    """Sums to fill for every node of a site; nodes with the same codes and designs share theirs."""
+    known: dict[tuple[int, ...], _Sums] = {}
+    sums: dict[Node, _Sums] = {}
+    for node, own in codes.items():
+        fit = supervised.fits[node]
+        key = (id(own), id(fit.additive.design), id(fit.coupled and fit.coupled.design))
+        if key not in known:
+            known[key] = _Sums(node, fit, len(dictionary.directions(node)), own.device)
+        sums[node] = known[key]
+    return sums
+
+
+def _solved(sums: Mapping[Node, _Sums]) -> dict[Node, NodeCodes]:
+    solved = {id(total): total.solved() for total in {id(t): t for t in sums.values()}.values()}
+    return {node: solved[id(total)] for node, total in sums.items()}
+
+
+def _regression(
+    design: Design,
+    products: Float[Tensor, "feature active"],
+    total: Float[Tensor, "active"],
+    squares: Float[Tensor, "active"],
+) -> CodeRegression:
+    """Least squares from sums alone: RSS = |f - f_bar|^2 - (C'f)' pinv(C'C) (C'f), f centred."""
+    solver: Solver = design.solver
+    n, device = len(solver.features), products.device
+    mean = total / n
+    centred = products - solver.counts.to(device)[:, None] * mean
+    inverse = solver.inverse.to(device)
+    solution = inverse @ centred
+    spread = (squares - n * mean.square()).clamp(min=0)
+    rest = (spread - (centred * solution).sum(0)).clamp(min=0)
+    # What rounding leaves of an exact fit is no noise.
+    rest = rest.where(rest > 1e-10 * spread, 0.0)
+    noise = (rest / max(1, n - solver.rank)).sqrt()
+    size = design.size
+    return CodeRegression(
+        solution[:size].float(),
+        noise.float(),
+        inverse[:size, :size].contiguous(),
+    )
+
+
+def _no_latents(fit: NodeFit) -> NodeCodes:
+    """Of a node where no latent is ever active."""
+    additive = _nothing(fit.additive.design.size)
+    coupled = None if fit.coupled is None else _nothing(fit.coupled.design.size)
+    return NodeCodes(torch.zeros(0, dtype=torch.long), additive, coupled)
+
+
+def _nothing(size: int) -> CodeRegression:
+    spread = torch.zeros(size, size, dtype=torch.float64)
+    return CodeRegression(torch.zeros(size, 0), torch.zeros(0), spread)

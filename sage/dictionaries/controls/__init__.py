@@ -1,0 +1,98 @@
+"""Controls: dictionaries whose score is known or bounded, without which no score means anything.
+
+Method, section 6. One file each, found by listing this folder. A file gives `NAME`, `RIVAL` (in
+which scores the control may be the best control; elsewhere it is a line) and `make`, which is given
+a `Setting` and returns the dictionary, or None where it cannot be had there. `depends(setting)`
+says what the dictionary depends on beside the node set, so that suites share what is measured of
+it; None of one that is its suite's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast, runtime_checkable
+
+from sage.dictionaries.controls.setting import EVERY_SCORE, Setting
+from sage.dictionaries.dictionary import Dictionary
+from sage.errors import unknown
+
+__all__ = ["EVERY_SCORE", "Control", "Setting", "control_names", "load_control", "make_controls"]
+
+# In the order in which they stand beside a score; a control that is not listed comes after these.
+_ORDER = (
+    "mean only", "random", "permuted", "untrained", "text lookup", "task lookup", "PCA", "neurons",
+    "best-1", "best-4", "best-16", "best-64", "identity",
+)  # fmt: skip
+
+
+@runtime_checkable
+class ControlModule(Protocol):
+    """What a file of this folder gives."""
+
+    NAMES: tuple[str, ...]
+    RIVAL: frozenset[str]
+
+    def make(self, name: str, setting: Setting) -> Dictionary | None: ...
+    def depends(self, name: str, setting: Setting) -> tuple[object, ...] | None: ...
+
+
+class Control(NamedTuple):
+    """One control of one suite at one node set; `content` as `depends` of its file, None where it
+    is its suite's alone."""
+
+    name: str
+    dictionary: Dictionary
+    content: str | None
+
+
+@lru_cache(maxsize=1)
+def _modules() -> dict[str, ControlModule]:
+    """Name of a control -> its file, in their order."""
+    stems = sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if path.stem not in ("__init__", "setting")
+    )
+    modules = [cast("ControlModule", import_module(f"{__name__}.{stem}")) for stem in stems]
+    by_name = {name: module for module in modules for name in module.NAMES}
+    return dict(sorted(by_name.items(), key=lambda entry: _rank(entry[0])))
+
+
+def control_names() -> tuple[str, ...]:
+    """Every control there is."""
+    return tuple(_modules())
+
+
+def load_control(name: str) -> ControlModule:
+    """The file of a control."""
+    if name not in _modules():
+        raise unknown("control", name, control_names())
+    return _modules()[name]
+
+
+def rivals(score: str, among: Collection[str]) -> tuple[str, ...]:
+    """Those of the controls that may be the best control of a score."""
+    return tuple(
+        name for name in control_names() if name in among and score in load_control(name).RIVAL
+    )
+
+
+def make_controls(setting: Setting, *, among: Sequence[str]) -> list[Control]:
+    """The controls asked for, in their order; those that cannot be had here are left out."""
+    controls: list[Control] = []
+    for name in control_names():
+        if name not in among:
+            continue
+        module = load_control(name)
+        dictionary = module.make(name, setting)
+        if dictionary is not None:
+            facts = module.depends(name, setting)
+            controls.append(Control(name, dictionary, None if facts is None else f"{name} {facts}"))
+    return controls
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)

@@ -1,0 +1,151 @@
+"""The protocol that everything which claims to know the features of a set of nodes meets.
+
+Judged and judge are both a `Dictionary`: supervised features, projected SAEs and controls. Scores
+never ask which kind they hold. A dictionary is never handed what an edit should predict: edits are
+functions beside it (`sage.dictionaries.edits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sage.dictionaries.activations import Activations, Labels, Site, sites
+from sage.nodes import Node
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """Features, known or claimed, of a set of nodes."""
+
+    @property
+    def name(self) -> str:
+        """How rows call it: a suite's id, `supervised`, `random`, ..."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether codes may be negative (PCA, neurons): a direction's sign then means nothing."""
+        ...
+
+    def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
+        """a_hat at every node, [prompt, d]."""
+        ...
+
+    def codes(self, given: Activations) -> dict[Node, Float[Tensor, "prompt latent"]]:
+        """How active each latent is at each node (no bias pseudo-latent)."""
+        ...
+
+    def directions(self, node: Node) -> Float[Tensor, "latent d"]:
+        """Each latent's direction at a node (no bias pseudo-latent)."""
+        ...
+
+
+class RunCodes(NamedTuple):
+    """What a site's nodes are made of in one run: codes [prompt, latent] and bias [prompt, d].
+
+    Nodes that read the same codes hold the same tensor.
+    """
+
+    codes: dict[Node, Tensor]
+    bias: dict[Node, Tensor]
+
+
+class SiteCodes(NamedTuple):
+    """One site on some of the prompts: latents, their directions [latent, d] at each node, and
+    what each run holds of them."""
+
+    site: Site
+    rows: slice
+    latents: Int[Tensor, "latent"]
+    directions: dict[Node, Tensor]
+    runs: tuple[RunCodes, ...]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(sorted(self.directions))
+
+
+@runtime_checkable
+class WideDictionary(Dictionary, Protocol):
+    """A dictionary of so many latents that it shows its codes site by site, a part at a time."""
+
+    def site_codes(
+        self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
+    ) -> Iterator[SiteCodes]:
+        """As the function `site_codes`."""
+        ...
+
+
+def site_codes(
+    dictionary: Dictionary,
+    *runs: Activations,
+    latents: Mapping[Site, Int[Tensor, "latent"]] | None = None,
+) -> Iterator[SiteCodes]:
+    """Site by site what the nodes of the runs are made of, a bounded number of prompts at a time.
+
+    The runs have the same nodes and as many prompts. Shown are these latents of each site, in their
+    order; without `latents` all that are active in any of the runs.
+    """
+    if isinstance(dictionary, WideDictionary):
+        yield from dictionary.site_codes(*runs, latents=latents)
+        return
+    codes = [dictionary.codes(run) for run in runs]
+    wholes = [dictionary.reconstruct(run) for run in runs]
+    for site, nodes in sites(runs[0].nodes, runs[0].anatomy).items():
+        shown = None if latents is None else latents[site]
+        if shown is None:
+            active = torch.stack([(code[n] != 0).any(0) for code in codes for n in nodes]).any(0)
+            shown = active.nonzero().flatten()
+        directions = {node: dictionary.directions(node) for node in nodes}
+        yield SiteCodes(
+            site,
+            slice(0, len(runs[0])),
+            shown,
+            {node: whole[shown] for node, whole in directions.items()},
+            tuple(
+                RunCodes(
+                    {node: code[node][:, shown] for node in nodes},
+                    {node: whole[node] - code[node] @ directions[node] for node in nodes},
+                )
+                for code, whole in zip(codes, wholes, strict=True)
+            ),
+        )
+
+
+class SiteMoves(NamedTuple):
+    """One site on some of the prompts: how far each candidate moves each node, [prompt, candidate],
+    along which direction, [candidate, d].
+
+    A step of 0 is no candidate. `latents` are the candidates' numbers in their dictionary.
+    """
+
+    site: Site
+    rows: slice
+    latents: Int[Tensor, "candidate"]
+    steps: dict[Node, Tensor]
+    directions: dict[Node, Tensor]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(sorted(self.directions))
+
+    def only(self, among: Mapping[Node, Tensor]) -> SiteMoves:
+        """The same with, at each node, only the latents that a mask over all latents lets through."""
+        steps = {
+            node: step * among[node][self.latents].to(step) for node, step in self.steps.items()
+        }
+        return self._replace(steps=steps)
+
+
+@runtime_checkable
+class LabelMoves(Protocol):
+    """What moves each latent would make from p to p', told by the labels of p' alone."""
+
+    def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
+        """The candidates of every site, site by site, a bounded number of prompts at a time."""
+        ...

@@ -1,0 +1,166 @@
+"""Edits: activations moved towards an aim with a few latents.
+
+`control` is told the labels of p' and nothing else of it; `copying` reads the codes of p' itself,
+as published tests of control do, and so can be won by a memory (method, sections 5.3 and 5.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sage.dictionaries.activations import Activations, Labels, Site
+from sage.dictionaries.dictionary import Dictionary, LabelMoves, SiteCodes, SiteMoves, site_codes
+from sage.dictionaries.search import Budget, Candidates, Choice, greedy_path, search
+from sage.errors import SageError
+from sage.nodes import Node
+
+BIAS = -2
+"""The number of the bias pseudo-latent among the latents of an edit; -1 is none."""
+
+Mask = Bool[Tensor, "latent"]
+Masks = Mapping[Node, Mask]
+
+
+class Edited(NamedTuple):
+    """Activations moved towards an aim.
+
+    `picks` counts the latents moved, over all sites; `distance` is sum_n |a - aim|^2 / Var_n with
+    the edit and `start` without it; `latents[site]` numbers the latents moved, -1 where there are
+    fewer.
+    """
+
+    values: dict[Node, Tensor]
+    picks: Int[Tensor, "prompt"]
+    distance: Float[Tensor, "prompt"]
+    start: Float[Tensor, "prompt"]
+    latents: dict[Site, Int[Tensor, "prompt pick"]]
+
+
+def control(
+    candidates: LabelMoves,
+    base: Activations,
+    labels: Labels,
+    aim: Mapping[Node, Tensor],
+    *,
+    variance: Mapping[Node, float],
+    budgets: Mapping[Site, tuple[Budget, ...]],
+    among: Sequence[Masks | None] = (None,),
+) -> list[list[Edited]]:
+    """`base` moved towards the aim for p' with these labels: one edit for each of the masks in
+    `among` (which latents may be moved; None: all) and each budget.
+
+    Every site has as many budgets. Sites without candidates stay as they are.
+    """
+    count = len(next(iter(budgets.values())))
+    drafts = [[_Draft(base, aim, variance) for _ in range(count)] for _ in among]
+    for part in candidates.moves(base, labels):
+        missing = {node: (aim[node] - base.values[node])[part.rows] for node in part.nodes}
+        for masks, draft in zip(among, drafts, strict=True):
+            allowed = part if masks is None else part.only(masks)
+            site = Candidates(allowed.steps, allowed.directions)
+            choices = search(site, missing, variance, budgets=budgets[part.site])
+            for edit, choice in zip(draft, choices, strict=True):
+                edit.add(part, site, choice)
+    return [[edit.done() for edit in draft] for draft in drafts]
+
+
+def copying(
+    dictionary: Dictionary,
+    base: Activations,
+    target: Activations,
+    *,
+    variance: Mapping[Node, float],
+    ks: Sequence[int],
+    choice: Literal["joint", "per node"] = "joint",
+) -> dict[int, Edited]:
+    """At most k of the latents, and the bias, moved at each site from what they are in the base to
+    what they are in the target, greedily (Makelov's test)."""
+    if not ks or min(ks) < 0:
+        raise SageError(
+            f"An edit was asked for with k in {list(ks)}; at least one k is needed and none may be "
+            "negative."
+        )
+    drafts = {k: _Draft(base, target.values, variance) for k in ks}
+    for part in site_codes(dictionary, base, target):
+        for nodes in [part.nodes] if choice == "joint" else [(node,) for node in part.nodes]:
+            site = _copied(part, nodes)
+            missing = {n: (target.values[n] - base.values[n])[part.rows] for n in nodes}
+            path = greedy_path(site, missing, variance, most=max(ks))
+            for k, draft in drafts.items():
+                length = torch.full_like(path.distance[:, 0], k, dtype=torch.long)
+                end = path.distance[:, min(k, path.chosen.shape[1])]
+                chosen = path.first(length, site.count + 1)
+                draft.add(part, site, Choice(chosen, end, path.distance[:, 0]))
+    return {k: draft.done() for k, draft in drafts.items()}
+
+
+def _copied(part: SiteCodes, nodes: Sequence[Node]) -> Candidates:
+    before, after = part.runs
+    return Candidates(
+        {node: after.codes[node] - before.codes[node] for node in nodes},
+        {node: part.directions[node] for node in nodes},
+        {node: after.bias[node] - before.bias[node] for node in nodes},
+    )
+
+
+class _Draft:
+    """An edit in the making: nodes that nothing moves keep their values, and their distance."""
+
+    def __init__(
+        self, base: Activations, aim: Mapping[Node, Tensor], variance: Mapping[Node, float]
+    ) -> None:
+        self.values = dict(base.values)
+        self.picks = torch.zeros(len(base), dtype=torch.long)
+        still = {n: (aim[n] - base.values[n]).float().square().sum(-1) for n in base.nodes}
+        self.still = {n: v / variance[n] if variance[n] > 0 else v * 0 for n, v in still.items()}
+        self.start = torch.stack(list(self.still.values())).sum(0).cpu()
+        self.distance = self.start.clone()
+        self.chosen: dict[Site, list[tuple[slice, Tensor]]] = {}
+
+    def add(self, part: SiteMoves | SiteCodes, site: Candidates, choice: Choice) -> None:
+        """Make the choice of one site on some of the prompts."""
+        rows = part.rows
+        for node in site.nodes:
+            moved = site.moved(node, choice.chosen)
+            self.values[node] = _with_rows(self.values[node], rows, moved)
+        self.picks[rows] += choice.chosen.sum(1).cpu()
+        self.distance[rows] += (choice.distance - choice.start).cpu()
+        bias = part.latents.new_full((choice.chosen.shape[1] - len(part.latents),), BIAS)
+        numbers = torch.cat([part.latents, bias]).to(choice.chosen.device)
+        self.chosen.setdefault(part.site, []).append((rows, _numbered(choice.chosen, numbers)))
+
+    def done(self) -> Edited:
+        """The edit."""
+        prompts = len(self.picks)
+        latents = {site: _joined(parts, prompts) for site, parts in self.chosen.items()}
+        return Edited(self.values, self.picks, self.distance.clamp(min=0), self.start, latents)
+
+
+def _with_rows(values: Tensor, rows: slice, moved: Tensor) -> Tensor:
+    changed = values.clone()
+    changed[rows] += moved.to(values)
+    return changed
+
+
+def _numbered(
+    chosen: Bool[Tensor, "prompt candidate"], numbers: Int[Tensor, "candidate"]
+) -> Int[Tensor, "prompt pick"]:
+    """The numbers of the chosen candidates in their order, padded with -1."""
+    most = int(chosen.sum(1).max()) if len(chosen) else 0
+    order = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return numbers[order].where(chosen.gather(1, order), -1).cpu()
+
+
+def _joined(parts: Iterable[tuple[slice, Tensor]], prompts: int) -> Int[Tensor, "prompt pick"]:
+    entries = list(parts)
+    whole = torch.full((prompts, sum(picks.shape[1] for _, picks in entries)), -1)
+    start = 0
+    for rows, picks in entries:
+        whole[rows, start : start + picks.shape[1]] = picks
+        start += picks.shape[1]
+    return whole

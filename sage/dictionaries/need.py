@@ -1,0 +1,65 @@
+"""Need: the unit of a budget, how many supervised candidates change between p and p' at a site.
+
+Method, section 5.3. A fixed number of latents favours whichever sparsity suits it; the budgets are
+need, twice and four times as much, at each site by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sage.dictionaries.activations import Activations, Labels, Site, sites
+from sage.dictionaries.supervised import MIN_CARRIED, FeatureDictionary, NodeFeatures, NodeFit
+from sage.nodes import Node
+
+LEAST = 2
+MULTIPLES = (1, 2, 4)
+
+
+def needs(features: FeatureDictionary, base: Activations, labels: Labels) -> dict[Site, int]:
+    """The need of every site: the features that change in columns that carry at least 1 % of the
+    variance of some node of the site (2 for one column, coarse and fine ones apart), the most over
+    its nodes, the median over pairs rounded up, at least 2."""
+    before = base.prompt_labels
+    needed: dict[Site, int] = {}
+    for site, nodes in sites(base.nodes, base.anatomy).items():
+        carried = _carried(features, nodes)
+        counts = [_changed(features.fits[node], carried, before, labels) for node in nodes]
+        per_pair = np.stack([count.numpy() for count in counts]).max(0)
+        needed[site] = max(LEAST, math.ceil(float(np.median(per_pair))))
+    return needed
+
+
+def _carried(features: FeatureDictionary, nodes: Sequence[Node]) -> set[str]:
+    """The columns that carry at least 1 % of the variance of some of the nodes."""
+    carried: set[str] = set()
+    for node in nodes:
+        fit = features.fits[node].chosen
+        shares = zip(fit.columns, fit.carried, strict=True)
+        carried |= {column.name for column, share in shares if share >= MIN_CARRIED}
+    return carried
+
+
+def _changed(fit: NodeFit, carried: set[str], before: Labels, after: Labels) -> Int[Tensor, "pair"]:
+    """How many features of these columns change at a node, by the fit that serves each pair."""
+    unseen = fit.unseen(before, after)
+    chosen = _changed_features(fit.chosen, carried, before, after)
+    if not unseen.any():
+        return chosen
+    return torch.where(unseen, _changed_features(fit.additive, carried, before, after), chosen)
+
+
+def _changed_features(
+    fit: NodeFeatures, carried: set[str], before: Labels, after: Labels
+) -> Int[Tensor, "pair"]:
+    counted = torch.tensor(
+        [fit.columns[column].name in carried for column in fit.column_of_feature]
+    )
+    changes = fit.codes(before).cpu() != fit.codes(after).cpu()
+    return (changes & counted).sum(1)

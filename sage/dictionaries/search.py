@@ -1,0 +1,281 @@
+"""Which few latents, moved, bring the activations of a site nearest to an aim: two searches.
+
+Exact minimisation is NP-hard. One candidate i moves every node n of its site by step_in u_in. With
+r_n = current_n - aim_n, what is still wrong, the distance is D = sum_n |r_n|^2 / Var_n, and a move
+changes it by sum_n [2 step_in <u_in, r_n> + step_in^2 |u_in|^2] / Var_n. *Greedy* (Makelov, Lange
+and Nanda 2024, arXiv 2405.08366, section 5.1) takes the candidate that lowers D most, until none
+does. It stalls where single moves overshoot: between two values whose directions have a cosine of
+.5 or more neither taking the old one away nor adding the new one helps alone. *Pursuit* therefore
+takes the candidate that points best at what is missing, until none points there, and of its
+choices the best prefix counts (method, section 5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sage.nodes import Node
+
+# Of the distance at the start: changes of the distance closer than this are a tie, and a smaller
+# decrease is none.
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may be moved at one site, whose nodes move together.
+
+    `steps[node]` is [prompt, candidate], `directions[node]` [candidate, d]. `shift`, [prompt, d],
+    is the move of one candidate more, numbered after all others: copying's `bias` pseudo-latent.
+    """
+
+    steps: Mapping[Node, Tensor]
+    directions: Mapping[Node, Tensor]
+    shift: Mapping[Node, Tensor] | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(sorted(self.steps))
+
+    @property
+    def count(self) -> int:
+        """How many candidates there are, the shift not among them."""
+        return len(next(iter(self.directions.values())))
+
+    def moved(
+        self, node: Node, chosen: Bool[Tensor, "prompt candidate_and_shift"]
+    ) -> Float[Tensor, "prompt d"]:
+        """The sum of the chosen candidates' moves at a node."""
+        total = (self.steps[node] * chosen[:, : self.count]) @ self.directions[node]
+        if self.shift is None:
+            return total
+        return total + self.shift[node] * chosen[:, self.count :]
+
+
+class Path(NamedTuple):
+    """The candidates in the order of their choice, -1 after the last, and D after so many of them
+    (first: with none); D stays what it was after the last."""
+
+    chosen: Int[Tensor, "prompt step"]
+    distance: Float[Tensor, "prompt step_and_start"]
+
+    def best_prefix(self, most: int) -> Int[Tensor, "prompt"]:
+        """How many of the first `most` choices to take for the least D; of equals the fewest."""
+        return self.distance[:, : most + 1].argmin(1)
+
+    def first(self, count: Int[Tensor, "prompt"], candidates: int) -> Bool[Tensor, "prompt all"]:
+        """Which candidates the first `count` choices of each prompt are."""
+        taken = torch.zeros(len(self.chosen), candidates + 1, dtype=torch.bool)
+        taken = taken.to(self.chosen.device)
+        order = torch.arange(self.chosen.shape[1], device=self.chosen.device)
+        inside = (order < count[:, None]) & (self.chosen >= 0)
+        taken.scatter_(1, self.chosen.where(inside, candidates), value=True)
+        return taken[:, :candidates]
+
+
+class Choice(NamedTuple):
+    """What a site's prompts choose at one budget: which candidates, and D with and without them."""
+
+    chosen: Bool[Tensor, "prompt candidate_and_shift"]
+    distance: Float[Tensor, "prompt"]
+    start: Float[Tensor, "prompt"]
+
+
+ALL: int | None = None
+"""The budget without a bound: until both searches stop."""
+
+Budget = int | None
+
+
+def search(
+    candidates: Candidates,
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    budgets: tuple[Budget, ...],
+) -> list[Choice]:
+    """For every budget and prompt the choice of the search that ends nearer to the aim (greedy's
+    where both end as near). `missing[node]` is aim - activation, [prompt, d].
+
+    Prompts do not depend on one another. A node whose variance is 0 is left as it is.
+    """
+    site = _Site.of(candidates, missing, variance)
+    most = None if None in budgets else max(budget for budget in budgets if budget is not None)
+    greedy, pursuit = site.walk(_lowers_most, most), site.walk(_points_best, most)
+    choices: list[Choice] = []
+    for budget in budgets:
+        lengths, ends = zip(*(_at(path, budget) for path in (greedy, pursuit)), strict=True)
+        nearer = ends[1] < ends[0] - site.tie
+        paths = [
+            path.first(length, site.candidates)
+            for path, length in zip((greedy, pursuit), lengths, strict=True)
+        ]
+        chosen = torch.where(nearer[:, None], paths[1], paths[0])
+        distance = torch.where(nearer, ends[1], ends[0])
+        choices.append(Choice(chosen, distance, greedy.distance[:, 0]))
+    return choices
+
+
+def greedy_path(
+    candidates: Candidates,
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    most: Budget = ALL,
+) -> Path:
+    """The greedy search alone, as copying uses it."""
+    return _Site.of(candidates, missing, variance).walk(_lowers_most, most)
+
+
+def pursuit_path(
+    candidates: Candidates,
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    most: Budget = ALL,
+) -> Path:
+    """The pursuit alone."""
+    return _Site.of(candidates, missing, variance).walk(_points_best, most)
+
+
+def _at(path: Path, budget: Budget) -> tuple[Int[Tensor, "prompt"], Float[Tensor, "prompt"]]:
+    """How many of a path's choices a budget allows to take, and the distance then."""
+    steps = path.chosen.shape[1]
+    length = path.best_prefix(steps if budget is None else min(budget, steps))
+    return length, path.distance.gather(1, length[:, None])[:, 0]
+
+
+Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _lowers_most(
+    product: Float[Tensor, "prompt candidate"],
+    energy: Float[Tensor, "prompt candidate"],
+    start: Float[Tensor, "prompt 1"],
+) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
+    """The candidate that lowers D most, the first of those that tie, and whether it lowers it."""
+    change = energy + 2 * product
+    best = change.min(1, keepdim=True).values
+    tie = TIE * start
+    return (change <= best + tie).byte().argmax(1), (best < -tie)[:, 0]
+
+
+def _points_best(
+    product: Float[Tensor, "prompt candidate"],
+    energy: Float[Tensor, "prompt candidate"],
+    start: Float[Tensor, "prompt 1"],
+) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
+    """The candidate with the largest <move, what is missing> / |move|, the first of those that tie,
+    and whether it is positive."""
+    along = -product / energy.sqrt()
+    best = along.max(1, keepdim=True).values
+    tie = TIE * start.sqrt()
+    return (along >= best - tie).byte().argmax(1), (best > tie)[:, 0]
+
+
+@dataclass(frozen=True)
+class _Site:
+    """One site's candidates and what is wrong, every node in units of its standard deviation.
+
+    `energy` is |move|^2, infinite for candidates that do not move a prompt.
+    """
+
+    steps: Mapping[Node, Tensor]
+    directions: Mapping[Node, Tensor]
+    shift: Mapping[Node, Tensor] | None
+    wrong: Mapping[Node, Tensor]
+    energy: Float[Tensor, "prompt candidate"]
+
+    @staticmethod
+    def of(
+        candidates: Candidates, missing: Mapping[Node, Tensor], variance: Mapping[Node, float]
+    ) -> _Site:
+        scale = {n: variance[n] ** -0.5 if variance[n] > 0 else 0.0 for n in candidates.nodes}
+        directions = {n: candidates.directions[n].float() * scale[n] for n in candidates.nodes}
+        steps = {node: candidates.steps[node].float() for node in candidates.nodes}
+        wrong = {node: -missing[node].float() * scale[node] for node in candidates.nodes}
+        energies = [steps[n].square() * directions[n].square().sum(-1) for n in candidates.nodes]
+        energy = torch.stack(energies).sum(0)
+        shift = None
+        if candidates.shift is not None:
+            shift = {node: candidates.shift[node].float() * scale[node] for node in steps}
+            lengths = [own.square().sum(-1, keepdim=True) for own in shift.values()]
+            energy = torch.cat([energy, torch.stack(lengths).sum(0)], 1)
+        return _Site(steps, directions, shift, wrong, energy.masked_fill(energy == 0, torch.inf))
+
+    @property
+    def candidates(self) -> int:
+        """How many there are, the shift among them."""
+        return self.energy.shape[1]
+
+    @property
+    def distance(self) -> Float[Tensor, "prompt"]:
+        return torch.stack([own.square().sum(-1) for own in self.wrong.values()]).sum(0)
+
+    @property
+    def tie(self) -> Float[Tensor, "prompt"]:
+        return TIE * self.distance
+
+    def walk(self, rule: Rule, most: Budget) -> Path:
+        """Choose one candidate after another by a rule until it finds none, or `most` are chosen.
+
+        Prompts that have come to their end are left out of what is computed.
+        """
+        start = self.distance
+        rows = torch.arange(len(start), device=start.device)
+        left, current = self, start
+        chosen: list[Tensor] = []
+        distances = [start]
+        while len(rows) and (most is None or len(chosen) < most):
+            pick, moves = rule(left.product(), left.energy, start[rows, None])
+            left, rows, pick = left.at(moves), rows[moves], pick[moves]
+            if not len(rows):
+                break
+            left = left.after(pick)
+            chosen.append(torch.full_like(start, -1, dtype=torch.long).index_copy(0, rows, pick))
+            current = current.index_copy(0, rows, left.distance)
+            distances.append(current)
+        empty = torch.zeros(len(start), 0, dtype=torch.long, device=start.device)
+        return Path(torch.stack(chosen, 1) if chosen else empty, torch.stack(distances, 1))
+
+    def product(self) -> Float[Tensor, "prompt candidate"]:
+        """<move, wrong> of every candidate."""
+        parts = [self.steps[n] * (wrong @ self.directions[n].T) for n, wrong in self.wrong.items()]
+        product = torch.stack(parts).sum(0)
+        if self.shift is None:
+            return product
+        along = [(self.shift[n] * wrong).sum(-1, keepdim=True) for n, wrong in self.wrong.items()]
+        return torch.cat([product, torch.stack(along).sum(0)], 1)
+
+    def at(self, kept: Bool[Tensor, "prompt"]) -> _Site:
+        """The same of some of the prompts."""
+        if bool(kept.all()):
+            return self
+        return _Site(
+            {node: step[kept] for node, step in self.steps.items()},
+            self.directions,
+            self.shift and {node: own[kept] for node, own in self.shift.items()},
+            {node: wrong[kept] for node, wrong in self.wrong.items()},
+            self.energy[kept],
+        )
+
+    def after(self, pick: Int[Tensor, "prompt"]) -> _Site:
+        """The same with one candidate of each prompt moved, which is no candidate any more."""
+        count = self.candidates - (self.shift is not None)
+        latent = pick.clamp(max=max(count - 1, 0))
+        wrong: dict[Node, Tensor] = {}
+        for node, before in self.wrong.items():
+            move = torch.zeros_like(before)
+            if count:
+                move = self.steps[node].gather(1, latent[:, None]) * self.directions[node][latent]
+            if self.shift is not None:
+                move = torch.where((pick == count)[:, None], self.shift[node], move)
+            wrong[node] = before + move
+        energy = self.energy.scatter(1, pick[:, None], torch.inf)
+        return _Site(self.steps, self.directions, self.shift, wrong, energy)

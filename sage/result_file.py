@@ -1,0 +1,116 @@
+"""Result files: `result.json` with everything a report shows, `result.safetensors` with the matrices
+and per-prompt columns.
+
+Both are written atomically, validated on load, and read back equal. Files of schema 1 are read too;
+their scores are of an older definition and carry version 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sage.errors import BadFile
+from sage.files import write_atomically
+from sage.result import SCHEMA, Result, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+RESULT, ARRAYS = "result.json", "result.safetensors"
+OLD_SCHEMA = 1
+_HEADLINE_OPTION = ("joint", "frozen")
+
+
+def save_result(
+    result: Result, folder: Path, *, arrays: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Write result.json (and result.safetensors) into the folder, each whole or not at all; returns
+    the path of the JSON."""
+    from safetensors.numpy import save as pack
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if arrays:
+        write_atomically(folder / ARRAYS, pack(dict(arrays)))
+    return write_atomically(folder / RESULT, _text(result).encode())
+
+
+def load_result(path: Path | str) -> Result:
+    """Read and validate a result; `path` is the JSON or its folder. Raises BadFile naming the field
+    at fault."""
+    from pydantic import TypeAdapter, ValidationError
+
+    path = Path(path)
+    file = path / RESULT if path.is_dir() else path
+    if not file.is_file():
+        raise BadFile(f"There is no result at {file}. `sage score ... --out DIR` writes one.")
+    data = file.read_bytes()
+    try:
+        content = TypeAdapter(dict[str, Any]).validate_json(data)
+        schema = content.get("schema")
+        if schema == OLD_SCHEMA:
+            data = json.dumps(_from_schema_1(content)).encode()
+        elif schema != SCHEMA:
+            raise BadFile(
+                f"{file} has schema {schema}; this version reads schemas {OLD_SCHEMA} and "
+                f"{SCHEMA}. Score again, or use the version that wrote it."
+            )
+        return TypeAdapter(Result).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise BadFile(
+            f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it anew."
+        ) from error
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The matrices and per-prompt columns beside a result; empty where the run had none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    file = (path if path.is_dir() else path.parent) / ARRAYS
+    if not file.is_file():
+        return {}
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise BadFile(f"{file} is damaged ({error}). Score again to write it anew.") from error
+
+
+def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
+    """The names in an array beside a result: what the rows or columns of a matrix are called."""
+    return json.loads(array.tobytes())
+
+
+def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The same in the fields of today: rows without their floor and ceiling, as version 1."""
+    known = {entry.name for entry in fields(Row)}
+    rows: list[dict[str, Any]] = []
+    for row in content.get("rows", []):
+        option = (row.get("choice", "joint"), row.get("option", "frozen"))
+        kept = {name: value for name, value in row.items() if name in known}
+        plain = option == _HEADLINE_OPTION
+        rows.append({**kept, "version": 1, "option": None if plain else ", ".join(option)})
+    return {**content, "rows": rows}
+
+
+def _text(result: Result) -> str:
+    """JSON with one line for each row, node, suite and section."""
+    blocks = (f' "{name}": {_block(value)}' for name, value in asdict(result).items())
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
+def _block(value: object) -> str:
+    if not isinstance(value, list) or not value:
+        return _line(value)
+    lines = map(_line, cast("list[object]", value))
+    return "[\n  " + ",\n  ".join(lines) + "\n ]"
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,169 @@
+"""How a run is done: its plan, what it has done before, and where its time goes.
+
+`quick`, `standard` and `full` name the settings that a run may have; each says what it saves on, so
+that no number stands without what it cost (method, section 5.9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sage.errors import SageError, unknown
+from sage.models.base import Model
+from sage.progress import Progress, silent
+from sage.stopwatch import Stopwatch
+from sage.store.key import RunKeys, run_keys
+from sage.store.mapping import StoredMapping
+from sage.store.reading import Remembered
+from sage.store.store import Store
+from sage.task.splits import Splits
+from sage.task.task import Task
+
+Value = TypeVar("Value")
+
+EVERY_CONTROL = (
+    "mean only", "random", "permuted", "untrained", "text lookup", "task lookup", "PCA", "neurons",
+    "identity",
+)  # fmt: skip
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is drawn, and what is measured.
+
+    `pairs` per contrast are tested on, `discover` pairs find the sections, `decide` pairs of fit
+    decide what is defined and which control is best; `fit` prompts are fitted on (None: 2,000, or
+    20 for each value if that is more), `detect` prompts beyond the pairs detected on. Controls that
+    are not `thorough` have T2 alone, and T3 the lookup tables and the control best at T2. `copying`
+    are the k of copying, `apart` wants own and moved nodes by themselves, `groups` each (kind,
+    position) class, `also` options of copying.
+    """
+
+    name: str = "standard"
+    seed: int = 0
+    pairs: int = 500
+    discover: int = 200
+    decide: int = 200
+    fit: int | None = None
+    detect: int = 2000
+    controls: tuple[str, ...] = EVERY_CONTROL
+    thorough: bool = True
+    copying: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    unbounded: bool = True
+    apart: bool = True
+    groups: bool = False
+    also: tuple[str, ...] = ()
+
+    def savings(self) -> list[str]:
+        """What this plan saves on, against the standard one."""
+        standard = PLANS["standard"]
+        saved: list[str] = []
+        for name in ("pairs", "discover", "decide", "detect"):
+            if getattr(self, name) < getattr(standard, name):
+                saved.append(f"{name} {getattr(self, name)} instead of {getattr(standard, name)}")
+        if self.fit is not None and self.fit < LEAST_FIT:
+            saved.append(f"fitted on {self.fit} prompts instead of {LEAST_FIT} or more")
+        if not self.thorough:
+            saved.append("controls have T2 alone, and T3 the lookup tables and the best at T2")
+        if missing := [name for name in standard.controls if name not in self.controls]:
+            saved.append(f"no {', '.join(missing)}")
+        return saved
+
+
+LEAST_FIT = 2000
+PLANS = {
+    "quick": Plan(
+        "quick", pairs=50, discover=50, decide=50, fit=400, detect=0,
+        controls=("mean only", "random", "permuted", "untrained", "text lookup", "task lookup",
+                  "PCA"),
+        thorough=False, copying=(4,), unbounded=False, apart=False,
+    ),
+    "standard": Plan(),
+    "full": Plan(
+        "full", groups=True, also=("per-node", "sources", "recomputed", "oracle"),
+        controls=(*EVERY_CONTROL, "best-1", "best-4", "best-16", "best-64"),
+    ),
+}  # fmt: skip
+
+
+def make_plan(name: str = "standard", **changes: object) -> Plan:
+    """The plan of that name, with changes; one that is changed goes by a name of its own."""
+    if name not in PLANS:
+        raise unknown("plan", name, PLANS)
+    base = PLANS[name]
+    known = {entry.name for entry in fields(Plan)}
+    for key in changes:
+        if key not in known:
+            raise unknown("setting of a plan", key, known)
+    changed = {key: value for key, value in changes.items() if value != getattr(base, key)}
+    if not changed:
+        return base
+    told = [f"{key}-{value}" for key, value in changed.items() if key != "seed"]
+    plan = replace(base, **changed, name="-".join([name, *map(_word, told)]))  # pyright: ignore[reportArgumentType]
+    if min(plan.pairs, plan.discover, plan.decide) < 1:
+        raise SageError("A plan needs at least one pair to test, to discover and to decide on.")
+    return plan
+
+
+def _word(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:40]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run under way: what it may find of earlier ones and keeps for later ones."""
+
+    plan: Plan
+    keys: RunKeys
+    store: Store
+    parts: Store
+    watch: Stopwatch
+    progress: Progress = silent
+
+    def reader(self, model: Model) -> Remembered:
+        """The model, as far as it is read, with what was read of it before."""
+        return Remembered(model, self.store, self.keys.model)
+
+    def task_once(self, kind: str, make: Callable[[], Value], *decides: object) -> Value:
+        """What the model does on the task, whatever is scored: found, or made now and kept."""
+        return self.store.once(kind, self.keys.task.about(*decides), make)
+
+    def part_once(self, kind: str, make: Callable[[], Value], *decides: object) -> Value:
+        """A finished part of this run: found after an interruption, or made now and kept."""
+        return self.parts.once(kind, self.keys.run.about(*decides), make)
+
+    def memo(self, *decides: object) -> StoredMapping[str, Any]:
+        """What is measured at one node set whatever the suite; empty where nothing was before."""
+        return StoredMapping(self.store, "scores", self.keys.task.about(*decides))
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        """A stage of the work, timed."""
+        with self.watch.stage(name):
+            yield
+
+
+UNFINISHED = ".unfinished"
+
+
+def begin(
+    model: Model,
+    task: Task,
+    splits: Splits,
+    plan: Plan,
+    *,
+    watch: Stopwatch,
+    store: Store | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """A run of a plan on a task: `store` keeps what other runs may use, `folder` holds the parts
+    that are finished until all of it is."""
+    keys = run_keys(model, task, splits, plan)
+    parts = Store(folder and folder / UNFINISHED)
+    return Run(plan, keys, store or Store(None), parts, watch, progress)

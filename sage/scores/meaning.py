@@ -1,0 +1,200 @@
+"""Meaning: which latents mean something that the contrast changes, judged on `fit`.
+
+A latent means a predicate as well as its activity predicts it: F1, corrected for what a latent that
+is always on scores. A pair of values counts only where the node's supervised features are coupled
+in the two attributes: elsewhere composites would pass as meanings (method, section 5.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sage.dictionaries.activations import Activations, sites
+from sage.dictionaries.dictionary import Dictionary, site_codes
+from sage.dictionaries.supervised import FeatureDictionary
+from sage.memory import DETECTOR_NUMBERS_AT_ONCE
+from sage.nodes import Node
+from sage.scores.activity import Detectors, corrected, cuts_through, detectors
+from sage.scores.predicates import Predicates, tabulate
+
+LARGEST_UNION = 10
+
+
+class NodeMeaning(NamedTuple):
+    """One node on fit: every latent as a detector of every value, its best corrected F1 over all
+    predicates, and the share of the prompts on which it is active.
+
+    `latents` numbers those that are ever active, of signed codes both signs apart; `detectors` are
+    theirs alone.
+    """
+
+    latents: Int[Tensor, "active"]
+    detectors: Detectors
+    best: Float[Tensor, "latent"]
+    activity: Float[Tensor, "latent"]
+
+
+class Meaning(NamedTuple):
+    """What the latents of one dictionary mean, node by node."""
+
+    predicates: Predicates
+    nodes: Mapping[Node, NodeMeaning]
+
+    def masks(self, level: float) -> dict[Node, Bool[Tensor, "latent"]]:
+        """Which latents mean something with a corrected F1 of at least `level`."""
+        return {node: meaning.best >= level for node, meaning in self.nodes.items()}
+
+
+def find_meaning(
+    dictionary: Dictionary,
+    fit: Activations,
+    supervised: FeatureDictionary,
+    *,
+    attributes: Sequence[str],
+    predicates: Predicates | None = None,
+) -> Meaning:
+    """What each latent means at each node, judged on these prompts' labels of the attributes."""
+    table = predicates or tabulate(fit, attributes)
+    meanings: dict[Node, NodeMeaning] = {}
+    for nodes in sites(fit.nodes, fit.anatomy).values():
+        seen: list[tuple[Tensor, tuple[str, ...], NodeMeaning]] = []
+        for node, codes in codes_by_node(dictionary, fit, nodes):
+            coupled = supervised.fits[node].chosen.design.coupled
+            at_z = node.kind == "z"
+            signs = codes.sign()
+            meaning = None if at_z else _seen_before(seen, signs, coupled)
+            if meaning is None:
+                meaning = _node_meaning(
+                    codes, table, coupled, thresholded=at_z, signed=dictionary.signed
+                )
+                seen.append((signs, coupled, meaning))
+            meanings[node] = meaning
+    return Meaning(table, {node: meanings[node] for node in fit.nodes})
+
+
+def activity(dictionary: Dictionary, given: Activations) -> dict[Node, Float[Tensor, "latent"]]:
+    """The share of the prompts on which each latent is active at each node."""
+    shares: dict[Node, Tensor] = {}
+    for part in site_codes(dictionary, given):
+        for node, codes in part.runs[0].codes.items():
+            width = len(dictionary.directions(node))
+            counts = shares.setdefault(node, torch.zeros(width))
+            counts[part.latents.cpu()] += (codes != 0).float().sum(0).cpu() / len(given)
+    return {node: shares[node] for node in given.nodes}
+
+
+def codes_by_node(
+    dictionary: Dictionary, given: Activations, nodes: Sequence[Node]
+) -> Iterator[tuple[Node, Float[Tensor, "prompt latent"]]]:
+    """The codes of the nodes of one site, of as many at a time as memory should hold; where codes
+    are signed the other sign of every latent stands after all of them."""
+    rest, size = list(nodes), 1
+    while rest:
+        part, rest = rest[:size], rest[size:]
+        codes = dictionary.codes(given.on(part))
+        for node in part:
+            own = codes[node].cpu()
+            yield node, torch.cat([own, -own], -1) if dictionary.signed else own
+        size = max(1, DETECTOR_NUMBERS_AT_ONCE // max(1, codes[part[0]].numel()))
+
+
+def _seen_before(
+    seen: Sequence[tuple[Tensor, tuple[str, ...], NodeMeaning]],
+    signs: Float[Tensor, "prompt latent"],
+    coupled: tuple[str, ...],
+) -> NodeMeaning | None:
+    """What another node of the site came to whose latents are active on the same prompts."""
+    for other_signs, other_coupled, meaning in seen:
+        if other_coupled == coupled and torch.equal(other_signs, signs):
+            return meaning
+    return None
+
+
+def _node_meaning(
+    codes: Float[Tensor, "prompt latent"],
+    table: Predicates,
+    coupled: tuple[str, ...],
+    *,
+    thresholded: bool,
+    signed: bool,
+) -> NodeMeaning:
+    active = (codes > 0).float().mean(0)
+    latents = (active > 0).nonzero().flatten()
+    single = detectors(codes[:, latents], table.holds, thresholded=thresholded)
+    best = torch.zeros(len(active))
+    best[latents] = _best_f1(codes[:, latents], table, single, coupled, thresholded=thresholded)
+    if signed:
+        best, active = best.view(2, -1).max(0).values, active.view(2, -1).sum(0)
+    return NodeMeaning(latents, single, best, active)
+
+
+def _best_f1(
+    codes: Float[Tensor, "prompt active"],
+    table: Predicates,
+    single: Detectors,
+    coupled: tuple[str, ...],
+    *,
+    thresholded: bool,
+) -> Float[Tensor, "active"]:
+    """Each latent's best corrected F1 over values, unions, and pairs that are coupled."""
+    best = _best_unions(codes, table, single, thresholded=thresholded)
+    predicates = [single]
+    for block in table.pairs:
+        if set(block.attributes) <= set(coupled) and block.holds.shape[1]:
+            predicates.append(detectors(codes, block.holds, thresholded=thresholded))
+    for detected in predicates:
+        if len(detected.positives):
+            f1 = corrected(detected.f1, detected.positives / len(codes))
+            best = torch.maximum(best, f1.max(-1).values)
+    return best
+
+
+def _best_unions(
+    codes: Float[Tensor, "prompt active"],
+    table: Predicates,
+    single: Detectors,
+    *,
+    thresholded: bool,
+) -> Float[Tensor, "active"]:
+    """Best corrected F1 for a union of 2 to 10 values of one attribute, never all: those most of
+    whose prompts the latent is active on.
+
+    At z that is by the threshold of the latent's best single value, and each union then gets its
+    own.
+    """
+    best = codes.new_zeros(codes.shape[1])
+    cuts = cuts_through(codes) if thresholded else None
+    for attribute in table.attributes:
+        block = table.of(attribute)
+        if len(block) < 3:
+            continue
+        values, positives = table.holds[:, block], single.positives[block]
+        best_value = single.f1[:, block].argmax(-1, keepdim=True)
+        threshold = single.threshold[:, block].gather(1, best_value)[:, 0]
+        active = (codes > threshold).to(codes)
+        hits = active.T @ values.to(codes)
+        order = (hits / positives).argsort(dim=-1, descending=True, stable=True)
+        sizes = positives[order].cumsum(-1)
+        for last in range(1, min(LARGEST_UNION, len(block) - 1)):
+            union = sizes[:, last]
+            if cuts:
+                f1 = cuts.best_f1(_in_union(order[:, : last + 1], values))
+            else:
+                union_hits = hits.gather(1, order[:, : last + 1]).sum(-1)
+                f1 = 2 * union_hits / (active.sum(0) + union)
+            best = torch.maximum(best, corrected(f1, union / len(codes)))
+    return best
+
+
+def _in_union(
+    chosen: Int[Tensor, "active value"], values: Bool[Tensor, "prompt every"]
+) -> Bool[Tensor, "prompt active"]:
+    """Where a prompt's value is among those chosen for each latent."""
+    inside = torch.zeros(len(chosen), values.shape[1], dtype=torch.bool)
+    inside = inside.scatter_(1, chosen, value=True)
+    return inside[:, values.byte().argmax(-1)].T

@@ -1,0 +1,30 @@
+"""Ordinary text of the embedded models: what their own corpus says, for the text lookup."""
+
+from __future__ import annotations
+
+from sage.models.base import Model
+from sage.scores.text import Text, no_text, text_of
+from sage.task.prompt import Prompt
+from sage.task.tokens import Tokenized
+
+TEXTS = 4000
+# A stream of its own: no model or SAE was trained on these draws.
+_SEED = 12345
+
+
+def default_text(model: Model) -> Text:
+    """The corpus for an embedded model; no text for any other."""
+    from sage.models.catalog import is_embedded
+    from sage.zoo.corpus import corpus_texts
+
+    if not is_embedded(model.name):
+        return no_text
+    texts = [text.text for text in corpus_texts(TEXTS, seed=_SEED)]
+    return text_of([_tokenized(model, text) for text in texts])
+
+
+def _tokenized(model: Model, text: str) -> Tokenized:
+    ids = model.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    bos = model.tokenizer.bos_token_id
+    start = (bos,) if model.bos and isinstance(bos, int) else ()
+    return Tokenized(Prompt(text, "", "", {}, {}, {}, (), ()), (*start, *ids), {}, (), ())

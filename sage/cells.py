@@ -7,15 +7,16 @@ there is recognised and not scored again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sage.errors import BadFile
 from sage.evaluation import evaluate
-from sage.merging import can_merge, merge
+from sage.merging import can_merge, difference, difference_ahead, merge, without
 from sage.models.base import Model
 from sage.progress import Progress, silent
+from sage.record import model_info, run_info
 from sage.result import Result
 from sage.result_file import RESULT, load_arrays, load_result, save_result
 from sage.run import PLANS, Plan
@@ -25,9 +26,12 @@ from sage.store.key import suite_digest
 from sage.store.store import Store
 from sage.task.task import Task
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 class Cell(NamedTuple):
-    """A cell's result, the folder it is in, and the suites that were scored before and now."""
+    """A cell's result and folder; which of the suites stood there, and which were scored now."""
 
     result: Result
     folder: Path
@@ -60,47 +64,87 @@ def score_cell(
     progress: Progress = silent,
 ) -> Cell:
     """Score suites into a result folder: those that stand in the cell already are left as they are,
-    unless all is to be done `again`.
+    unless they are to be scored `again`.
 
-    BadFile where a result lies there that is of another cell, or of which a suite of that name is
-    another one.
+    BadFile where a result lies there that is of another state of the cell, or has another suite of
+    the same name.
     """
     folder = out / cell_name(task, model, plan)
-    before = _before(folder) if not again else None
-    known = {suite.id: suite.digest for suite in before.suites} if before else {}
-    for suite in suites:
-        if suite.id in known and known[suite.id] != suite_digest(suite):
-            raise BadFile(
-                f"{folder} holds scores of another suite called '{suite.id}'. Give another --out, "
-                "or --again to score everything anew."
-            )
-    rest = [suite for suite in suites if suite.id not in known]
-    if before is not None and not rest:
-        return Cell(before, folder, tuple(known), ())
+    before = _before(folder, again=again)
+    if before is not None and not again:
+        _check_state(before, model, plan, folder)
+        _check_suites(before, suites, folder)
+    present = {suite.id for suite in before.suites} if before and not again else set[str]()
+    found = tuple(suite.id for suite in suites if suite.id in present)
+    rest = [suite for suite in suites if suite.id not in present]
+    if before is not None and not again and (not rest or not before.gate.passed):
+        return Cell(before, folder, found, ())
     scored = evaluate(
         model, task, rest, plan=plan, text=text, folder=folder / _PART, store=store,
         progress=progress,
     )  # fmt: skip
+    names = tuple(suite.id for suite in rest)
     result, arrays = scored.result, scored.arrays
     if before is not None:
-        if not can_merge(before, result):
-            raise BadFile(
-                f"{folder} holds a result of another state of the task, the model or sage. Give "
-                "another --out, or --again to score everything anew."
-            )
-        result, arrays = merge([before, result]), {**load_arrays(folder), **arrays}
+        if (name := difference(before, result)) is None:
+            result = merge([without(before, names), result])
+            arrays = {**_arrays_without(folder, names), **arrays}
+        elif not again:
+            raise _other_state(folder, name)
     save_result(result, folder, arrays=arrays)
     _remove(folder / _PART)
-    return Cell(result, folder, tuple(known), tuple(suite.id for suite in rest))
+    return Cell(result, folder, found, names)
 
 
 # Where a cell's new suites are scored before they join it.
 _PART = ".scoring"
 
 
-def _before(folder: Path) -> Result | None:
-    """The result that lies in a folder; None where there is none."""
-    return load_result(folder) if (folder / RESULT).is_file() else None
+def _before(folder: Path, *, again: bool) -> Result | None:
+    """The result that lies in a folder; None where there is none, or one that cannot be read and is
+    to be scored again."""
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        return load_result(folder)
+    except BadFile:
+        if again:
+            return None
+        raise
+
+
+def _check_state(before: Result, model: Model, plan: Plan, folder: Path) -> None:
+    """BadFile for what can be seen, before anything is run, not to be of this cell's state."""
+    name = difference_ahead(before, model_info(model), run_info(model, plan))
+    if name is not None:
+        raise _other_state(folder, name)
+
+
+def _check_suites(before: Result, suites: Sequence[Suite], folder: Path) -> None:
+    known = {suite.id: suite.digest for suite in before.suites}
+    for suite in suites:
+        if suite.id in known and known[suite.id] != suite_digest(suite):
+            raise BadFile(
+                f"{folder} holds scores of another suite called '{suite.id}'. Give another --out, "
+                "or --again to score it anew."
+            )
+
+
+def _arrays_without(folder: Path, suites: Collection[str]) -> dict[str, np.ndarray]:
+    """The arrays in a folder but those of some suites, which stand second in their names."""
+    starts = tuple(f"{suite}|" for suite in suites)
+    return {
+        name: array
+        for name, array in load_arrays(folder).items()
+        if not name.partition("|")[2].startswith(starts)
+    }
+
+
+def _other_state(folder: Path, name: str) -> BadFile:
+    return BadFile(
+        f"{folder} holds a result of another state of the task, the model or sage: the {name} "
+        "differs. Give another --out, or --again to score everything anew."
+    )
 
 
 def _remove(folder: Path) -> None:
@@ -118,16 +162,13 @@ def result_folders(paths: Sequence[Path]) -> list[Path]:
     has none."""
     folders: dict[Path, None] = {}
     for path in paths:
-        found = (
-            [path.parent]
-            if path.name == RESULT
-            else sorted(file.parent for file in path.rglob(RESULT) if not _hidden(file, path))
-        )
-        if not found:
+        files = [path] if path.name == RESULT else sorted(path.rglob(RESULT))
+        visible = [file.parent.resolve() for file in files if not _hidden(file, path)]
+        if not visible:
             raise BadFile(
                 f"There is no result in {path}. `sage score ... --out DIR` writes results."
             )
-        folders |= dict.fromkeys(folder.resolve() for folder in found)
+        folders |= dict.fromkeys(visible)
     return list(folders)
 
 

@@ -1,8 +1,9 @@
 """The demo: the main job on the models and SAEs that ship with sage, and its report.
 
-Every task on every model, its suites between their controls and the supervised features; all of it
-is computed, nothing is shipped finished. Runs are independent and go side by side, one process per
-core.
+Every task on every model, its suites beside their controls, a lookup table of their text, and the
+supervised features; all of it is computed, nothing is shipped finished. Cells are independent and
+are scored side by side, one process per core; those that stand in the folder already are left as
+they are.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sage.errors import SageWarning
-from sage.evaluation import Plan
+from sage.merging import total_stages
 from sage.progress import Progress, silent
 from sage.report import Report, write_report
-from sage.result import Result, load, total_stages
+from sage.report.metrics import HEADLINES, MAIN
+from sage.report.ranking import RankedSuite
+from sage.result import Result
+from sage.result_file import load_result
 from sage.threads import one_thread
 
-# The most work first, so that the last runs to end are small.
+# The most work first, so that the last cells to end are small.
 TASKS = (
     "ioi",
     "induction",
@@ -32,25 +36,15 @@ TASKS = (
     "country_capital",
     "gendered_pronoun",
 )
-MODELS = ("tiny-gemma2", "tiny-gpt2", "tiny-neox")
+MODELS = ("tiny-gpt2", "tiny-gemma2", "tiny-neox")
 SUITES = ("topk4", "topk16", "relu")
+# Scored beside them where they ship: a null, and the suite that it is the null of.
+NULL, JUDGED = "topk8-soft-frozen-1", "topk8"
 # A process holds the libraries and a model: nearly a gigabyte.
 MOST_WORKERS = 8
-QUICK = Plan(
-    prompts=50,
-    discover=50,
-    tried=50,
-    fit=360,
-    across_models=True,
-    groups=False,
-    largest_k=4,
-    controls=("random", "permuted", "untrained", "PCA"),
-    levels=(0.6,),
-)
-THOROUGH = Plan(prompts=100, discover=100, tried=100, fit=1000, across_models=True, groups=False)
 
 
-class DemoRun(NamedTuple):
+class DemoCell(NamedTuple):
     """One task on one model, and the suites to score."""
 
     task: str
@@ -59,59 +53,75 @@ class DemoRun(NamedTuple):
 
 
 class Demo(NamedTuple):
-    """What came of every run, and the report."""
+    """What came of every cell, and the report."""
 
     results: list[Result]
     report: Report
 
 
 def run_demo(
-    out: Path, *, thorough: bool = False, workers: int | None = None, progress: Progress = silent
+    out: Path,
+    *,
+    thorough: bool = False,
+    again: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> Demo:
-    """Score embedded suites on every task and model, into one folder each, and write the report.
+    """Score embedded suites on every task and model into a result folder, and write the report.
 
-    By default three suites of each model, the controls that may be floors, and PCA; `thorough`
-    takes every suite, control and budget, and more prompts.
+    By default a few suites of each model by the quick plan; `thorough` takes every suite at the
+    standard plan. What stands in the folder is left as it is, unless all is to be done `again`.
     """
     processes = workers or min(MOST_WORKERS, os.cpu_count() or 1)
-    score = partial(score_run, out=out, plan=THOROUGH if thorough else QUICK)
-    runs = demo_runs(thorough=thorough)
-    progress("runs", 0, len(runs))
+    plan = "standard" if thorough else "quick"
+    score = partial(score_demo_cell, out=out, plan_name=plan, again=again)
+    cells = demo_cells(thorough=thorough)
+    progress("cells", 0, len(cells))
     with ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=one_thread
     ) as pool:
-        futures = [pool.submit(score, run) for run in runs]
+        futures = [pool.submit(score, cell) for cell in cells]
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
-            progress("runs", done, len(runs))
+            progress("cells", done, len(cells))
     folders = [future.result() for future in futures]
     report = write_report(folders, out / "report", workers=processes, progress=progress)
-    return Demo([load(folder) for folder in folders], report)
+    return Demo([load_result(folder) for folder in folders], report)
 
 
-def demo_runs(*, thorough: bool = False) -> list[DemoRun]:
+def demo_cells(*, thorough: bool = False) -> list[DemoCell]:
     """Every task on every model."""
     suites = {model: _suites(model, thorough=thorough) for model in MODELS}
-    return [DemoRun(task, model, suites[model]) for task in TASKS for model in MODELS]
+    return [DemoCell(task, model, suites[model]) for task in TASKS for model in MODELS]
 
 
-def score_run(run: DemoRun, *, out: Path, plan: Plan) -> Path:
-    """Score the suites of a run on one core; returns the folder of its result."""
+def score_demo_cell(cell: DemoCell, *, out: Path, plan_name: str, again: bool = False) -> Path:
+    """Score the suites of a cell on one core; returns the folder of its result."""
     import torch
 
-    from sage.evaluation import evaluate
+    from sage.cells import score_cell
     from sage.models.load import load_model
+    from sage.run import make_plan
     from sage.saes.releases import load_suites
     from sage.task.catalog import load_task
+    from sage.zoo.text import default_text
 
     torch.set_num_threads(1)
-    model, folder = load_model(run.model, device="cpu"), out / f"{run.task}--{run.model}"
+    model = load_model(cell.model, device="cpu")
     with warnings.catch_warnings():
         # The L0 that an SAE states is that on the mixed corpus; on the prompts of one task it may
         # well differ.
         warnings.simplefilter("ignore", SageWarning)
-        evaluate(model, load_task(run.task), load_suites(run.suites), plan=plan, folder=folder)
-    return folder
+        scored = score_cell(
+            model,
+            load_task(cell.task),
+            load_suites(cell.suites),
+            out,
+            plan=make_plan(plan_name),
+            text=default_text(model),
+            again=again,
+        )
+    return scored.folder
 
 
 def gate_rows(demo: Demo) -> list[dict[str, object]]:
@@ -119,35 +129,21 @@ def gate_rows(demo: Demo) -> list[dict[str, object]]:
     accuracy = {
         (result.task.name, result.model.name): result.gate.accuracy for result in demo.results
     }
+    tasks = dict.fromkeys(task for task, _ in accuracy)
+    models = dict.fromkeys(model for _, model in accuracy)
     return [
-        {"task": task, **{model: accuracy[task, model] for model in reversed(MODELS)}}
-        for task in TASKS
+        {"task": task, **{model: accuracy.get((task, model)) for model in models}} for task in tasks
     ]
 
 
 def suite_rows(demo: Demo) -> list[dict[str, object]]:
-    """How every suite stands over the tasks, one row a suite.
-
-    `PCA` is what PCA controls on the same nodes at the same sparsity.
-    """
-    return [
-        {
-            "suite": suite.name,
-            "L0": suite.l0,
-            "FVU": suite.fvu,
-            "reach": suite.reach,
-            "tasks": suite.score("control").tasks,
-            **{metric: str(suite.score(metric)) for metric in ("control", "sage")},
-            **{part: suite.score(f"{part} normalised").value for part in ("T1", "T3", "T4")},
-            "PCA": str(suite.score("control", "PCA")),
-        }
-        for suite in demo.report.suites
-    ]
+    """How every suite stands over the tasks, one row a suite."""
+    return [_suite_row(suite) for suite in demo.report.suites]
 
 
 def stage_rows(demo: Demo) -> list[dict[str, object]]:
-    """Seconds and forward-pass equivalents of each stage, over all runs, one row a stage."""
-    stages = total_stages(result.run for result in demo.results)
+    """Seconds and forward-pass equivalents of each stage, over all cells, one row a stage."""
+    stages = total_stages([result.run for result in demo.results])
     total = sum(stage.seconds for stage in stages)
     return [
         {
@@ -160,10 +156,34 @@ def stage_rows(demo: Demo) -> list[dict[str, object]]:
     ]
 
 
+def _suite_row(suite: RankedSuite) -> dict[str, object]:
+    """The headline with what stands beside it, and the other scores."""
+    line = suite.line(MAIN)
+    return {
+        "suite": suite.name,
+        "L0": suite.l0,
+        "FVU": suite.fvu,
+        "reach": suite.reach,
+        "tasks": line.score.tasks,
+        "contrasts": line.score.contrasts,
+        HEADLINES[MAIN]: str(line.score),
+        "best control": line.best.value,
+        "gain": str(line.gain),
+        "supervised": line.supervised.value,
+        **{
+            label: suite.score(metric).value
+            for metric, label in HEADLINES.items()
+            if metric != MAIN
+        },
+    }
+
+
 def _suites(model: str, *, thorough: bool) -> tuple[str, ...]:
     """The suites of an embedded model that the demo scores."""
     from sage.saes.releases import suite_specs
 
+    shipped = [suite.id for suite in suite_specs(model)]
     if thorough:
-        return tuple(suite.id for suite in suite_specs(model))
-    return tuple(f"{model}/{name}" for name in SUITES)
+        return tuple(shipped)
+    wanted = (*SUITES, *((JUDGED, NULL) if f"{model}/{NULL}" in shipped else ()))
+    return tuple(f"{model}/{name}" for name in wanted)

@@ -10,15 +10,19 @@ import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file so that a reader, or a run that is killed, never sees half of it."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
+    """Write a file so that a reader, or a run that is killed, never sees half of it.
+
+    One that is not `durable` may be lost, or cut short, where the whole machine fails.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with unfinished.open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sage.errors import BadTask
-from sage.evaluation import GATE_PROMPTS, measure_gate
 from sage.models.base import Model
+from sage.preparation import GATE_PROMPTS, measure_gate
 from sage.task.catalog import load_task
 from sage.task.task import Task
 from sage.task.token_audit import TokenAudit, audit

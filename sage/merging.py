@@ -6,59 +6,93 @@ nothing in it is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 
 from sage.errors import SageError
-from sage.result import Result, RunInfo, StageInfo
+from sage.result import ModelInfo, Result, RunInfo, StageInfo
 
-# What two results of one cell must have in common: beside suites, rows, and how long it took.
-_FACTS = ("task", "model", "gate", "sections", "discovery", "schema")
-_OF_THE_RUN = ("started", "seconds", "forwards", "stages", "batch_size")
+# What two results of one cell have in common, beside their runs.
+_FACTS = ("schema", "task", "model", "gate", "sections", "discovery")
+# What may differ between their runs.
+_OF_THE_TIME = ("started", "seconds", "forwards", "stages", "batch_size")
+# What is not known of a run before it is done.
+_UNKNOWN_BEFORE = ("prompts",)
 
 
 def merge(results: Sequence[Result]) -> Result:
-    """Results of one cell as one; SageError where they are of different cells.
+    """Results of one cell as one; SageError where they are of different cells, or have different
+    suites of one name.
 
     A suite that stands in several is taken from the first.
     """
-    first, *rest = results
-    for other in rest:
-        if (name := _difference(first, other)) is not None:
+    merged = results[0]
+    for other in results[1:]:
+        if (name := difference(merged, other)) is not None:
             raise SageError(
-                f"The results of {first.task.name} on {first.model.name} cannot be brought "
+                f"The results of {merged.task.name} on {merged.model.name} cannot be brought "
                 f"together: their {name} differ. Score them into folders of their own."
             )
-    merged = first
-    for other in rest:
-        present = {suite.id for suite in merged.suites}
-        added = [suite for suite in other.suites if suite.id not in present]
-        names = {suite.id for suite in added}
-        merged = replace(
-            merged,
-            suites=[*merged.suites, *added],
-            rows=[*merged.rows, *(row for row in other.rows if row.suite in names)],
-            features=merged.features or other.features,
-            notes=list(dict.fromkeys((*merged.notes, *other.notes))),
-            run=_together(merged.run, other.run),
-        )
+        merged = _grown(merged, other)
     return merged
+
+
+def _grown(result: Result, other: Result) -> Result:
+    """The result with the suites of another that it lacks."""
+    present = {suite.id: suite.digest for suite in result.suites}
+    for suite in other.suites:
+        if present.get(suite.id, suite.digest) != suite.digest:
+            raise SageError(
+                f"Two suites of different weights are called '{suite.id}' in the results of "
+                f"{result.task.name} on {result.model.name}. Score one of them under another name."
+            )
+    added = [suite for suite in other.suites if suite.id not in present]
+    names = {suite.id for suite in added}
+    return replace(
+        result,
+        suites=[*result.suites, *added],
+        rows=[*result.rows, *(row for row in other.rows if row.suite in names)],
+        features=result.features or other.features,
+        notes=list(dict.fromkeys((*result.notes, *other.notes))),
+        run=_together(result.run, other.run),
+    )
+
+
+def without(result: Result, suites: Collection[str]) -> Result:
+    """The result but some of its suites and their rows."""
+    return replace(
+        result,
+        suites=[suite for suite in result.suites if suite.id not in suites],
+        rows=[row for row in result.rows if row.suite not in suites],
+    )
 
 
 def can_merge(first: Result, second: Result) -> bool:
     """Whether two results are of one cell."""
-    return _difference(first, second) is None
+    return difference(first, second) is None
 
 
-def _difference(first: Result, second: Result) -> str | None:
+def difference(first: Result, second: Result) -> str | None:
     """The name of what keeps two results apart; None where nothing does."""
     for name in _FACTS:
         if getattr(first, name) != getattr(second, name):
             return name
+    return _run_difference(first.run, second.run)
+
+
+def difference_ahead(result: Result, model: ModelInfo, run: RunInfo) -> str | None:
+    """The name of what will keep a result apart from that of a run not yet done; None where nothing
+    is seen to."""
+    if result.model != model:
+        return "model"
+    return _run_difference(result.run, run, without=_UNKNOWN_BEFORE)
+
+
+def _run_difference(first: RunInfo, second: RunInfo, *, without: Sequence[str] = ()) -> str | None:
     for entry in fields(RunInfo):
-        if entry.name in _OF_THE_RUN:
+        if entry.name in (*_OF_THE_TIME, *without):
             continue
-        if getattr(first.run, entry.name) != getattr(second.run, entry.name):
+        if getattr(first, entry.name) != getattr(second, entry.name):
             return f"run's {entry.name}"
     return None
 

@@ -1,16 +1,20 @@
-"""What comes before any score: a task as one model reads it, and whether the model does it at all.
+"""What comes before any SAE: a task as one model reads it, where its contrasts live, its features.
 
-Method, section 1.
+Method, sections 1 to 3. What is found here depends on no SAE, so that runs share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
+from sage.nodes import Node
 from sage.result import Gate
-from sage.run import PLANS, Plan
+from sage.run import PLANS, Plan, Run
+from sage.saes.suite import Suite
+from sage.scores.data import SharedData, read_shared
 from sage.task.metric import ANSWERS, find_metric
 from sage.task.splits import Splits, split
 from sage.task.task import Task
@@ -21,8 +25,7 @@ GATE_PROMPTS = 500
 
 
 class Prepared(NamedTuple):
-    """A task restricted to what a model's tokenizer can carry, and its splits as the model reads
-    them."""
+    """A task as far as a model's tokenizer can carry it, and its splits as the model reads them."""
 
     task: Task
     splits: Splits
@@ -61,3 +64,41 @@ def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate
         accuracy >= task.gate,
         sum(right) / len(right),
     )
+
+
+def find_sections(model: Model, prepared: Prepared, run: Run) -> Discovery:
+    """Where every contrast lives: found by an earlier run, or now."""
+
+    def search() -> dict[str, object]:
+        settings = DiscoverySettings(seed=run.plan.seed)
+        task, splits = prepared
+        found = discover(model, task, splits, settings=settings, progress=run.progress)
+        return found.to_dict()
+
+    return Discovery.from_dict(run.task_once("discovery", search))
+
+
+def read_features(
+    model: Model, prepared: Prepared, discovery: Discovery, hooks: Collection[Node], run: Run
+) -> SharedData:
+    """What all contrasts share: prompts of fit at all nodes, and the features fitted on them."""
+    task, splits = prepared
+    sections = discovery.sections.values()
+    nodes = sorted({str(node) for section in sections for node in section.nodes})
+    return read_shared(
+        run.reader(model),
+        task,
+        splits,
+        sections,
+        hooks=hooks,
+        remember=lambda fit: run.task_once("features", fit, nodes),
+        seed=run.plan.seed,
+    )
+
+
+def hooks_read(model: Model, discovery: Discovery, suites: Sequence[Suite]) -> set[Node]:
+    """The residual streams that sections read and some suite has an SAE at."""
+    hooks: set[Node] = set()
+    for section in discovery.sections.values():
+        hooks |= {model.anatomy.source(node) for node in section.nodes}
+    return {hook for hook in hooks if any(suite.at(hook) for suite in suites)}

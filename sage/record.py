@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -41,7 +41,10 @@ from sage.task.task import Task
 
 
 class Findings(NamedTuple):
-    """What the steps of the main path came to; `by_suite[contrast, suite]` is empty below the gate."""
+    """What the steps of the main path came to; below the gate `by_suite` is empty.
+
+    It holds what every contrast of every suite came to, by contrast and suite.
+    """
 
     task: Task
     splits: Splits
@@ -77,9 +80,7 @@ def make_result(
     rows = [row for part in found.parts for row in part.rows]
     return Result(
         task=TaskInfo(found.task.name, found.task.source, prompts_digest(found.splits)),
-        model=ModelInfo(
-            model.name, model.revision, model.backend, model.dtype, model.anatomy.d_model
-        ),
+        model=model_info(model),
         run=_run(model, found.splits, plan, started, watch),
         gate=found.gate,
         sections=_sections(found.discovery),
@@ -88,6 +89,27 @@ def make_result(
         rows=[*rows, *(row for suite in suites for row in _summary(suite.id, found, plan.seed))],
         features=_features(found),
         notes=_notes(model, plan, found),
+    )
+
+
+def model_info(model: Model) -> ModelInfo:
+    """Which model was run."""
+    return ModelInfo(model.name, model.revision, model.backend, model.dtype, model.anatomy.d_model)
+
+
+def run_info(model: Model, plan: Plan) -> RunInfo:
+    """How it is run, as far as that is known before anything is."""
+    return RunInfo(
+        sage=__version__,
+        seed=plan.seed,
+        prompts={},
+        started="",
+        seconds=0.0,
+        forwards=0.0,
+        batch_size=model.batch_size,
+        plan=plan.facts,
+        device=model.device,
+        libraries={library: version(library) for library in LIBRARIES},
     )
 
 
@@ -184,18 +206,13 @@ def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatc
         if name != WHOLE
     ]
     whole = watch.laps[WHOLE]
-    return RunInfo(
-        __version__,
-        plan.seed,
-        dict(splits.counts),
-        started,
-        whole.seconds,
-        whole.tokens / test,
-        model.batch_size,
-        stages,
-        asdict(plan),
-        model.device,
-        {library: version(library) for library in LIBRARIES},
+    return replace(
+        run_info(model, plan),
+        prompts=dict(splits.counts),
+        started=started,
+        seconds=whole.seconds,
+        forwards=whole.tokens / test,
+        stages=stages,
     )
 
 

@@ -165,9 +165,9 @@ class Row:
     `suite` names whose node set it was computed on. The headline row of a metric has `at`, `budget`
     and `k` null; `at` tells others apart (an F1 level, a number of values). `value` is clipped to
     [0, 1], `raw` is not; `gain` is value less the best control's, with a paired interval. `need` is
-    the mean unit of the budget over `sites` sites, `picks` the mean number of latents used; `contrasts`
-    is how many a summary is over. A value
-    of None is undefined and `status` says why.
+    the mean unit of the budget over `sites` sites, `picks` the mean number of latents used;
+    `contrasts` is how many a summary is over. `clusters` says what a resample takes together where
+    that is not every pair that shares a prompt. A value of None is undefined and `status` says why.
     """
 
     section: str
@@ -195,6 +195,7 @@ class Row:
     sites: int | None = None
     contrasts: int | None = None
     option: str | None = None
+    clusters: str | None = None
     seed: int = 0
     status: str = "ok"
 

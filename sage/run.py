@@ -6,15 +6,18 @@ that no number stands without what it cost (method, section 5.9).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sage.dictionaries.projected import options_named
 from sage.errors import SageError, unknown
 from sage.models.base import Model
 from sage.progress import Progress, silent
+from sage.scores.node_set import Settings
+from sage.scores.suite import Wanted
 from sage.stopwatch import Stopwatch
 from sage.store.key import RunKeys, run_keys
 from sage.store.mapping import StoredMapping
@@ -40,8 +43,8 @@ class Plan:
     decide what is defined and which control is best; `fit` prompts are fitted on (None: 2,000, or
     20 for each value if that is more), `detect` prompts beyond the pairs detected on. Controls that
     are not `thorough` have T2 alone, and T3 the lookup tables and the control best at T2. `copying`
-    are the k of copying, `apart` wants own and moved nodes by themselves, `groups` each (kind,
-    position) class, `also` options of copying.
+    are the k of copying; `unbounded` wants edits of as many latents as help, `apart` own and moved
+    nodes by themselves, `groups` each (kind, position) class, `also` options of copying.
     """
 
     name: str = "standard"
@@ -58,6 +61,26 @@ class Plan:
     apart: bool = True
     groups: bool = False
     also: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Every setting, as it stands in a result."""
+        settings = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """How a node set is scored."""
+        return Settings(self.seed, self.copying, self.unbounded)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is scored beside a suite."""
+        options = options_named(self.also)
+        return Wanted(self.controls, self.thorough, self.groups, self.apart, options=options)
 
     def savings(self) -> list[str]:
         """What this plan saves on, against the standard one."""
@@ -103,15 +126,18 @@ def make_plan(name: str = "standard", **changes: object) -> Plan:
     changed = {key: value for key, value in changes.items() if value != getattr(base, key)}
     if not changed:
         return base
-    told = [f"{key}-{value}" for key, value in changed.items() if key != "seed"]
-    plan = replace(base, **changed, name="-".join([name, *map(_word, told)]))  # pyright: ignore[reportArgumentType]
+    told = [f"{key}-{_word(value)}" for key, value in changed.items() if key != "seed"]
+    plan = replace(base, **changed, name="-".join([name, *told]))  # pyright: ignore[reportArgumentType]
     if min(plan.pairs, plan.discover, plan.decide) < 1:
         raise SageError("A plan needs at least one pair to test, to discover and to decide on.")
     return plan
 
 
-def _word(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:40]
+def _word(value: object) -> str:
+    """A setting as a part of a plan's name."""
+    listed: Sequence[object] = value if isinstance(value, tuple) else (value,)
+    text = "+".join(map(str, listed)) or "none"
+    return "".join(letter if letter.isalnum() or letter in "-_.+" else "_" for letter in text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +157,8 @@ class Run:
 
     def task_once(self, kind: str, make: Callable[[], Value], *decides: object) -> Value:
         """What the model does on the task, whatever is scored: found, or made now and kept."""
-        return self.store.once(kind, self.keys.task.about(*decides), make)
+        key = self.keys.task.about(*decides)
+        return self.parts.once(kind, key, lambda: self.store.once(kind, key, make))
 
     def part_once(self, kind: str, make: Callable[[], Value], *decides: object) -> Value:
         """A finished part of this run: found after an interruption, or made now and kept."""

@@ -1,8 +1,8 @@
 """Several seeds of one task and model: everything redrawn, and what that does to every score.
 
-Method, section 5.9. Suites are paired within a seed, the mean is over each seed's own node sets, and
-the interval is a t interval with R - 1 degrees of freedom: that of a single seed is over its test
-prompts only, and too narrow.
+Method, section 5.9. Suites are paired within a seed, the mean is over each seed's own node sets,
+and the interval is a t interval with R - 1 degrees of freedom: that of a single seed is over its
+test prompts only, and too narrow.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def seed_values(results: Sequence[Result], suite: str, dictionary: str, metric: 
 
 
 def seed_rows(results: Sequence[Result]) -> list[dict[str, object]]:
-    """One row per task and suite for a table: every headline score over the seeds, the standard
-    deviation of the main one, and its gain over the best control."""
-    by_task: dict[str, list[Result]] = {}
+    """One row per task, model and suite for a table: every headline score over the seeds, the
+    standard deviation of the main one, and its gain over the best control."""
+    by_task: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        by_task.setdefault(result.task.name, []).append(result)
+        by_task.setdefault((result.task.name, result.model.name), []).append(result)
     rows: list[dict[str, object]] = []
-    for task, own in by_task.items():
-        for suite in dict.fromkeys(suite.id for result in own for suite in result.suites):
-            rows.append({"task": task, "suite": suite, **_scores(own, suite)})
+    for (task, _), redrawn in by_task.items():
+        for suite in dict.fromkeys(suite.id for result in redrawn for suite in result.suites):
+            rows.append({"task": task, "suite": suite, **_scores(redrawn, suite)})
     return rows
 
 

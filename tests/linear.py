@@ -1,5 +1,4 @@
-"""A world worked by hand: prompts with given labels, one token each, and a model that is linear in
-two nodes.
+"""A world worked by hand: prompts of one token with given labels, and a model linear in two nodes.
 
 The model looks every token up in a table of activations, and its logits are a sum of linear
 readouts of them. So any activations can be given to any prompt, and what an edit does to the metric
@@ -9,19 +8,18 @@ follows from a dot product.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sage.dictionaries.activations import Activations, Edited
-from sage.dictionaries.greedy import Candidates, greedy
+from sage.dictionaries.activations import Activations
 from sage.models.anatomy import Anatomy, Layer, Norm
 from sage.models.base import Model
 from sage.models.steps import HookPoint
 from sage.nodes import Node, parse_node
-from sage.task.task import Label, Prompt
+from sage.task.task import TEMPLATE, Label, Prompt
 from sage.task.tokens import Tokenized
 from words import word_tokenizer
 
@@ -44,14 +42,19 @@ def anatomy() -> Anatomy:
 
 
 def prompts(labels: Sequence[Mapping[str, Label]], *, flips: str = "") -> tuple[Tokenized, ...]:
-    """One prompt for each set of labels; its only token is its number. Where the attribute `flips`
-    is 1 answer and foil change places."""
-    made: list[Tokenized] = []
-    for number, own in enumerate(labels):
-        answer, foil = (FOIL, ANSWER) if own.get(flips) == 1 else (ANSWER, FOIL)
-        prompt = Prompt(f"prompt {number:04}", "f", "v", {}, dict(own), {}, ("yes",), ("no",))
-        made.append(Tokenized(prompt, (number,), {"END": 0}, (answer,), (foil,)))
-    return tuple(made)
+    """One prompt for each set of labels; its only token is its number.
+
+    A label `template` is the prompt's family. Where the attribute `flips` is 1 answer and foil
+    change places.
+    """
+    tokenized: list[Tokenized] = []
+    for number, given in enumerate(labels):
+        family = str(given.get(TEMPLATE, "f"))
+        others = {name: label for name, label in given.items() if name != TEMPLATE}
+        answer, foil = (FOIL, ANSWER) if given.get(flips) == 1 else (ANSWER, FOIL)
+        prompt = Prompt(f"prompt {number:04}", family, "v", {}, others, {}, ("yes",), ("no",))
+        tokenized.append(Tokenized(prompt, (number,), {"END": 0}, (answer,), (foil,)))
+    return tuple(tokenized)
 
 
 def activations(
@@ -64,7 +67,7 @@ def activations(
 
 def joined(*parts: Activations) -> Activations:
     """The prompts of several runs, numbered anew."""
-    labels = [prompt.prompt.labels for part in parts for prompt in part.prompts]
+    labels = [prompt for part in parts for prompt in part.prompt_labels]
     values = {node: torch.cat([part.values[node] for part in parts]) for node in parts[0].nodes}
     return Activations(parts[0].anatomy, prompts(labels), values, {}, {})
 
@@ -123,31 +126,18 @@ def model(given: Activations, *, batch_size: int | None = None, **metric: Sequen
 
 @dataclass(frozen=True)
 class Claimed:
-    """A dictionary with given codes, by the number of the prompt, and given directions; nothing is
-    left over but a mean."""
+    """A dictionary with given codes, by the number of the prompt, and given directions; what is
+    left over is a constant."""
 
     means: Mapping[Node, Tensor]
     by_prompt: Mapping[Node, Tensor]
     vectors: Mapping[Node, Tensor]
-    variance: Mapping[Node, float]
     name: str = "claimed"
-    signed: bool = True
-    kept: Mapping[Node, Tensor] = field(default_factory=dict)
-
-    @property
-    def coding(self) -> str:
-        return self.name
-
-    @property
-    def content(self) -> str | None:
-        return None
+    signed: bool = False
 
     def codes(self, given: Activations) -> dict[Node, Tensor]:
         numbers = [prompt.ids[0] for prompt in given.prompts]
-        return {
-            node: self.by_prompt[node][numbers] * self.kept.get(node, torch.tensor(1.0))
-            for node in given.nodes
-        }
+        return {node: self.by_prompt[node][numbers] for node in given.nodes}
 
     def directions(self, node: Node) -> Tensor:
         return self.vectors[node]
@@ -158,30 +148,14 @@ class Claimed:
             for node, codes in self.codes(given).items()
         }
 
-    def edit(
-        self, base: Activations, target: Activations, *, ks: Sequence[int]
-    ) -> dict[int, Edited]:
-        alpha, beta = self.codes(base), self.codes(target)
-        sites = [
-            Candidates({node: alpha[node]}, {node: beta[node]}, {node: self.vectors[node]})
-            for node in base.nodes
-        ]
-        return greedy(sites, base.values, target.values, self.variance, ks=ks)
-
-    def only(self, latents: Mapping[Node, Tensor]) -> Claimed:
-        return replace(self, kept={node: mask.float() for node, mask in latents.items()})
-
 
 def claimed(
     given: Activations, codes: Mapping[Node, Tensor], vectors: Mapping[Node, Tensor], **fields: Any
 ) -> Claimed:
-    """The dictionary with these codes on these prompts; its mean is what makes mean reconstructions
-    right."""
-    variance = {
-        node: float(value.var(0, correction=0).sum()) for node, value in given.values.items()
-    }
+    """The dictionary with these codes on these prompts; its constant is what makes mean
+    reconstructions right."""
     means = {
         node: value.mean(0) - codes[node].mean(0) @ vectors[node]
         for node, value in given.values.items()
     }
-    return Claimed(means, codes, vectors, variance, **fields)
+    return Claimed(means, codes, vectors, **fields)

@@ -72,6 +72,8 @@ DEFINES = {
     "sage/models/families": "family",
     "sage/saes/architectures": "architecture",
     "sage/saes/formats": "load",
+    "sage/scores": "SCORE",
+    "sage/dictionaries/controls": "make",
     "sage/report/figures": "figure",
 }
 

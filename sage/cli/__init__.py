@@ -37,6 +37,12 @@ _COMMANDS = (
 )
 
 
+INTERRUPTED = (
+    "Interrupted. What is finished is kept: `sage score`, `sage demo` and `sage train-sae` go on where "
+    "they were when the same command is given again."
+)
+
+
 class _InOrder(click.Group):
     """Commands in the order in which they are given, which is that of the work."""
 
@@ -62,7 +68,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("Interrupted.", err=True)
+        click.echo(INTERRUPTED, err=True)
         raise SystemExit(130) from None
     except click.ClickException as error:
         error.show()

@@ -57,8 +57,8 @@ def new_task(name: str, folder: Path) -> None:
     type=click.Choice(FREEZES),
     default="none",
     show_default=True,
-    help="Train a null of the SAE: its decoder, drawn like the activations, or its encoder does not "
-    "learn; or, soft, the decoder's directions stay near their first ones.",
+    help="Train a null of the SAE: its decoder, drawn like the activations, or its encoder does "
+    "not learn; or, soft, the decoder's directions stay near their first ones.",
 )
 @click.option("--steps", default=1500, show_default=True)
 @click.option("--batch", default=512, show_default=True, help="Tokens per step.")

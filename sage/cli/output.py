@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-WIDTH_OF_FILES = 160
+WIDTH_OF_FILES = 200
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], *, title: str, as_json: bool = False) -> None:

@@ -19,7 +19,10 @@ from sage.cli.output import print_path
     help="A .csv of all rows, or a .json shaped as SAEBench's.",
 )
 def export(results: tuple[Path, ...], out: Path) -> None:
-    """Export results: every row as CSV, or suite by suite in the shape of SAEBench's results."""
+    """Export results: every row as CSV, or suite by suite in the shape of SAEBench's results.
+
+    Each of RESULTS is the folder of one result, or is searched for results.
+    """
     from sage.export import export as write_export
 
     print_path(write_export(results, out))
@@ -35,7 +38,8 @@ def report(folders: tuple[Path, ...], out: Path, workers: int | None) -> None:
     """Write results as pages to read, whole without a network.
 
     HTML, figures as SVG with their data as CSV, and the tables as Markdown. Each DIR is the folder
-    of one result, or is searched for results.
+    of one result, or is searched for results. Suites that were scored into different folders by the
+    same plan and seed stand on one page.
     """
     import os
 

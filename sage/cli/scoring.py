@@ -160,24 +160,26 @@ def _print_notes(results: Sequence[Result]) -> None:
     "--all",
     "thorough",
     is_flag=True,
-    help="Every embedded suite, control and budget, on more prompts: an hour or more.",
+    help="Every embedded suite at the standard plan: hours.",
 )
+@click.option("--again", is_flag=True, help="Score anew what stands in --out already.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="How many runs to do side by side.  [default: one for each core, at most 8]",
+    help="How many cells to score side by side.  [default: one for each core, at most 8]",
 )
 @json_option
-def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
+def demo(out: Path, thorough: bool, again: bool, workers: int | None, as_json: bool) -> None:
     """Run everything on the models and SAEs that ship with sage.
 
-    Seven tasks, three models, and the report on them.
+    Seven tasks, three models, and the report on them. --out grows like that of `sage score`: cells
+    that stand there are not scored again.
     """
     from sage.demo import gate_rows, run_demo, stage_rows, suite_rows
     from sage.progress import progress_bar
 
     with progress_bar() as progress:
-        outcome = run_demo(out, thorough=thorough, workers=workers, progress=progress)
+        outcome = run_demo(out, thorough=thorough, again=again, workers=workers, progress=progress)
     report = outcome.report
     tables = {
         "gates": gate_rows(outcome),
@@ -189,6 +191,6 @@ def demo(out: Path, thorough: bool, workers: int | None, as_json: bool) -> None:
     else:
         print_rows(tables["gates"], title="Accuracy of every model on every task")
         print_rows(tables["suites"], title="\nEvery suite, mean over the tasks")
-        print_rows(tables["stages"], title="\nWhere the time went, summed over the runs")
+        print_rows(tables["stages"], title="\nWhere the time went, summed over the cells")
         click.echo(f"\n{report.claim}")
     print_path(report.page)

@@ -1,2 +1,1 @@
-"""Dictionaries: everything that claims to know the features of a set of nodes, judged and judge
-alike."""
+"""Dictionaries: everything that claims to know the features of a set of nodes."""

@@ -35,8 +35,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Activations:
-    """What a section's nodes hold on n prompts, and the clean residual streams and attention they
-    were computed from.
+    """What a section's nodes hold on n prompts, and the clean streams and attention behind it.
 
     `values[node]` is [prompt, d]. `streams[hook]` is the residual stream [prompt, position,
     d_model] at the sites the nodes read (`5.resid_pre@*`), zero beyond a prompt's end.
@@ -65,7 +64,7 @@ class Activations:
 
     @property
     def prompt_labels(self) -> Labels:
-        """Every prompt's labels, its template family among them: all that an edit may know of it."""
+        """Every prompt's labels, its template family among them: all an edit may know of it."""
         return [labels_of(prompt) for prompt in self.prompts]
 
     def labels(self, attribute: str) -> list[Label]:
@@ -85,8 +84,7 @@ class Activations:
         )
 
     def on(self, nodes: Collection[Node]) -> Activations:
-        """The same prompts on some of the nodes; streams and patterns that none of them reads are
-        left out."""
+        """The same prompts on some of the nodes, without streams and patterns that none reads."""
         sources = {self.anatomy.source(node) for node in nodes}
         return Activations(
             self.anatomy,

@@ -3,16 +3,17 @@
 Method, section 5.3. On `fit` every latent's code is regressed on the same columns as the node's
 supervised features, nuisance columns and the fallback for unseen pairs included: E[f_i | labels] =
 f_bar_i + C B_i. From the labels of p and p' alone then follows by how much a code should change,
-delta_i = (C(p') - C(p)) B_i, and with which standard error. A latent is a candidate on a prompt only
-where delta_i exceeds twice that error: noise that is clipped at 0 would else only ever add.
+delta_i = (C(p') - C(p)) B_i, and with which standard error. A latent is a candidate on a prompt
+only where delta_i exceeds twice that error: noise clipped at 0 would else only ever add.
 
-C'F is accumulated a few prompts at a time, so that no more than one site's sums are in memory.
+C'F is accumulated a few prompts at a time, and no more than one site's sums are in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -67,36 +68,36 @@ class CodeModel:
     regressions: Mapping[Node, NodeCodes]
 
     def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
-        """Every latent from the code it has on p to max(0, code + delta), or without the bound where
-        codes are signed."""
+        """Every latent from the code it has on p to max(0, code + delta); signed codes have no
+        bound."""
         before = base.prompt_labels
         changes: dict[Node, _Change] = {}
         latents: dict[Site, Tensor] = {}
         for site, nodes in sites(base.nodes, base.anatomy).items():
             changes |= self._changes(nodes, before, labels)
-            moving = [changes[node].moving for node in nodes]
-            latents[site] = torch.cat(moving).unique() if moving else torch.zeros(0)
+            latents[site] = torch.cat([changes[node].moving for node in nodes]).unique()
         for part in site_codes(self.dictionary, base, latents=latents):
             (held,) = part.runs
             steps: dict[Node, Tensor] = {}
-            seen: dict[tuple[int, int], Tensor] = {}
+            shared: dict[tuple[int, int], Tensor] = {}
             for node in part.nodes:
-                key = (id(held.codes[node]), id(changes[node]))
-                if key not in seen:
-                    delta = changes[node].at(part.latents, part.rows).to(held.codes[node])
-                    seen[key] = self._step(held.codes[node], delta)
-                steps[node] = seen[key]
+                codes, change = held.codes[node], changes[node]
+                key = (id(codes), id(change))
+                if key not in shared:
+                    delta = change.at(part.latents, part.rows).to(codes)
+                    shared[key] = self._step(codes, delta)
+                steps[node] = shared[key]
             yield SiteMoves(part.site, part.rows, part.latents, steps, part.directions)
 
     def _changes(self, nodes: Sequence[Node], before: Labels, after: Labels) -> dict[Node, _Change]:
         """The change of each node's codes; nodes with the same regressions share it."""
-        known: dict[int, _Change] = {}
+        shared: dict[int, _Change] = {}
         changes: dict[Node, _Change] = {}
         for node in nodes:
-            key = id(self.regressions[node])
-            if key not in known:
-                known[key] = _change(self.regressions[node], self.fits[node], before, after)
-            changes[node] = known[key]
+            regressions = self.regressions[node]
+            if id(regressions) not in shared:
+                shared[id(regressions)] = _change(regressions, self.fits[node], before, after)
+            changes[node] = shared[id(regressions)]
         return changes
 
     def _step(
@@ -139,6 +140,25 @@ def _change(regressions: NodeCodes, fit: NodeFit, before: Labels, after: Labels)
     return _Change(regressions.latents, torch.where(unseen, plain, delta))
 
 
+@dataclass(frozen=True, eq=False)
+class UnfittedCodes:
+    """The code model of a dictionary, fitted when moves are first asked for: where what they come to
+    is known already, nothing is fitted."""
+
+    dictionary: Dictionary
+    fit: Activations
+    supervised: FeatureDictionary
+
+    @cached_property
+    def model(self) -> CodeModel:
+        """The fitted model."""
+        return fit_codes(self.dictionary, self.fit, self.supervised)
+
+    def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
+        """As the fitted model's."""
+        return self.model.moves(base, labels)
+
+
 def fit_codes(dictionary: Dictionary, fit: Activations, supervised: FeatureDictionary) -> CodeModel:
     """Regress a dictionary's codes on the labels of the split `fit`, at all of its nodes."""
     regressions: dict[Node, NodeCodes] = {}
@@ -148,15 +168,15 @@ def fit_codes(dictionary: Dictionary, fit: Activations, supervised: FeatureDicti
         if part.site != site:
             regressions |= _solved(sums)
             site, sums = part.site, _empty_sums(dictionary, supervised, part.runs[0].codes)
-        for group in {id(total): total for total in sums.values()}.values():
-            group.add(part.runs[0].codes[group.node], part.latents, part.rows)
+        for total in _distinct(sums):
+            total.add(part.runs[0].codes[total.node], part.latents, part.rows)
     regressions |= _solved(sums)
     nothing = {node: _no_latents(supervised.fits[node]) for node in fit.nodes}
     return CodeModel(dictionary, supervised.fits, {**nothing, **regressions})
 
 
 class _Sums:
-    """C'F, sum f and sum f^2 of one set of codes, for each of a node's designs."""
+    """C'F, sum f and sum f^2 of one set of codes, those of `node`, for each of its designs."""
 
     def __init__(self, node: Node, fit: NodeFit, width: int, device: torch.device) -> None:
         self.node = node
@@ -193,19 +213,25 @@ def _empty_sums(
     dictionary: Dictionary, supervised: FeatureDictionary, codes: Mapping[Node, Tensor]
 ) -> dict[Node, _Sums]:
     """Sums to fill for every node of a site; nodes with the same codes and designs share theirs."""
-    known: dict[tuple[int, ...], _Sums] = {}
+    shared: dict[tuple[int, ...], _Sums] = {}
     sums: dict[Node, _Sums] = {}
-    for node, own in codes.items():
+    for node, held in codes.items():
         fit = supervised.fits[node]
-        key = (id(own), id(fit.additive.design), id(fit.coupled and fit.coupled.design))
-        if key not in known:
-            known[key] = _Sums(node, fit, len(dictionary.directions(node)), own.device)
-        sums[node] = known[key]
+        key = (id(held), id(fit.additive.design), id(fit.coupled and fit.coupled.design))
+        if key not in shared:
+            shared[key] = _Sums(node, fit, len(dictionary.directions(node)), held.device)
+        sums[node] = shared[key]
     return sums
 
 
+def _distinct(sums: Mapping[Node, _Sums]) -> list[_Sums]:
+    """Each of the sums once, however many nodes share it."""
+    return list({id(total): total for total in sums.values()}.values())
+
+
 def _solved(sums: Mapping[Node, _Sums]) -> dict[Node, NodeCodes]:
-    solved = {id(total): total.solved() for total in {id(t): t for t in sums.values()}.values()}
+    """Every node's regressions; those of nodes that share their sums are one object."""
+    solved = {id(total): total.solved() for total in _distinct(sums)}
     return {node: solved[id(total)] for node, total in sums.items()}
 
 

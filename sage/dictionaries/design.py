@@ -246,13 +246,13 @@ def _conditional_mean(
 
 def _explained(nuisance: Column, attribute: str, labels: Labels) -> float:
     """The share of an attribute's label variance that the nuisance explains, adjusted for its
-    number of values."""
+    number of values; all of it where every prompt has a value of its own."""
     target = one_hot([make_column(attribute, (attribute,), labels)], labels).double().numpy()
     centred = target - target.mean(0)
     total = float(np.square(centred).sum())
     n, values = len(labels), len(nuisance.keys)
     if not total or n <= values:
-        return 0.0
+        return float(total > 0)
     group = one_hot([nuisance], labels).double().numpy()
     sums = group.T @ centred
     between = float((np.square(sums) / group.sum(0)[:, None]).sum())

@@ -88,8 +88,8 @@ def site_codes(
 ) -> Iterator[SiteCodes]:
     """Site by site what the nodes of the runs are made of, a bounded number of prompts at a time.
 
-    The runs have the same nodes and as many prompts. Shown are these latents of each site, in their
-    order; without `latents` all that are active in any of the runs.
+    The runs have the same nodes and as many prompts. Shown are these latents of each site, given in
+    ascending order; without `latents` all that are active in any of the runs.
     """
     if isinstance(dictionary, WideDictionary):
         yield from dictionary.site_codes(*runs, latents=latents)
@@ -135,7 +135,7 @@ class SiteMoves(NamedTuple):
         return tuple(sorted(self.directions))
 
     def only(self, among: Mapping[Node, Tensor]) -> SiteMoves:
-        """The same with, at each node, only the latents that a mask over all latents lets through."""
+        """The same with only the latents that a node's mask over all latents lets through."""
         steps = {
             node: step * among[node][self.latents].to(step) for node, step in self.steps.items()
         }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site
 from sage.dictionaries.dictionary import Dictionary, LabelMoves, SiteCodes, SiteMoves, site_codes
-from sage.dictionaries.search import Budget, Candidates, Choice, greedy_path, search
+from sage.dictionaries.search import Budget, Candidates, Choice, greedy, search, walk
 from sage.errors import SageError
 from sage.nodes import Node
 
@@ -54,7 +54,8 @@ def control(
     """`base` moved towards the aim for p' with these labels: one edit for each of the masks in
     `among` (which latents may be moved; None: all) and each budget.
 
-    Every site has as many budgets. Sites without candidates stay as they are.
+    Every site has as many budgets. Sites without candidates, and nodes whose variance is 0, stay as
+    they are.
     """
     count = len(next(iter(budgets.values())))
     drafts = [[_Draft(base, aim, variance) for _ in range(count)] for _ in among]
@@ -90,7 +91,7 @@ def copying(
         for nodes in [part.nodes] if choice == "joint" else [(node,) for node in part.nodes]:
             site = _copied(part, nodes)
             missing = {n: (target.values[n] - base.values[n])[part.rows] for n in nodes}
-            path = greedy_path(site, missing, variance, most=max(ks))
+            path = walk(site, missing, variance, rule=greedy, most=max(ks))
             for k, draft in drafts.items():
                 length = torch.full_like(path.distance[:, 0], k, dtype=torch.long)
                 end = path.distance[:, min(k, path.chosen.shape[1])]
@@ -115,17 +116,18 @@ class _Draft:
         self, base: Activations, aim: Mapping[Node, Tensor], variance: Mapping[Node, float]
     ) -> None:
         self.values = dict(base.values)
+        self.varies = {node: variance[node] > 0 for node in base.nodes}
         self.picks = torch.zeros(len(base), dtype=torch.long)
-        still = {n: (aim[n] - base.values[n]).float().square().sum(-1) for n in base.nodes}
-        self.still = {n: v / variance[n] if variance[n] > 0 else v * 0 for n, v in still.items()}
-        self.start = torch.stack(list(self.still.values())).sum(0).cpu()
+        missing = {n: (aim[n] - base.values[n]).float().square().sum(-1) for n in base.nodes}
+        shares = [m / variance[n] if self.varies[n] else m * 0 for n, m in missing.items()]
+        self.start = torch.stack(shares).sum(0).cpu()
         self.distance = self.start.clone()
         self.chosen: dict[Site, list[tuple[slice, Tensor]]] = {}
 
     def add(self, part: SiteMoves | SiteCodes, site: Candidates, choice: Choice) -> None:
         """Make the choice of one site on some of the prompts."""
         rows = part.rows
-        for node in site.nodes:
+        for node in filter(self.varies.__getitem__, site.nodes):
             moved = site.moved(node, choice.chosen)
             self.values[node] = _with_rows(self.values[node], rows, moved)
         self.picks[rows] += choice.chosen.sum(1).cpu()

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site, sites
 from sage.dictionaries.supervised import MIN_CARRIED, FeatureDictionary, NodeFeatures, NodeFit
-from sage.nodes import Node
 
 LEAST = 2
 MULTIPLES = (1, 2, 4)
@@ -29,30 +28,34 @@ def needs(features: FeatureDictionary, base: Activations, labels: Labels) -> dic
     before = base.prompt_labels
     needed: dict[Site, int] = {}
     for site, nodes in sites(base.nodes, base.anatomy).items():
-        carried = _carried(features, nodes)
-        counts = [_changed(features.fits[node], carried, before, labels) for node in nodes]
+        fits = [features.fits[node] for node in nodes]
+        carried = _carried([fit.chosen for fit in fits])
+        plain = _carried([fit.additive for fit in fits])
+        counts = [_changed(fit, carried, plain, before, labels) for fit in fits]
         per_pair = np.stack([count.numpy() for count in counts]).max(0)
         needed[site] = max(LEAST, math.ceil(float(np.median(per_pair))))
     return needed
 
 
-def _carried(features: FeatureDictionary, nodes: Sequence[Node]) -> set[str]:
-    """The columns that carry at least 1 % of the variance of some of the nodes."""
+def _carried(fits: Sequence[NodeFeatures]) -> set[str]:
+    """The columns that carry at least 1 % of the variance of some of a site's nodes."""
     carried: set[str] = set()
-    for node in nodes:
-        fit = features.fits[node].chosen
+    for fit in fits:
         shares = zip(fit.columns, fit.carried, strict=True)
         carried |= {column.name for column, share in shares if share >= MIN_CARRIED}
     return carried
 
 
-def _changed(fit: NodeFit, carried: set[str], before: Labels, after: Labels) -> Int[Tensor, "pair"]:
-    """How many features of these columns change at a node, by the fit that serves each pair."""
+def _changed(
+    fit: NodeFit, carried: set[str], plain: set[str], before: Labels, after: Labels
+) -> Int[Tensor, "pair"]:
+    """How many features of the columns `carried` change at a node; of the columns `plain` of the
+    additive fit where that serves a pair."""
     unseen = fit.unseen(before, after)
     chosen = _changed_features(fit.chosen, carried, before, after)
     if not unseen.any():
         return chosen
-    return torch.where(unseen, _changed_features(fit.additive, carried, before, after), chosen)
+    return torch.where(unseen, _changed_features(fit.additive, plain, before, after), chosen)
 
 
 def _changed_features(

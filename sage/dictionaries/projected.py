@@ -121,7 +121,7 @@ class ProjectedSuite:
         }
         for part in self.site_codes(given):
             for node, codes in part.runs[0].codes.items():
-                whole[node][part.rows, part.latents] = codes
+                whole[node][part.rows].index_add_(1, part.latents, codes)
         return whole
 
     def directions(self, node: Node) -> Float[Tensor, "latent d"]:
@@ -136,7 +136,7 @@ class ProjectedSuite:
         return replace(self, kept={**self.kept, **narrowed})
 
     def sae_at(self, node: Node) -> SAE:
-        """The SAE of the stream that a node reads; SageError for a node that is not projected onto."""
+        """The SAE of the stream that a node reads; SageError for a node not projected onto."""
         sae = self.suite.at(self.anatomy.source(node))
         if sae is None or node not in self.nodes:
             projected = ", ".join(map(str, self.nodes))
@@ -252,6 +252,9 @@ class _Site:
         for node in nodes:
             judged.sae_at(node)
         known = wanted
+        if wanted is not None:
+            assert judged.options.scale == "frozen", "a recomputed scale needs every active latent"
+            assert bool((wanted.diff() > 0).all()), "latents are given in ascending order"
         if known is None:
             encoded = [judged.streams.of(run, anatomy.source(nodes[0]), sae) for run in runs]
             known = torch.cat([stream.codes.latent for stream in encoded]).unique().long()

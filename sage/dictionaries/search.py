@@ -103,58 +103,48 @@ def search(
     """For every budget and prompt the choice of the search that ends nearer to the aim (greedy's
     where both end as near). `missing[node]` is aim - activation, [prompt, d].
 
-    Prompts do not depend on one another. A node whose variance is 0 is left as it is.
+    Prompts do not depend on one another. A node whose variance is 0 has no part in D.
     """
     site = _Site.of(candidates, missing, variance)
     most = None if None in budgets else max(budget for budget in budgets if budget is not None)
-    greedy, pursuit = site.walk(_lowers_most, most), site.walk(_points_best, most)
+    paths = [site.walk(rule, most) for rule in (greedy, pursuit)]
     choices: list[Choice] = []
     for budget in budgets:
-        lengths, ends = zip(*(_at(path, budget) for path in (greedy, pursuit)), strict=True)
-        nearer = ends[1] < ends[0] - site.tie
-        paths = [
-            path.first(length, site.candidates)
-            for path, length in zip((greedy, pursuit), lengths, strict=True)
-        ]
-        chosen = torch.where(nearer[:, None], paths[1], paths[0])
-        distance = torch.where(nearer, ends[1], ends[0])
-        choices.append(Choice(chosen, distance, greedy.distance[:, 0]))
+        by_greedy, by_pursuit = (_best(path, budget, site.candidates) for path in paths)
+        nearer = by_pursuit.distance < by_greedy.distance - site.tie
+        chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
+        distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)
+        choices.append(Choice(chosen, distance, by_greedy.start))
     return choices
 
 
-def greedy_path(
+Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Which candidate comes next, from every candidate's <move, wrong> and |move|^2 and from D at the
+start; and whether there is one."""
+
+
+def walk(
     candidates: Candidates,
     missing: Mapping[Node, Tensor],
     variance: Mapping[Node, float],
     *,
+    rule: Rule,
     most: Budget = ALL,
 ) -> Path:
-    """The greedy search alone, as copying uses it."""
-    return _Site.of(candidates, missing, variance).walk(_lowers_most, most)
+    """One of the two searches alone, `greedy` or `pursuit`, until it finds no candidate or has
+    chosen `most`."""
+    return _Site.of(candidates, missing, variance).walk(rule, most)
 
 
-def pursuit_path(
-    candidates: Candidates,
-    missing: Mapping[Node, Tensor],
-    variance: Mapping[Node, float],
-    *,
-    most: Budget = ALL,
-) -> Path:
-    """The pursuit alone."""
-    return _Site.of(candidates, missing, variance).walk(_points_best, most)
-
-
-def _at(path: Path, budget: Budget) -> tuple[Int[Tensor, "prompt"], Float[Tensor, "prompt"]]:
-    """How many of a path's choices a budget allows to take, and the distance then."""
+def _best(path: Path, budget: Budget, candidates: int) -> Choice:
+    """The best that a budget lets take of a path's choices."""
     steps = path.chosen.shape[1]
     length = path.best_prefix(steps if budget is None else min(budget, steps))
-    return length, path.distance.gather(1, length[:, None])[:, 0]
+    distance = path.distance.gather(1, length[:, None])[:, 0]
+    return Choice(path.first(length, candidates), distance, path.distance[:, 0])
 
 
-Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def _lowers_most(
+def greedy(
     product: Float[Tensor, "prompt candidate"],
     energy: Float[Tensor, "prompt candidate"],
     start: Float[Tensor, "prompt 1"],
@@ -166,7 +156,7 @@ def _lowers_most(
     return (change <= best + tie).byte().argmax(1), (best < -tie)[:, 0]
 
 
-def _points_best(
+def pursuit(
     product: Float[Tensor, "prompt candidate"],
     energy: Float[Tensor, "prompt candidate"],
     start: Float[Tensor, "prompt 1"],
@@ -205,18 +195,18 @@ class _Site:
         shift = None
         if candidates.shift is not None:
             shift = {node: candidates.shift[node].float() * scale[node] for node in steps}
-            lengths = [own.square().sum(-1, keepdim=True) for own in shift.values()]
+            lengths = [move.square().sum(-1, keepdim=True) for move in shift.values()]
             energy = torch.cat([energy, torch.stack(lengths).sum(0)], 1)
         return _Site(steps, directions, shift, wrong, energy.masked_fill(energy == 0, torch.inf))
 
     @property
     def candidates(self) -> int:
-        """How many there are, the shift among them."""
+        """How many candidates there are, the shift among them."""
         return self.energy.shape[1]
 
     @property
     def distance(self) -> Float[Tensor, "prompt"]:
-        return torch.stack([own.square().sum(-1) for own in self.wrong.values()]).sum(0)
+        return torch.stack([wrong.square().sum(-1) for wrong in self.wrong.values()]).sum(0)
 
     @property
     def tie(self) -> Float[Tensor, "prompt"]:
@@ -232,7 +222,7 @@ class _Site:
         left, current = self, start
         chosen: list[Tensor] = []
         distances = [start]
-        while len(rows) and (most is None or len(chosen) < most):
+        while len(rows) and self.candidates and (most is None or len(chosen) < most):
             pick, moves = rule(left.product(), left.energy, start[rows, None])
             left, rows, pick = left.at(moves), rows[moves], pick[moves]
             if not len(rows):
@@ -260,7 +250,7 @@ class _Site:
         return _Site(
             {node: step[kept] for node, step in self.steps.items()},
             self.directions,
-            self.shift and {node: own[kept] for node, own in self.shift.items()},
+            self.shift and {node: move[kept] for node, move in self.shift.items()},
             {node: wrong[kept] for node, wrong in self.wrong.items()},
             self.energy[kept],
         )

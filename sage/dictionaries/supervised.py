@@ -101,8 +101,10 @@ class NodeFit(NamedTuple):
 
     @property
     def has_features(self) -> bool:
-        """Whether the attributes save at least 1 % of what the nuisance columns leave."""
-        return self.nuisance_unexplained - self.unexplained >= MIN_SAVED * self.nuisance_unexplained
+        """Whether the attributes save at least 1 % of what the nuisance columns leave, and these
+        leave anything."""
+        saved = self.nuisance_unexplained - self.unexplained
+        return saved > 0 and saved >= MIN_SAVED * self.nuisance_unexplained
 
     def unseen(self, *sides: Labels) -> Bool[Tensor, "prompt"]:
         """Where any side has a coupled pair of values that the fit has not seen: the additive fit
@@ -167,7 +169,11 @@ class FeatureDictionary:
         self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
     ) -> Iterator[SiteCodes]:
         """Every feature's code in each of the runs; where any run has an unseen pair of values, all
-        use the additive fit."""
+        use the additive fit.
+
+        Features are numbered anew at every site, by their names: those of the additive fit stand
+        beside those that `codes` and `directions` number.
+        """
         assert latents is None, "supervised features are few: all of them are shown"
         sides = [run.prompt_labels for run in runs]
         for site, nodes in sites(runs[0].nodes, runs[0].anatomy).items():
@@ -406,7 +412,7 @@ def _sum_of_features(
 
 
 def with_labels_of(given: Activations, order: Sequence[int]) -> Activations:
-    """The same activations with each prompt's labels taken from another, all attributes together."""
+    """The same activations with each prompt's labels taken from another prompt, all together."""
     donors = [given.prompts[row].prompt for row in order]
     prompts = tuple(
         replace(prompt, prompt=replace(prompt.prompt, labels=donor.labels, family=donor.family))

@@ -1,15 +1,20 @@
-"""The claim that a report opens with: the best suite's control, and what must stand beside it."""
+"""The claim that a report opens with: which suite leads on each model, or what cannot be ranked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sage.report.ranking import RankedSuite, RunSummary, best_suite
-from sage.report.words import count
+from sage.report.metrics import HEADLINES, MAIN
+from sage.report.ranking import RankedSuite, Ranking, RunSummary, rankings
+from sage.report.reported_score import ReportedScore, covers
+from sage.report.words import count, listed
 
+# Of more models than this the table has the names.
+MOST_NAMED = 3
 # Named beside the claim where they were scored.
-CONTROLS = ("PCA", "neurons", "untrained", "permuted", "random")
+LINES = ("text lookup", "task lookup", "PCA")
+_CONTROL = "control"
 
 
 class Claim(NamedTuple):
@@ -27,63 +32,128 @@ class Claim(NamedTuple):
 
 
 def make_claim(suites: Sequence[RankedSuite], runs: Sequence[RunSummary]) -> Claim:
-    """The best suite's control, with its interval, or why there is none.
-
-    It is chosen among the suites of widest reach that were scored on as many tasks as any.
-    """
+    """Model by model the suite with the highest interpretable control, where suites may be ranked;
+    else why not."""
     if not any(run.gate.passed for run in runs):
         return Claim(
             ("No model does its task here, so nothing was scored.",),
             ["The table of gates below says by how much each one misses."],
         )
-    ranked = [
-        suite for suite in suites if suite.widest and suite.score("control").value is not None
-    ]
+    ranked = [ranking for ranking in rankings(suites) if ranking.suites]
     if not ranked:
-        reasons = dict.fromkeys(suite.score("control").why for suite in suites)
+        reasons = dict.fromkeys(suite.score(MAIN).why for suite in suites)
         why = "; ".join(reasons) or "no suite was given"
-        return Claim(("No suite has a control score here.",), [f"Undefined: {why}."])
-    most_tasks = max(suite.score("control").tasks for suite in ranked)
-    rivals = [suite for suite in ranked if suite.score("control").tasks == most_tasks]
-    best = best_suite(rivals)
-    parts = (
-        "The best suite, ",
-        best.name,
-        ", controls ",
-        str(best.score("control")),
-        f" of what supervised features control, over {count(most_tasks, 'task')}.",
-    )
-    all_tasks = len({run.source.task for run in runs})
-    return Claim(
-        parts,
-        [
-            *_controls(best),
-            "0 is what the best trivial dictionary controls, 1 what supervised features control"
-            " with as many picks."
-            f" The suite's SAEs reach {100 * best.reach:.0f} % of the sections, by effect.",
-            f"{_interval(best, len(rivals))} {best.model} has a control score on"
-            f" {most_tasks} of {count(all_tasks, 'task')}.",
-        ],
-    )
+        return Claim((f"No suite has a {HEADLINES[MAIN]} score here.",), [f"Undefined: {why}."])
+    led = [ranking for ranking in ranked if ranking.best is not None]
+    if not led:
+        return Claim(_not_ranked(ranked), [*_beside(ranked), *_what_cannot_be_ranked(led, ranked)])
+    return Claim(_leaders(led), [*_beside(led), *_what_cannot_be_ranked(led, ranked)])
 
 
-def _controls(best: RankedSuite) -> list[str]:
-    """What controls reach on the same nodes, if any was scored."""
-    scores = {name: best.score("control", name) for name in CONTROLS}
-    others = [f"{name} {score}" for name, score in scores.items() if score.value is not None]
-    if not others:
-        return []
-    return [f"On the same nodes and by the same measure: {', '.join(others)}."]
+def _leaders(led: Sequence[Ranking]) -> tuple[str, ...]:
+    """The best suite of each model, its score and its L0."""
+    label = HEADLINES[MAIN]
+    if len(led) > MOST_NAMED:
+        return ("On each of ", str(len(led)), f" models one suite leads in {label}: see the table.")
+    parts: list[str] = []
+    for ranking in led:
+        best = ranking.suites[0]
+        opening = f"Highest interpretable control ({label}): " if not parts else "; "
+        parts += [opening, best.name, " ", str(best.shared), " at L0 ", f"{best.l0:.1f}"]
+    return (*parts, ".")
 
 
-def _interval(best: RankedSuite, rivals: int) -> str:
-    """What the claim's interval covers and what it does not."""
-    covered = "The 95 % interval is over test prompts"
-    if best.score("control").tasks > 1:
-        covered += ", with tasks taken as given and independent"
-    if rivals > 1:
-        covered += (
-            "; it does not pay for having been chosen as the best"
-            f" of {rivals} suites on the same prompts"
+def _not_ranked(ranked: Sequence[Ranking]) -> tuple[str, ...]:
+    """The only suite of a model with its score; else why nothing is ranked."""
+    ranking = ranked[0]
+    if len(ranked) == 1 and len(ranking.suites) == 1:
+        suite = ranking.suites[0]
+        label = f" comes to an interpretable control ({HEADLINES[MAIN]}) of "
+        return (
+            "",
+            suite.name,
+            label,
+            str(suite.score(MAIN)),
+            " at L0 ",
+            f"{suite.l0:.1f}",
+            ", over ",
+            count(suite.score(MAIN).tasks, "task"),
+            ".",
         )
-    return f"{covered}."
+    reasons = {ranking.why for ranking in ranked}
+    if len(reasons) > 1:
+        return ("Nothing is ranked here; the reasons stand below.",)
+    return (f"Nothing is ranked here: {ranking.why}.",)
+
+
+def _beside(rankings: Sequence[Ranking]) -> Iterator[str]:
+    """What stands beside the first suite of each ranking, and what its interval covers."""
+    for ranking in rankings if len(rankings) <= MOST_NAMED else ():
+        suite = ranking.suites[0]
+        line = suite.line(MAIN)
+        words = [
+            f"best control {line.best}",
+            f"gain over it {line.gain}",
+            f"supervised features {line.supervised}",
+            *_lines(suite),
+        ]
+        over = f"{count(line.score.contrasts, 'contrast')} of {count(line.score.tasks, 'task')}"
+        yield (
+            f"{suite.name}, over {over}: {', '.join(words)}. Its SAEs reach"
+            f" {100 * suite.reach:.0f} % of the sections, by effect."
+        )
+        if len(ranking.suites) > 1 and ranking.best is not None:
+            yield _second(ranking)
+    scores = [ranking.suites[0].score(MAIN) for ranking in rankings]
+    yield (
+        "0 is what editing nothing does, 1 what setting the nodes to their values on the other"
+        f" prompt does. 95 % intervals are {covers(scores)}, with tasks taken as given."
+    )
+
+
+def _lines(suite: RankedSuite) -> Iterator[str]:
+    """What memories and principal components come to on the same nodes; T2 where the plan did not
+    measure interpretable control of them."""
+    for name in LINES:
+        score = suite.score(MAIN, name)
+        if score.value is not None:
+            yield f"{name} {score}"
+            continue
+        score = suite.score(_CONTROL, name)
+        if score.value is not None:
+            yield f"{name} ({HEADLINES[_CONTROL]}) {score}"
+
+
+def _second(ranking: Ranking) -> str:
+    """The runner-up, and whether the two can be told apart by their intervals."""
+    best, second = ranking.suites[0], ranking.suites[1]
+    told = (
+        "; the intervals overlap, so that the two are not told apart"
+        if _overlap(best.shared, second.shared)
+        else ""
+    )
+    return (
+        f"Ranked on {ranking.model}: {count(len(ranking.suites), 'suite')} over the"
+        f" {count(ranking.contrasts, 'contrast')} of {count(ranking.tasks, 'task')} that all of"
+        f" them have. Second: {second.label} {second.shared} at L0 {second.l0:.1f}{told}."
+    )
+
+
+def _overlap(first: ReportedScore, second: ReportedScore) -> bool:
+    """Whether two intervals meet; without intervals nothing is told apart."""
+    if first.low is None or second.high is None:
+        return True
+    return first.low <= second.high
+
+
+def _what_cannot_be_ranked(led: Sequence[Ranking], ranked: Sequence[Ranking]) -> Iterator[str]:
+    """Why the suites of the other models stand without a ranking."""
+    reasons: dict[str, list[str]] = {}
+    for ranking in ranked:
+        if ranking not in led:
+            reasons.setdefault(ranking.why, []).append(ranking.model)
+    if led or len(reasons) > 1:
+        for why, models in reasons.items():
+            yield f"Not ranked on {listed(models)}: {why}."
+    if len(ranked) > 1:
+        yield "Models are not ranked against each other: their nodes and contrasts differ."

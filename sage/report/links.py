@@ -27,7 +27,7 @@ def page_links(sources: Sequence[Source], here: Source | None = None) -> PageLin
     """The links on the page of a source; other pages have no neighbours."""
     models: dict[str, list[Link]] = {}
     for source in sources:
-        models.setdefault(source.model, []).append(_link(source, source.task))
+        models.setdefault(source.model_and_plan, []).append(_link(source, source.task))
     before, after = None, None
     if here is not None:
         place = sources.index(here)
@@ -37,7 +37,7 @@ def page_links(sources: Sequence[Source], here: Source | None = None) -> PageLin
 
 
 def _neighbour(source: Source) -> Link:
-    return _link(source, f"{source.task} on {source.model}")
+    return _link(source, f"{source.task} on {source.model_and_plan}")
 
 
 def _link(source: Source, name: str) -> Link:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from sage.report.charts.canvas import short
 from sage.report.charts.heat_map import MapPanel
 from sage.report.scored_run import LatentMatrix, ScoredRun
@@ -45,14 +47,14 @@ class ShownMatrix(NamedTuple):
                 }
 
 
-def headline_matrices(
+def detailed_matrices(
     run: ScoredRun, kind: str, show: Callable[[str, LatentMatrix], ShownMatrix]
 ) -> Iterator[tuple[str, list[ShownMatrix]]]:
-    """The label of each headline suite, and what is shown of its matrices of a kind (f1, cosine).
+    """The label of each suite shown in detail, and what is shown of its matrices of a kind.
 
-    Suites without such a matrix are left out.
+    Kinds are f1 and cosine. Suites without such a matrix are left out.
     """
-    for suite in run.headliners():
+    for suite in run.detailed():
         matrices = {contrast: run.matrix(kind, contrast, suite) for contrast in run.contrasts}
         shown = [
             show(contrast, matrix) for contrast, matrix in matrices.items() if matrix is not None
@@ -62,9 +64,12 @@ def headline_matrices(
 
 
 def show_best_latents(contrast: str, matrix: LatentMatrix) -> ShownMatrix:
-    """For each of the first columns the latent with the largest value, if it is above 0."""
+    """For each of the first columns the latent with the largest value, if it is above 0.
+
+    A value with too few positives on test has no number in its column, which is left blank.
+    """
     columns = _first_columns(matrix)
-    part = matrix.values[:, columns]
+    part = np.nan_to_num(matrix.values[:, columns], nan=-1.0)
     best: dict[int, None] = {}
     if part.size:
         for row, largest in zip(part.argmax(0), part.max(0), strict=True):
@@ -108,7 +113,7 @@ def _match(matrix: LatentMatrix) -> tuple[list[int], list[int]]:
     from scipy.optimize import linear_sum_assignment
 
     columns = _first_columns(matrix)
-    part = matrix.values[:, columns]
+    part = np.nan_to_num(matrix.values[:, columns], nan=-1.0)
     if not part.size:
         return [], columns
     rows, matched = linear_sum_assignment(part, maximize=True)

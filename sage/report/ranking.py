@@ -1,120 +1,169 @@
-"""The ranking: every suite of every model over its tasks.
+"""The suites of every model over its tasks, and which of them may be ranked.
 
-Control and sage are means over the tasks whose gate the model passes; only suites that reach the
-same nodes are ranked together.
+Scores are means over the tasks whose gate the model passes. Suites are ranked only over the
+contrasts that all compared ones have, on the same nodes, and only from three tasks on (method,
+section 5.9); nulls never are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sage.report.metrics import SUMMARY
-from sage.report.reported_score import ReportedScore, mean_over_tasks, plain_mean
+from sage.report.metrics import HEADLINES, MAIN
+from sage.report.reported_score import (
+    ReportedScore,
+    ScoreLine,
+    mean_line,
+    mean_over_tasks,
+    mean_score,
+    no_line,
+    plain_mean,
+)
 from sage.report.scored_run import ScoredRun
 from sage.report.sources import Source
-from sage.report.words import suite_label
+from sage.report.words import count, is_null, suite_label
 from sage.result import SUPERVISED, Gate, RunInfo, SuiteInfo
+
+LEAST_TASKS = 3
+NOT_COMPARED = ReportedScore(None, why="not compared", tasks=0, contrasts=0)
 
 # scores[dictionary][metric]
 ScoresByDictionary = Mapping[str, Mapping[str, ReportedScore]]
 
 
+class ContrastPlace(NamedTuple):
+    """Where a suite's headline score of a contrast counts, how much of the contrast's section it
+    reaches, and the score."""
+
+    section: str
+    reach: float
+    score: ReportedScore
+
+    def is_where(self, other: ContrastPlace | None) -> bool:
+        """Whether another suite was scored on the same nodes."""
+        return other is not None and (self.section, round(self.reach, 6)) == (
+            other.section,
+            round(other.reach, 6),
+        )
+
+
 class SuiteSummary(NamedTuple):
-    """A suite in one run, with the scores of every dictionary on its nodes."""
+    """A suite in one run: each score with what stands beside it, the scores of every dictionary on
+    its nodes, where the headline counts, and the contrasts it has no such score on."""
 
     info: SuiteInfo
+    reach: float
+    lines: Mapping[str, ScoreLine]
     scores: ScoresByDictionary
+    places: Mapping[str, ContrastPlace]
+    lost: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What pages on several runs need of one.
-
-    `best` is its best suite ('' where none reaches a node), `largest_ks` are the largest budgets
-    that its rows name.
-    """
+    """What pages on several runs need of one; `contrasts` are those that were searched for."""
 
     source: Source
     gate: Gate
     info: RunInfo
     suites: list[SuiteSummary]
-    largest_ks: tuple[int, ...]
-    best: str
+    contrasts: list[str]
+    notes: list[str]
+
+    def suite(self, name: str) -> SuiteSummary | None:
+        """A suite of that name, if it was scored."""
+        return next((suite for suite in self.suites if suite.info.id == name), None)
 
 
 @dataclass(frozen=True)
 class RankedSuite:
     """One suite of one model over all tasks.
 
-    L0, FVU and reach are means over runs and SAEs, `controls_l0` the L0 of each control. A suite is
-    `widest` where no suite of its model reaches more.
+    L0, FVU and reach are means over runs and SAEs, `controls_l0` the L0 of each control. It is
+    `compared` where it reaches as much as any suite of its model on as many tasks, and is no null;
+    `shared` is then its headline score over the contrasts that all compared suites have.
     """
 
     model: str
     d_model: int
     suite: str
     architecture: str
-    l0: float | None
-    fvu: float | None
+    l0: float
+    fvu: float
     reach: float
+    lines: Mapping[str, ScoreLine]
     scores: ScoresByDictionary
     controls_l0: Mapping[str, float]
-    widest: bool = True
-
-    @property
-    def label(self) -> str:
-        """Its name where the model's stands beside it."""
-        return suite_label(self.suite, self.model)
+    label: str
+    compared: bool = False
+    shared: ReportedScore = NOT_COMPARED
 
     @property
     def name(self) -> str:
         """Its name where nothing stands beside it."""
         return f"{self.model}/{self.label}"
 
+    @property
+    def null(self) -> bool:
+        """Whether it stands beside another suite as its null."""
+        return is_null(self.suite)
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its dots are hollow: it was scored on other nodes, or other tasks, than those of
+        its model that are compared."""
+        return not self.compared and not self.null
+
+    def line(self, metric: str) -> ScoreLine:
+        """A score of the suite over the tasks that have one, with what stands beside it."""
+        return self.lines.get(metric, no_line("not measured"))
+
     def score(self, metric: str, dictionary: str | None = None) -> ReportedScore:
         """A score of the suite, or of a dictionary on its nodes, over the tasks that have one."""
-        scores = self.scores.get(dictionary or self.suite, {})
-        return scores.get(metric, ReportedScore(None, why="not measured", tasks=0))
+        if dictionary is None:
+            return self.line(metric).score
+        missing = ReportedScore(None, why="not measured", tasks=0, contrasts=0)
+        return self.scores.get(dictionary, {}).get(metric, missing)
+
+
+class Ranking(NamedTuple):
+    """The compared suites of one model, best first where they can be ranked; `why` says why they
+    cannot."""
+
+    model: str
+    suites: Sequence[RankedSuite]
+    tasks: int
+    contrasts: int
+    why: str = ""
+
+    @property
+    def best(self) -> RankedSuite | None:
+        """The suite with the highest headline score, where suites are ranked."""
+        return None if self.why or not self.suites else self.suites[0]
 
 
 def summarise_run(run: ScoredRun) -> RunSummary:
     """The numbers of a run over all contrasts."""
-    area_rows = [row for metrics in run.rows.values() for row in metrics.get("area", [])]
-    return RunSummary(
-        run.source,
-        run.result.gate,
-        run.result.run,
-        [SuiteSummary(suite, _scores(run, suite.id)) for suite in run.result.suites],
-        tuple(sorted({row.k for row in area_rows if row.k is not None})),
-        next(iter(run.headliners()), ""),
-    )
+    result = run.result
+    summaries = [_summarise_suite(run, suite) for suite in run.suites]
+    return RunSummary(run.source, result.gate, result.run, summaries, run.contrasts, result.notes)
 
 
-def rank_suites(runs: Sequence[RunSummary]) -> list[RankedSuite]:
-    """Every suite of every model: models in the order given, suites best first.
-
-    Suites that reach less than others of their model, and those without a control, come last.
-    """
-    by_model: dict[str, list[RunSummary]] = {}
-    for run in runs:
-        by_model.setdefault(run.source.model, []).append(run)
-    ranked: list[RankedSuite] = []
-    for model_runs in by_model.values():
+def over_tasks(runs: Sequence[RunSummary]) -> list[RankedSuite]:
+    """Every suite of every model: models in the order given, the compared suites first, best first
+    where they can be ranked, else sparser ones first; nulls last."""
+    suites: list[RankedSuite] = []
+    for model_runs in _by_model(runs).values():
         names = dict.fromkeys(suite.info.id for run in model_runs for suite in run.suites)
-        ranked += _rank([_over_tasks(model_runs, name) for name in names])
-    return ranked
+        suites += _compare(model_runs, [_over_tasks(model_runs, name) for name in names])
+    return suites
 
 
-def best_suite(suites: Sequence[RankedSuite]) -> RankedSuite:
-    """The best control among the suites of widest reach that have one on as many tasks as any."""
-
-    def rank(suite: RankedSuite) -> tuple[bool, int, float]:
-        control = suite.score("control")
-        return suite.widest, control.tasks, -1.0 if control.value is None else control.value
-
-    return max(suites, key=rank)
+def rankings(suites: Sequence[RankedSuite]) -> list[Ranking]:
+    """Model by model, whether its suites can be ranked, and how."""
+    return [_ranking(model, of_model) for model, of_model in by_model(suites).items()]
 
 
 def by_model(suites: Sequence[RankedSuite]) -> dict[str, list[RankedSuite]]:
@@ -125,11 +174,41 @@ def by_model(suites: Sequence[RankedSuite]) -> dict[str, list[RankedSuite]]:
     return grouped
 
 
-def _scores(run: ScoredRun, suite: str) -> dict[str, dict[str, ReportedScore]]:
-    return {
-        dictionary: {metric: run.score(metric, suite, dictionary) for metric in SUMMARY}
-        for dictionary in run.dictionaries(suite)
+def _summarise_suite(run: ScoredRun, suite: SuiteInfo) -> SuiteSummary:
+    name = suite.id
+    places: dict[str, ContrastPlace] = {}
+    for contrast in run.contrasts:
+        section = run.place(MAIN, name, contrast)
+        if section is not None:
+            score = run.score(MAIN, name, section=section)
+            places[contrast] = ContrastPlace(section, suite.reach.get(contrast, 0.0), score)
+    scores = {
+        dictionary: {metric: run.score(metric, name, dictionary) for metric in HEADLINES}
+        for dictionary in run.dictionaries(name)
     }
+    lines = {metric: run.line(metric, name) for metric in HEADLINES}
+    lost = {metric: run.lost(metric, name) for metric in HEADLINES}
+    return SuiteSummary(suite, run.reach(name), lines, scores, places, lost)
+
+
+def _by_model(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
+    """The runs of each model and plan whose gate the model passes."""
+    grouped: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        grouped.setdefault(run.source.model_and_plan, []).append(run)
+    return grouped
+
+
+def _by_task(
+    runs: Sequence[RunSummary], name: str
+) -> dict[str, dict[int, tuple[RunSummary, SuiteSummary]]]:
+    """A suite in every run that has it, by task and seed."""
+    by_task: dict[str, dict[int, tuple[RunSummary, SuiteSummary]]] = {}
+    for run in runs:
+        suite = run.suite(name)
+        if suite is not None and run.gate.passed:
+            by_task.setdefault(run.source.task, {})[run.source.seed] = (run, suite)
+    return by_task
 
 
 def _over_tasks(runs: Sequence[RunSummary], name: str) -> RankedSuite:
@@ -137,44 +216,60 @@ def _over_tasks(runs: Sequence[RunSummary], name: str) -> RankedSuite:
 
     L0, FVU and reach are plain means, as each was measured on the task's own prompts.
     """
-    by_task: dict[str, list[SuiteSummary]] = {}
-    summaries: list[SuiteSummary] = []
-    for run in runs:
-        summary = next((suite for suite in run.suites if suite.info.id == name), None)
-        if summary is not None:
-            by_task.setdefault(run.source.task, []).append(summary)
-            summaries.append(summary)
+    by_task = {
+        task: {seed: suite for seed, (_, suite) in seeds.items()}
+        for task, seeds in _by_task(runs, name).items()
+    }
+    summaries = [suite for run in runs if (suite := run.suite(name)) is not None]
     dictionaries = dict.fromkeys([name, SUPERVISED])
     for summary in summaries:
         dictionaries |= dict.fromkeys(summary.scores)
-    infos = [summary.info for summary in summaries]
-    saes = [sae for info in infos for sae in info.saes]
+    saes = [sae for summary in summaries for sae in summary.info.saes]
+    source = runs[0].source
     return RankedSuite(
-        model=runs[0].source.model,
-        d_model=runs[0].source.d_model,
+        model=source.model_and_plan,
+        d_model=source.d_model,
         suite=name,
         architecture=" + ".join(sorted({sae.architecture for sae in saes})),
-        l0=plain_mean(sae.l0 for sae in saes),
-        fvu=plain_mean(sae.fvu for sae in saes),
-        reach=plain_mean(share for info in infos for share in info.reach.values()) or 0.0,
-        scores={key: _mean_scores(by_task, key) for key in dictionaries},
-        controls_l0=_controls_l0(infos),
+        l0=plain_mean(sae.l0 for sae in saes) or 0.0,
+        fvu=plain_mean(sae.fvu for sae in saes) or 0.0,
+        reach=plain_mean(summary.reach for summary in summaries) or 0.0,
+        lines={
+            metric: mean_line(
+                {seed: suite.lines[metric] for seed, suite in seeds.items()}
+                for seeds in by_task.values()
+            )
+            for metric in HEADLINES
+        },
+        scores={key: _mean_scores(by_task.values(), key) for key in dictionaries},
+        controls_l0=_controls_l0([summary.info for summary in summaries]),
+        label=suite_label(name, source.model),
     )
 
 
 def _mean_scores(
-    by_task: Mapping[str, Sequence[SuiteSummary]], dictionary: str
+    by_task: Iterable[Mapping[int, SuiteSummary]], dictionary: str
 ) -> dict[str, ReportedScore]:
-    """A dictionary's mean of each metric over tasks."""
-    missing = ReportedScore(None, why=f"not measured for {dictionary}")
-
-    def score(summary: SuiteSummary, metric: str) -> ReportedScore:
-        return summary.scores.get(dictionary, {}).get(metric, missing)
-
+    """A dictionary's mean of each score over tasks; undefined unless every task has it on which
+    the suite itself has one, as other means would be over other tasks."""
+    tasks = list(by_task)
+    missing = ReportedScore(None, why=f"not measured for {dictionary}", contrasts=0)
     means: dict[str, ReportedScore] = {}
-    for metric in SUMMARY:
-        scores = [[score(seed, metric) for seed in seeds] for seeds in by_task.values()]
-        means[metric] = mean_over_tasks(scores)
+    for metric in HEADLINES:
+        scores = [
+            {
+                seed: suite.scores.get(dictionary, {}).get(metric, missing)
+                for seed, suite in seeds.items()
+                if suite.lines[metric].score.value is not None
+            }
+            for seeds in tasks
+        ]
+        lacking = [seeds for seeds in scores if any(s.value is None for s in seeds.values())]
+        if lacking and len(lacking) < len([seeds for seeds in scores if seeds]):
+            why = f"measured on some of the tasks only for {dictionary}"
+            means[metric] = ReportedScore(None, why=why, tasks=0, contrasts=0)
+        else:
+            means[metric] = mean_over_tasks(scores)
     return means
 
 
@@ -187,13 +282,73 @@ def _controls_l0(infos: Sequence[SuiteInfo]) -> dict[str, float]:
     return {control: plain_mean(values) or 0.0 for control, values in measured.items()}
 
 
-def _rank(suites: Sequence[RankedSuite]) -> list[RankedSuite]:
-    """The suites of one model in order, each marked whether it reaches as much as any."""
-    widest = max((suite.reach for suite in suites), default=0.0)
-    marked = [replace(suite, widest=suite.reach >= widest - 1e-6) for suite in suites]
+def _compare(runs: Sequence[RunSummary], suites: Sequence[RankedSuite]) -> list[RankedSuite]:
+    """The suites of one model in order, those that are compared marked, with their shared score."""
+    judged = [suite for suite in suites if not suite.null and suite.score(MAIN).value is not None]
+    most = max((suite.reach for suite in judged), default=0.0)
+    widest = [suite for suite in judged if suite.reach >= most - 1e-6]
+    tasks = max((suite.score(MAIN).tasks for suite in widest), default=0)
+    names = {suite.suite for suite in widest if suite.score(MAIN).tasks == tasks}
+    shared = _shared_scores(runs, sorted(names))
+    marked = [
+        replace(suite, compared=True, shared=shared[suite.suite]) if suite.suite in names else suite
+        for suite in suites
+    ]
 
-    def rank(suite: RankedSuite) -> tuple[bool, bool, float]:
-        control = suite.score("control").value
-        return not suite.widest, control is None, -(control or 0.0)
+    def by_sparsity(suite: RankedSuite) -> tuple[bool, bool, float]:
+        return suite.null, not suite.compared, suite.l0
 
-    return sorted(marked, key=rank)
+    ordered = sorted(marked, key=by_sparsity)
+    if any(suite.compared and suite.shared.tasks >= LEAST_TASKS for suite in ordered):
+        ordered = sorted(
+            ordered, key=lambda s: (s.null, not s.compared, -(s.shared.value or 0.0), s.l0)
+        )
+    return ordered
+
+
+def _shared_scores(runs: Sequence[RunSummary], names: Sequence[str]) -> dict[str, ReportedScore]:
+    """Each suite's headline score over the contrasts that all of them have, on the same nodes."""
+    by_suite: dict[str, dict[str, dict[int, ReportedScore]]] = {name: {} for name in names}
+    for run in runs:
+        suites = [run.suite(name) for name in names]
+        present = [suite for suite in suites if suite is not None]
+        if len(present) < len(names) or not names or not run.gate.passed:
+            continue
+        first, *others = present
+        common = [
+            contrast
+            for contrast, place in first.places.items()
+            if all(place.is_where(other.places.get(contrast)) for other in others)
+        ]
+        for suite in present if common else []:
+            of_task = by_suite[suite.info.id].setdefault(run.source.task, {})
+            of_task[run.source.seed] = _over_contrasts(suite, common)
+    return {name: mean_over_tasks(of_suite.values()) for name, of_suite in by_suite.items()}
+
+
+def _over_contrasts(suite: SuiteSummary, contrasts: Sequence[str]) -> ReportedScore:
+    """The headline score over these contrasts: the result's own where they are all it has."""
+    if len(contrasts) == len(suite.places):
+        return suite.lines[MAIN].score
+    return mean_score([suite.places[contrast].score for contrast in contrasts])._replace(tasks=1)
+
+
+def _ranking(model: str, suites: Sequence[RankedSuite]) -> Ranking:
+    compared = [suite for suite in suites if suite.compared]
+    if not compared:
+        reasons = dict.fromkeys(suite.score(MAIN).why for suite in suites)
+        return Ranking(model, [], 0, 0, f"no suite has a score ({'; '.join(reasons)})")
+    shared = compared[0].shared
+    if not shared.tasks:
+        why = "no contrast has a score for all of them on the same nodes"
+        return Ranking(model, compared, 0, 0, why)
+    why = ""
+    if len(compared) < 2:
+        why = "there is nothing to rank it against"
+    elif shared.tasks < LEAST_TASKS:
+        why = f"a ranking takes {count(LEAST_TASKS, 'task')}, and here {_are(shared.tasks)}"
+    return Ranking(model, compared, shared.tasks, shared.contrasts, why)
+
+
+def _are(tasks: int) -> str:
+    return "there is 1" if tasks == 1 else f"there are {tasks}"

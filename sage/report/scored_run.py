@@ -1,27 +1,32 @@
-"""A scored run: one result, a task on a model, with its rows at hand by what they are of.
+"""A scored run: the results of one cell (a task on a model, one plan, one seed), with its rows at
+hand by what they are of.
 
-Everything a run's page shows comes from here; rows of options that were scored beside the headline
-are kept apart.
+Everything a run's page shows comes from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from sage.errors import SageError
+from sage.merging import merge
 from sage.nodes import Node, parse_node
-from sage.report.metrics import NORMALISED
-from sage.report.reported_score import ReportedScore, plain_mean, score_in
+from sage.report.metrics import MAIN
+from sage.report.reported_score import ReportedScore, ScoreLine, line_in, no_line, score_in
 from sage.report.sources import Source
-from sage.report.words import suite_label
-from sage.result import ALL, NodeRow, Result, Row, SectionInfo, SuiteInfo, load, load_arrays, names
+from sage.report.words import is_null, suite_label
+from sage.result import ALL, SUPERVISED, NodeRow, Result, Row, SectionInfo, SuiteInfo
+from sage.result_file import load_arrays, load_result, names
 
-HEADLINES = 2
+# How many suites are shown in detail.
+DETAILED = 2
 
+COPYING, REACH = "copying", "reach"
 _Of = tuple[str, str, str]
 
 
@@ -34,23 +39,38 @@ class LatentMatrix(NamedTuple):
     columns: list[str]
 
 
+class Detail(NamedTuple):
+    """Every row of one dictionary on the nodes of one contrast."""
+
+    contrast: str
+    suite: str
+    dictionary: str
+    rows: list[Row]
+
+
 @dataclass(frozen=True)
 class ScoredRun:
-    """One result with an index of its headline rows.
+    """The result of a cell with an index of its rows.
 
-    `rows[section, suite, dictionary][metric]` are in the order of the file. Where a method takes a
-    dictionary and none is given, it is the suite itself.
+    `headlines[section, suite, dictionary][metric]` is a score itself, `beside` the rows beside the
+    scores in the order of the file. Where a method takes a dictionary and none is given, it is the
+    suite itself.
     """
 
     source: Source
     result: Result
     arrays: Mapping[str, np.ndarray]
-    rows: Mapping[_Of, Mapping[str, list[Row]]]
-    option_rows: list[Row] = field(default_factory=list[Row])
+    headlines: Mapping[_Of, Mapping[str, Row]]
+    beside: Mapping[_Of, list[Row]]
 
     @property
     def contrasts(self) -> list[str]:
         return [section.id for section in self.result.sections if section.id == section.contrast]
+
+    @property
+    def suites(self) -> list[SuiteInfo]:
+        """The judged suites and then their nulls, sparser ones first."""
+        return sorted(self.result.suites, key=lambda suite: (is_null(suite.id), suite.l0))
 
     def section(self, contrast: str) -> SectionInfo:
         """The section of a contrast, all its nodes together."""
@@ -63,91 +83,108 @@ class ScoredRun:
         """What the discovery measured of each candidate node."""
         return [row for row in self.result.discovery if row.contrast == contrast]
 
-    def metric_rows(
-        self, metric: str, suite: str, dictionary: str | None = None, *, section: str = ALL
-    ) -> list[Row]:
-        """The rows of one metric."""
-        return self.rows.get((section, suite, dictionary or suite), {}).get(metric, [])
-
-    def score(
-        self, metric: str, suite: str, dictionary: str | None = None, *, section: str = ALL
-    ) -> ReportedScore:
-        """The one score of that name; undefined where there is none."""
-        rows = self.metric_rows(metric, suite, dictionary, section=section)
-        if rows:
-            return score_in(rows[0])
-        return ReportedScore(None, why=self._why_missing(section, suite, dictionary or suite))
-
-    def summary(self, metric: str, suite: str, dictionary: str | None = None) -> ReportedScore:
-        """A score over all contrasts.
-
-        Where it is undefined, `why` adds what each contrast or component says.
-        """
-        score = self.score(metric, suite, dictionary)
-        if score.value is not None or not self.metric_rows(metric, suite, dictionary):
-            return score
-        if metric == "sage":
-            missing = [
-                component
-                for component, normalised in NORMALISED.items()
-                if self.score(normalised, suite, dictionary).value is None
-            ]
-            return score._replace(why=f"{score.why} ({', '.join(missing)})")
-        by_contrast = {
-            contrast: self.score(
-                NORMALISED["T2"] if metric == "control" else metric,
-                suite,
-                dictionary,
-                section=contrast,
-            )
-            for contrast in self.contrasts
-        }
-        reasons = [
-            f"{contrast}: {part.why}"
-            for contrast, part in by_contrast.items()
-            if part.value is None
-        ]
-        return score._replace(why=f"{score.why} ({'; '.join(reasons)})") if reasons else score
-
-    def dictionaries(self, suite: str) -> list[str]:
-        """Who was scored on a suite's nodes over all contrasts, the suite itself first."""
-        scored = [
-            dictionary
-            for section, judged, dictionary in self.rows
-            if (section, judged) == (ALL, suite) and dictionary != ALL
-        ]
-        return list(dict.fromkeys([suite, *scored]))
-
     def label(self, name: str) -> str:
         """A suite's or dictionary's name on this run's page."""
         return suite_label(name, self.source.model)
 
-    def ranked(self) -> list[SuiteInfo]:
-        """Suites by control, best first.
+    def dictionaries(self, suite: str) -> list[str]:
+        """Who was scored on a suite's nodes, the suite itself first."""
+        scored = [
+            dictionary
+            for _, judged, dictionary in self.headlines
+            if judged == suite and dictionary != ALL
+        ]
+        return list(dict.fromkeys([suite, *scored]))
 
-        Those that reach most of the sections come before the others, which were scored on other
-        nodes.
-        """
+    def headline(
+        self, metric: str, suite: str, dictionary: str | None = None, *, section: str = ALL
+    ) -> Row | None:
+        """The headline row of a score; over all contrasts where no section is named."""
+        return self.headlines.get((section, suite, dictionary or suite), {}).get(metric)
+
+    def score(
+        self, metric: str, suite: str, dictionary: str | None = None, *, section: str = ALL
+    ) -> ReportedScore:
+        """A score; undefined where there is none."""
+        row = self.headline(metric, suite, dictionary, section=section)
+        if row is not None:
+            return score_in(row)
+        return ReportedScore(None, why=self._why_missing(section, suite, dictionary or suite))
+
+    def line(
+        self, metric: str, suite: str, dictionary: str | None = None, *, section: str = ALL
+    ) -> ScoreLine:
+        """A score with all that stands beside it."""
+        row = self.headline(metric, suite, dictionary, section=section)
+        if row is None:
+            return no_line(self._why_missing(section, suite, dictionary or suite))
+        line = line_in(row, self.score(metric, suite, SUPERVISED, section=section))
+        lost = self.lost(metric, suite) if section == ALL and row.value is None else {}
+        if not lost:
+            return line
+        reasons = "; ".join(f"{contrast}: {why}" for contrast, why in lost.items())
+        score = line.score._replace(why=f"{line.score.why} ({reasons})")
+        return line._replace(score=score)
+
+    def place(self, metric: str, suite: str, contrast: str) -> str | None:
+        """The section or group on which a suite's score of a contrast counts: all nodes together,
+        or, where control is not defined there, the group that stands in for them."""
+        if self._is_defined(metric, suite, contrast):
+            return contrast
+        if self._is_defined(MAIN, suite, contrast):
+            return None
+        groups = [
+            section
+            for section in self.result.sections
+            if section.contrast == contrast and section.id != contrast
+        ]
+        for group in sorted(groups, key=lambda group: -group.effect):
+            if self._is_defined(MAIN, suite, group.id):
+                return group.id if self._is_defined(metric, suite, group.id) else None
+        return None
+
+    def lost(self, metric: str, suite: str) -> dict[str, str]:
+        """The contrasts on which a suite has no such score, with the reason."""
+        return {
+            contrast: self.score(metric, suite, section=contrast).why
+            for contrast in self.contrasts
+            if self.place(metric, suite, contrast) is None
+        }
+
+    def details(self, suites: Sequence[str]) -> Iterator[Detail]:
+        """Every number of these suites, of the supervised features, and of what all dictionaries
+        share on the nodes of the first."""
+        for contrast in self.contrasts:
+            shown = [(suite, suite) for suite in suites]
+            shown += [(suite, name) for suite in suites[:1] for name in (SUPERVISED, ALL)]
+            for suite, dictionary in shown:
+                of = (contrast, suite, dictionary)
+                rows = [*self.headlines.get(of, {}).values(), *self.beside.get(of, [])]
+                rows = [row for row in rows if row.metric != REACH]
+                if rows:
+                    yield Detail(contrast, suite, dictionary, rows)
+
+    def detailed(self) -> list[str]:
+        """The suites that are shown in detail: of those that reach most, the ones with the highest
+        scores here."""
         widest = self.widest()
+        judged = [suite for suite in self.suites if suite.id in widest and not is_null(suite.id)]
 
-        def rank(suite: SuiteInfo) -> tuple[bool, bool, float]:
-            control = self.score("control", suite.id).value
-            return suite.id not in widest, control is None, -(control or 0.0)
+        def value(suite: SuiteInfo) -> float:
+            return -(self.score(MAIN, suite.id).value or 0.0)
 
-        return sorted(self.result.suites, key=rank)
-
-    def headliners(self) -> list[str]:
-        """The suites that are shown in detail: the best of those that reach most."""
-        widest = self.widest()
-        return [suite.id for suite in self.ranked() if suite.id in widest][:HEADLINES]
+        return [suite.id for suite in sorted(judged, key=value)][:DETAILED]
 
     def widest(self) -> set[str]:
         """The suites that reach as much as any; none where no suite reaches anything."""
-        reaches = {
-            suite.id: plain_mean(suite.reach.values()) or 0.0 for suite in self.result.suites
-        }
+        reaches = {suite.id: self.reach(suite.id) for suite in self.result.suites}
         most = max(reaches.values(), default=0.0)
         return {name for name, reach in reaches.items() if reach >= most - 1e-6 and most > 0}
+
+    def reach(self, suite: str) -> float:
+        """The mean share of the sections that a suite reaches."""
+        row = self.headline(REACH, suite)
+        return 0.0 if row is None or row.value is None else row.value
 
     def matrix(
         self, kind: str, contrast: str, suite: str, dictionary: str | None = None
@@ -166,6 +203,10 @@ class ScoredRun:
             names(self.arrays[f"{name} names|{node}"]),
         )
 
+    def _is_defined(self, metric: str, suite: str, section: str) -> bool:
+        row = self.headline(metric, suite, section=section)
+        return row is not None and row.value is not None
+
     def _why_missing(self, section: str, suite: str, dictionary: str) -> str:
         """Why there is no such row.
 
@@ -174,24 +215,33 @@ class ScoredRun:
         if not self.result.gate.passed:
             return "the model does not do this task"
         sections = self.contrasts if section == ALL else [section]
-        reach = [row for part in sections for row in self.metric_rows("reach", suite, section=part)]
-        unreached = [row.status for row in reach if row.value == 0]
+        reached = [self.headline(REACH, suite, section=part) for part in sections]
+        unreached = [row.status for row in reached if row is not None and row.value == 0]
         if not unreached or len(unreached) < len(sections):
-            return f"not measured for {dictionary}"
+            return f"not measured for {dictionary} by this plan"
         if unreached[0] == "ok":
             return "the suite reaches no node"
         return unreached[0].removeprefix("undefined: ")
 
 
 def read_run(source: Source) -> ScoredRun:
-    """Load a result and what lies beside it, once."""
-    result = load(source.path)
-    rows: dict[_Of, dict[str, list[Row]]] = {}
-    option_rows: list[Row] = []
+    """Load the results of a cell as one, and what lies beside them; SageError where they are not of
+    one cell after all."""
+    results = [load_result(path) for path in source.paths]
+    try:
+        result = merge(results)
+    except SageError as error:
+        raise SageError(f"{error} They are {', '.join(map(str, source.paths))}.") from error
+    arrays: dict[str, np.ndarray] = {}
+    for path in reversed(source.paths):
+        arrays |= load_arrays(path)
+    headlines: dict[_Of, dict[str, Row]] = {}
+    beside: dict[_Of, list[Row]] = {}
     for row in result.rows:
-        if (row.choice, row.option) == ("joint", "frozen"):
-            by_metric = rows.setdefault((row.section, row.suite, row.dictionary), {})
-            by_metric.setdefault(row.metric, []).append(row)
+        of = (row.section, row.suite, row.dictionary)
+        # Where control is in two forms, the score itself comes before the other form.
+        if row.headline and row.metric not in headlines.get(of, {}):
+            headlines.setdefault(of, {})[row.metric] = row
         else:
-            option_rows.append(row)
-    return ScoredRun(source, result, load_arrays(source.path), rows, option_rows)
+            beside.setdefault(of, []).append(row)
+    return ScoredRun(source, result, arrays, headlines, beside)

@@ -1,16 +1,16 @@
-"""Where results lie: the files to report on, and which task, model and seed each is of.
+"""Where results lie: the files to report on, and which task, model, plan and seed each is of.
 
-Only the head of a file is read here, so that names and links of all pages are known before the
-first page is written.
+Only the head and the end of a file are read here, so that names and links of all pages are known
+before the first page is written. Results of one cell (suites scored at different times or places)
+are one source.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,53 +18,95 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from sage.errors import BadFile, SageError
-from sage.result import load
+from sage.result import SCHEMA
+from sage.result_file import RESULT, load_result
 
-FILE = "result.json"
-HEAD = 65_536
+HEAD, TAIL = 65_536, 256
+# The plan that goes without saying.
+STANDARD = "standard"
 
 _ADVICE = "`sage score ... --out DIR` writes results, `sage demo` as well."
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9._]*(-[a-z0-9._]+)*")
+_LAST_SCHEMA = re.compile(rb'"schema":\s*(\d+)\s*\}\s*\Z')
 
 
 class Source(NamedTuple):
-    """One result file and what it is of; `d_model` orders models by size."""
+    """The files of one cell and what it is of; `d_model` orders models by size.
 
-    path: Path
+    `plan_told` says that the plan goes with the model's name, as there are results of others.
+    """
+
+    paths: tuple[Path, ...]
     task: str
     model: str
     seed: int
     d_model: int
+    plan: str = STANDARD
+    plan_told: bool = False
 
     @property
-    def is_of(self) -> tuple[str, str, int]:
+    def is_of(self) -> tuple[str, str, str, int]:
         """What tells its page from others."""
-        return self.task, self.model, self.seed
+        return self.model, self.plan, self.task, self.seed
+
+    @property
+    def lines_up(self) -> tuple[int, str, str, str, int]:
+        """Its place among others: smaller models first."""
+        return self.d_model, *self.is_of
+
+    @property
+    def model_and_plan(self) -> str:
+        """The model, with the plan where there are several."""
+        return f"{self.model}, plan {self.plan}" if self.plan_told else self.model
 
     @property
     def slug(self) -> str:
         """The name of its page and of its folder of figures, without an ending."""
-        return slug(self.task, self.model, *([f"seed-{self.seed}"] if self.seed else []))
+        parts = [self.task, self.model]
+        parts += [] if self.plan == STANDARD else [self.plan]
+        parts += [f"seed-{self.seed}"] if self.seed else []
+        return slug(*parts)
 
 
-def find_sources(folders: Sequence[Path]) -> list[Source]:
-    """Every result in the folders, smaller models first.
+class Sources(NamedTuple):
+    """What there is to report on, and how many results of older scores were left out."""
 
-    Raises SageError where there is none, or two of one task, model and seed.
+    listed: list[Source]
+    outdated: int
+
+
+class _Head(NamedTuple):
+    """What one file is of."""
+
+    source: Source
+    schema: int
+
+
+def find_sources(folders: Sequence[Path]) -> Sources:
+    """Every result in the folders, smaller models first; those of one cell are one source.
+
+    Results of older scores are counted and left out: they are not to be compared. Raises SageError
+    where nothing else is there.
     """
     paths = list(dict.fromkeys(path.resolve() for folder in folders for path in _results(folder)))
-    sources = sorted(
-        map(_read_head, paths),
-        key=lambda source: (source.d_model, source.model, source.task, source.seed),
-    )
-    for source, following in pairwise(sources):
-        if source.is_of == following.is_of:
-            raise SageError(
-                f"{source.path} and {following.path} are both of task '{source.task}' on"
-                f" {source.model} with seed {source.seed}. Name the folders to report on one by"
-                " one, and leave one of these out."
+    heads = [_read_head(path) for path in paths]
+    cells: dict[tuple[str, str, str, int], Source] = {}
+    for head in heads:
+        if head.schema == SCHEMA:
+            source = head.source
+            before = cells.get(source.is_of)
+            cells[source.is_of] = (
+                source if before is None else before._replace(paths=before.paths + source.paths)
             )
-    return sources
+    outdated = sum(head.schema != SCHEMA for head in heads)
+    if not cells:
+        raise SageError(
+            f"All results here ({outdated}) are of version 1 of the scores, which could be faked "
+            "and are not shown beside those of today. Score again, into a folder of its own."
+        )
+    several = len({source.plan for source in cells.values()}) > 1
+    sources = [source._replace(plan_told=several) for source in cells.values()]
+    return Sources(sorted(sources, key=lambda source: source.lines_up), outdated)
 
 
 def slug(*parts: str) -> str:
@@ -79,18 +121,18 @@ def slug(*parts: str) -> str:
     return f"{plain}-{sha256(json.dumps(parts).encode()).hexdigest()[:10]}"
 
 
-def _results(folder: Path) -> list[Path]:
+def _results(folder: Path) -> Iterable[Path]:
     """The folder's own result, or all results below it; hidden folders hold unfinished ones."""
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise BadFile(f"There is no folder {folder}. {_ADVICE}")
-    if (folder / FILE).is_file():
-        return [folder / FILE]
-    below = folder.rglob(FILE)
+    if (folder / RESULT).is_file():
+        return [folder / RESULT]
+    below = folder.rglob(RESULT)
     results = sorted(path for path in below if not _is_hidden(path.relative_to(folder)))
     if not results:
-        raise BadFile(f"There is no {FILE} in {folder} or below it. {_ADVICE}")
+        raise BadFile(f"There is no {RESULT} in {folder} or below it. {_ADVICE}")
     return results
 
 
@@ -98,22 +140,29 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _read_head(path: Path) -> Source:
+def _read_head(path: Path) -> _Head:
     """What a result is of.
 
-    A file whose head does not say so is read whole, which says what is wrong with it.
+    A file whose head and end do not say so is read whole, which says what is wrong with it.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD).decode(errors="ignore")
+        head = file.read(HEAD)
+        file.seek(max(0, path.stat().st_size - TAIL))
+        last = _LAST_SCHEMA.search(file.read())
     fields = TypeAdapter(dict[str, object])
     try:
-        result = fields.validate_python(from_json(head, allow_partial=True))
+        result = fields.validate_python(from_json(head.decode(errors="ignore"), allow_partial=True))
+        schema = result["schema"] if last is None else int(last[1])
         task, model, run = (
             fields.validate_python(result[name]) for name in ("task", "model", "run")
         )
-        return TypeAdapter(Source).validate_python(
-            (path, task["name"], model["name"], run["seed"], model["d_model"]), strict=True
-        )
+        plan = fields.validate_python(run.get("plan", {})).get("name", STANDARD)
+        values = ((path,), task["name"], model["name"], run["seed"], model["d_model"], plan)
+        source = TypeAdapter(Source).validate_python(values, strict=True)
+        return _Head(source, TypeAdapter(int).validate_python(schema, strict=True))
     except (ValidationError, ValueError, KeyError):
-        whole = load(path)
-        return Source(path, whole.task.name, whole.model.name, whole.run.seed, whole.model.d_model)
+        whole = load_result(path)
+        plan = str(whole.run.plan.get("name", STANDARD))
+        run, model = whole.run, whole.model
+        source = Source((path,), whole.task.name, model.name, run.seed, model.d_model, plan)
+        return _Head(source, whole.schema)

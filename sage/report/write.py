@@ -12,7 +12,7 @@ from sage.report.claim import make_claim
 from sage.report.compare import write_comparison
 from sage.report.html import write_assets
 from sage.report.overview import write_overview
-from sage.report.ranking import RankedSuite, RunSummary, rank_suites
+from sage.report.ranking import RankedSuite, RunSummary, over_tasks
 from sage.report.run_page import write_run_page
 from sage.report.sources import Source, find_sources
 
@@ -30,22 +30,24 @@ def write_report(
 ) -> Report:
     """Write a report on the results in `folders` into `out`.
 
-    Each folder is that of a result, or is searched for results. The pages need nothing but each
-    other: the folder can be moved, mailed and opened from disk. With more workers, pages are made
-    in processes of their own, so the caller's main module must be importable. Raises SageError
-    where there is no result, one is damaged, or two are of the same task, model and seed.
+    Each folder is that of a result, or is searched for results; suites of one cell that were scored
+    into different folders stand on one page. The pages need nothing but each other: the folder can
+    be moved, mailed and opened from disk. With more workers, pages are made in processes of their
+    own, so the caller's main module must be importable. Raises SageError where there is no result,
+    one is damaged, or two of one task, model, plan and seed differ in more than their suites.
     """
-    sources = find_sources(folders)
+    sources, outdated = find_sources(folders)
     out.mkdir(parents=True, exist_ok=True)
     write_assets(out)
     runs: list[RunSummary] = []
     for run in _write_run_pages(sources, out, workers):
         runs.append(run)
         progress("report: pages", len(runs), len(sources))
-    suites = rank_suites(runs)
+    suites = over_tasks(runs)
     claim = make_claim(suites, runs)
     write_comparison(out, suites, runs)
-    return Report(write_overview(out, claim, suites, runs), claim.headline, suites)
+    page = write_overview(out, claim, suites, runs, outdated=outdated)
+    return Report(page, claim.headline, suites)
 
 
 def _write_run_pages(sources: Sequence[Source], out: Path, workers: int) -> Iterator[RunSummary]:

@@ -84,7 +84,7 @@ class Cuts(NamedTuple):
     blocks: list[_Block]
 
     def best_f1(self, holds: Bool[Tensor, "prompt latent"]) -> Float[Tensor, "latent"]:
-        """The F1 of each latent for a predicate of its own, at the threshold that is best for it."""
+        """Each latent's F1 for a predicate of its own, at the threshold that is best for it."""
         found = torch.zeros(holds.shape[1], device=holds.device)
         for latents, order, allowed in self.blocks:
             own = holds[:, latents]

@@ -16,26 +16,28 @@ from sage.dictionaries.controls.lookup import TASK, TEXT
 from sage.scores.decide import decide
 from sage.scores.levels import ANY, EVERY_LEVEL, Decisions, Split
 from sage.scores.node_set import Contender, NodeSet
-from sage.scores.score import Score, at_means, headlines, measurements
+from sage.scores.score import Score, at_means, headlines, measurements, scores
 
 LOOKUPS = (TEXT, TASK)
+# The score by which the quick plan chooses the control that is measured in full.
+SCOUT = "control"
 
-Parts = Mapping[str, Any]
+Measured = Mapping[str, Any]
+"""What was measured of one dictionary, by measurement."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What was measured of every dictionary on test, by measurement, and which control is the best
-    at every score that has one."""
+    """What was measured of every dictionary on test, and which control is the best at every score
+    that has one."""
 
     decisions: Decisions
-    measured: Mapping[str, Parts]
+    measured: Mapping[str, Measured]
     best: Mapping[str, str]
 
     def evidence(self, score: Score, name: str) -> Any:
         """What a score of a dictionary is made from; None where it was not measured."""
-        part = self.measured[name].get(score.measurement)
-        return None if part is None else score.columns(part, self.decisions)
+        return _evidence(score, self.measured[name], self.decisions)
 
 
 def hold(
@@ -48,45 +50,52 @@ def hold(
     """Measure every contender; those named in `controls` are the suite's controls, and the best of
     them at every score is found on fit. `thorough` measures every score of every control."""
     decisions = decide(node_set)
-    rival_names = {s.name: rivals(s.name, controls) for s in headlines()}
-    compared = {name for names in rival_names.values() for name in names}
+    rivals_at = {score.name: rivals(score.name, controls) for score in headlines()}
+    compared = {name for names in rivals_at.values() for name in names}
     if not thorough:
-        contenders = [
-            replace(entry, levels=(ANY,)) if entry.name in compared else entry
-            for entry in contenders
-        ]
-    on_fit = _measure(node_set, [c for c in contenders if c.name in compared], split="decide")
+        contenders = _at_levels(contenders, compared, (ANY,))
+    on_fit = _measure(node_set, _named(contenders, compared), split="decide")
     if not thorough:
-        best = _best(_score("control"), on_fit, rival_names["control"], decisions)
-        chosen = {best, *LOOKUPS} & compared
-        contenders = [
-            replace(entry, levels=EVERY_LEVEL) if entry.name in chosen else entry
-            for entry in contenders
-        ]
-        again = [entry for entry in contenders if entry.name in chosen]
-        on_fit = {**on_fit, **_measure(node_set, again, split="decide")}
+        scout = scores()[SCOUT]
+        chosen = {_best(scout, on_fit, rivals_at[SCOUT], decisions), *LOOKUPS} & compared
+        contenders = _at_levels(contenders, chosen, EVERY_LEVEL)
+        on_fit |= _measure(node_set, _named(contenders, chosen), split="decide")
     measured = _measure(node_set, contenders, split="test")
-    best = {
-        score.name: name
-        for score in headlines()
-        if (name := _best(score, on_fit, rival_names[score.name], decisions)) is not None
-    }
+    best: dict[str, str] = {}
+    for score in headlines():
+        name = _best(score, on_fit, rivals_at[score.name], decisions)
+        if name is not None:
+            best[score.name] = name
     node_set.meanings.clear()
     return Contest(decisions, measured, best)
 
 
-def _score(name: str) -> Score:
-    return next(score for score in headlines() if score.name == name)
+def _named(contenders: Sequence[Contender], names: Collection[str]) -> list[Contender]:
+    return [contender for contender in contenders if contender.name in names]
+
+
+def _at_levels(
+    contenders: Sequence[Contender], names: Collection[str], levels: tuple[float, ...]
+) -> list[Contender]:
+    """The contenders, those of these names to be edited at these levels."""
+    return [
+        replace(contender, levels=levels) if contender.name in names else contender
+        for contender in contenders
+    ]
+
+
+def _evidence(score: Score, measured: Measured, decisions: Decisions) -> Any:
+    part = measured.get(score.measurement)
+    return None if part is None else score.columns(part, decisions)
 
 
 def _best(
-    score: Score, measured: Mapping[str, Parts], names: Iterable[str], decisions: Decisions
+    score: Score, measured: Mapping[str, Measured], names: Iterable[str], decisions: Decisions
 ) -> str | None:
     """The control with the highest score, the first of equals; None where none has one."""
     values: dict[str, float] = {}
     for name in names:
-        part = measured.get(name, {}).get(score.measurement)
-        evidence = None if part is None else score.columns(part, decisions)
+        evidence = _evidence(score, measured.get(name, {}), decisions)
         if evidence is not None:
             values[name] = at_means(evidence, score.statistic)
     return max(values, key=lambda name: values[name]) if values else None
@@ -96,10 +105,14 @@ def _measure(
     node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
 ) -> dict[str, dict[str, Any]]:
     """Every measurement of every contender; of those of one content once."""
-    measured: dict[str, dict[str, Any]] = {entry.name: {} for entry in contenders}
+    measured: dict[str, dict[str, Any]] = {contender.name: {} for contender in contenders}
     for measurement, measure in measurements().items():
         keys = {entry.name: _key(measurement, split, entry) for entry in contenders}
-        fresh = [entry for entry in contenders if keys[entry.name] not in node_set.memo]
+        fresh = [
+            entry
+            for entry in contenders
+            if (key := keys[entry.name]) is None or key not in node_set.memo
+        ]
         parts = measure(node_set, fresh, split=split) if fresh else {}
         for entry in contenders:
             key = keys[entry.name]
@@ -107,14 +120,15 @@ def _measure(
                 measured[entry.name][measurement] = parts[entry.name]
                 if key is not None:
                     node_set.memo[key] = parts[entry.name]
-            elif key is not None and key in node_set.memo:
+            # As a later run will find it, so that cold and warm runs are one.
+            if key is not None and key in node_set.memo:
                 measured[entry.name][measurement] = node_set.memo[key]
     return measured
 
 
-def _key(measurement: str, split: Split, entry: Contender) -> str | None:
+def _key(measurement: str, split: Split, contender: Contender) -> str | None:
     """Under which a measurement is shared; None for a contender that is its suite's alone."""
-    if entry.content is None:
+    if contender.content is None:
         return None
-    wanted = (entry.levels, entry.copied, entry.detected, entry.choice)
-    return f"{measurement} | {split} | {entry.content} | {wanted}"
+    wanted = (contender.levels, contender.copied, contender.detected, contender.choice)
+    return f"{measurement} | {split} | {contender.content} | {wanted}"

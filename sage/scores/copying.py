@@ -132,5 +132,6 @@ SCORE = Score(
     why_undefined=lambda decisions: decisions.control,
     details=_details,
     headline=False,
+    has_form=True,
     figure="copying",
 )

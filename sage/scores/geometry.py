@@ -2,14 +2,12 @@
 
 Method, section 5.8. The mean over the features that the contrast changes of the cosine with the
 latent matched to each (Hungarian), against the same with features fitted to shuffled labels.
-Features are centred per attribute and latents are not, so that even an exact orthonormal dictionary
-attains a cosine below 1: every cosine is divided by what it attains.
+Every cosine is divided by what an exact orthonormal dictionary attains.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,39 +16,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.dictionaries.activations import Activations
-from sage.dictionaries.design import Column, unnest
 from sage.dictionaries.dictionary import Dictionary
 from sage.dictionaries.projected import ProjectedSuite
 from sage.dictionaries.projection import project_direction
-from sage.dictionaries.supervised import FeatureDictionary, NodeFeatures
 from sage.nodes import Node, Section
 from sage.scores.levels import Decisions, Split
 from sage.scores.node_set import Contender, NodeSet
 from sage.scores.score import Columns, Detail, Score, mean_of
+from sage.scores.targets import Targets, targets_at, targets_of
 
 MIN_ACTIVE = 0.01
-SHUFFLES = 20
 SUBSPACE_VARIANCE = 0.9
-
-
-class Targets(NamedTuple):
-    """The supervised features to be found at a node: names, directions, on what share of `fit` each
-    is active, the cosine that an exact orthonormal dictionary attains with each, and the directions
-    of the same features fitted to shuffled labels."""
-
-    names: tuple[str, ...]
-    directions: Float[Tensor, "feature d"]
-    share: Float[Tensor, "feature"]
-    attainable: Float[Tensor, "feature"]
-    shuffled: Float[Tensor, "shuffle feature d"]
 
 
 class NodeGeometry(NamedTuple):
     """One node: the `latents` that took part, their cosines with the features, and what follows.
 
-    `mcc` and `null` are of attained cosines; `null` has one for each shuffle. `angles` are principal
-    angles in radians, none where the features fill the space.
+    `mcc` and `null` are of attained cosines; `null` has one for each shuffle. `angles` are
+    principal angles in radians, none where the features fill the space.
     """
 
     features: tuple[str, ...]
@@ -98,81 +81,12 @@ class Geometry:
         return float(np.average([a for _, a in angled], weights=[w for w, _ in angled]))
 
 
-def find_targets(
-    supervised: FeatureDictionary,
-    fit: Activations,
-    *,
-    attributes: Collection[str],
-    among: Mapping[Node, Targets] | None = None,
-    seed: int,
-) -> dict[Node, Targets]:
-    """The features of the attributes at each node that carries them, of the fit without coupling;
-    other nodes are left out. With `among` the same nodes and features as there, refitted."""
-    orders = [_shuffle(len(fit), seed, number) for number in range(SHUFFLES)]
-    targets: dict[Node, Targets] = {}
-    for node in fit.nodes:
-        features = supervised.fits[node].additive
-        names = features.names
-        if among is None:
-            carried = [
-                column.name in attributes and supervised.carries(node, column.name)
-                for column in features.columns
-                for _ in column.keys
-            ]
-            kept = torch.tensor(carried, device=features.features.device)
-        else:
-            wanted = among[node].names if node in among else ()
-            kept = torch.tensor([name in wanted for name in names], device=features.features.device)
-        kept &= features.features.norm(dim=-1) > 0
-        if kept.any():
-            targets[node] = Targets(
-                tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep),
-                features.features[kept],
-                features.shares[kept],
-                attainable_cosines(features)[kept],
-                _shuffled_directions(features, fit, node, orders)[:, kept],
-            )
-    return targets
-
-
-def attainable_cosines(features: NodeFeatures) -> Float[Tensor, "feature"]:
-    """The cosine of every feature with the latent of its value in an exact orthonormal dictionary:
-    (1 - p)/sqrt((1 - p)^2 + sum of the other values' p^2), p within the coarser value where the
-    attribute is nested."""
-    cosines: list[float] = []
-    shares = features.shares.tolist()
-    start = 0
-    for column in features.columns:
-        own = shares[start : start + len(column.keys)]
-        start += len(column.keys)
-        cosines += _attained(column, own)
-    return torch.tensor(cosines, device=features.features.device)
-
-
-def _attained(column: Column, shares: Sequence[float]) -> list[float]:
-    coarse = [key[:-1] for key in column.keys]
-    total = dict.fromkeys(coarse, 0.0)
-    for key, share in zip(coarse, shares, strict=True):
-        total[key] += share
-    p = [
-        share / total[key] if total[key] else 0.0 for key, share in zip(coarse, shares, strict=True)
-    ]
-    attained: list[float] = []
-    for number, key in enumerate(coarse):
-        others = sum(p[n] ** 2 for n, other in enumerate(coarse) if other == key and n != number)
-        rest = 1 - p[number]
-        length = (rest**2 + others) ** 0.5
-        attained.append(rest / length if length else 1.0)
-    return attained
-
-
 def score_geometry(
     dictionary: Dictionary,
     targets: Mapping[Node, Targets],
     activity: Mapping[Node, Float[Tensor, "latent"]],
     *,
     section: Section,
-    min_active: float = MIN_ACTIVE,
 ) -> Geometry:
     """Match a dictionary's directions with the supervised features at every node that has any.
 
@@ -181,10 +95,20 @@ def score_geometry(
     """
     nodes: dict[Node, NodeGeometry] = {}
     for node, target in targets.items():
-        rarest = min(min_active, float(target.share.min()))
+        rarest = min(MIN_ACTIVE, float(target.share.min()))
         nodes[node] = _node_geometry(dictionary, node, activity[node] >= rarest, target)
     weights = np.array([section.statistic[node] for node in nodes])
     return Geometry(nodes, weights / weights.sum())
+
+
+def chance(targets: Mapping[Node, Targets], section: Section) -> float:
+    """The mean matched cosine of the features themselves with their refits to shuffled labels: 1
+    where the nodes hold no other direction."""
+    nulls = [
+        np.mean([matched(draw) for draw in _attain(cosines(t.directions, t.shuffled), t)])
+        for t in targets.values()
+    ]
+    return float(np.average(nulls, weights=[section.statistic[node] for node in targets]))
 
 
 class EncoderCosines(NamedTuple):
@@ -265,28 +189,6 @@ def _node_geometry(
     )
 
 
-def _shuffle(count: int, seed: int, number: int) -> Int[Tensor, "prompt"]:
-    """An order of the prompts' labels, from a stream that no training uses."""
-    digest = hashlib.sha256(f"sage shuffled labels/{seed}/{number}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randperm(count, generator=generator)
-
-
-def _shuffled_directions(
-    features: NodeFeatures, fit: Activations, node: Node, orders: Sequence[Int[Tensor, "prompt"]]
-) -> Float[Tensor, "shuffle feature d"]:
-    """The features' directions when each prompt's labels are another's. The design stays what it is
-    up to the order of its rows, so that only the activations are dealt out anew."""
-    values = fit.values[node].double().cpu()
-    centred = values - values.mean(0)
-    design, labels = features.design, fit.prompt_labels
-    directions: list[Tensor] = []
-    for order in orders:
-        solution = design.solver(centred[order])[: design.size]
-        directions.append(unnest(design.columns, solution, labels)[1])
-    return torch.stack(directions).to(features.features)
-
-
 def _angles(
     directions: Float[Tensor, "latent d"],
     target: Targets,
@@ -325,30 +227,6 @@ def geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
     return np.clip(raw_geometry(means), 0, 1)
 
 
-def targets_at(node_set: NodeSet) -> dict[Node, Targets]:
-    """The supervised features that T4 is about at a node set."""
-    if "targets" not in node_set.memo:
-        data = node_set.data
-        node_set.memo["targets"] = find_targets(
-            data.supervised, node_set.fit, attributes=data.changed, seed=node_set.settings.seed
-        )
-    return node_set.memo["targets"]
-
-
-def _targets_of(node_set: NodeSet, contender: Contender) -> dict[Node, Targets]:
-    """The features that a contender is held against: those fitted to the labels it was told."""
-    targets = targets_at(node_set)
-    if contender.features is node_set.data.supervised:
-        return targets
-    return find_targets(
-        contender.features,
-        contender.fit,
-        attributes=node_set.data.changed,
-        among=targets,
-        seed=node_set.settings.seed,
-    )
-
-
 def measure(
     node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
 ) -> dict[str, Geometry]:
@@ -357,17 +235,16 @@ def measure(
     del split
     geometries: dict[str, Geometry] = {}
     for contender in contenders if targets_at(node_set) else ():
-        targets = _targets_of(node_set, contender)
+        targets = targets_of(node_set, contender)
         if contender.candidates is None or not targets:
             continue
-        supervised = contender.dictionary is contender.features
-        geometries[contender.name] = score_geometry(
-            contender.dictionary,
-            targets,
-            node_set.activity(contender),
-            section=node_set.data.section,
-            min_active=0.0 if supervised else MIN_ACTIVE,
-        )
+        dictionary = contender.dictionary
+        if dictionary is contender.features:
+            activity = {node: torch.ones(len(dictionary.directions(node))) for node in targets}
+        else:
+            activity = node_set.activity(contender)
+        section = node_set.data.section
+        geometries[contender.name] = score_geometry(dictionary, targets, activity, section=section)
     return geometries
 
 
@@ -400,6 +277,5 @@ SCORE = Score(
     raw=raw_geometry,
     why_undefined=lambda decisions: decisions.geometry,
     details=_details,
-    on_fit=True,
     figure="frontier",
 )

@@ -44,5 +44,6 @@ SCORE = Score(
     raw=raw_control_statistic,
     why_undefined=lambda decisions: decisions.control,
     details=_details,
+    has_form=True,
     figure="frontier",
 )

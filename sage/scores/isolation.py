@@ -113,7 +113,7 @@ class Bystanders(NamedTuple):
     total: Float[np.ndarray, "prompt"]
 
     def isolation(self, edited: Mapping[Node, Tensor]) -> Float[np.ndarray, "prompt"]:
-        """The share of them still read rightly after an edit; 1 where there is nothing to isolate."""
+        """The share still read rightly after an edit; 1 where there is nothing to isolate."""
         right = torch.zeros(len(self.total), dtype=torch.float64)
         for bystander in self.readings:
             after = bystander.reader.nearest(edited[bystander.node]).cpu()

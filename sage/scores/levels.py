@@ -1,4 +1,7 @@
-"""What every score of control is over: F1 levels, budgets and forms (method, sections 5.3 to 5.5)."""
+"""What every score of control is over: F1 levels, budgets and forms.
+
+Method, sections 5.3 to 5.5.
+"""
 
 from __future__ import annotations
 

@@ -79,13 +79,13 @@ def find_meaning(
 
 def activity(dictionary: Dictionary, given: Activations) -> dict[Node, Float[Tensor, "latent"]]:
     """The share of the prompts on which each latent is active at each node."""
-    shares: dict[Node, Tensor] = {}
+    counts: dict[Node, Tensor] = {}
     for part in site_codes(dictionary, given):
         for node, codes in part.runs[0].codes.items():
             width = len(dictionary.directions(node))
-            counts = shares.setdefault(node, torch.zeros(width))
-            counts[part.latents.cpu()] += (codes != 0).float().sum(0).cpu() / len(given)
-    return {node: shares[node] for node in given.nodes}
+            active = counts.setdefault(node, torch.zeros(width))
+            active[part.latents.cpu()] += (codes != 0).float().sum(0).cpu()
+    return {node: counts[node] / len(given) for node in given.nodes}
 
 
 def codes_by_node(

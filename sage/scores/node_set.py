@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations
-from sage.dictionaries.code_model import fit_codes
+from sage.dictionaries.code_model import UnfittedCodes
 from sage.dictionaries.dictionary import Dictionary, LabelMoves
 from sage.dictionaries.edits import Masks
 from sage.dictionaries.need import needs
@@ -130,7 +130,7 @@ class NodeSet:
             wanted.setdefault("content", SUPERVISED)
             return Contender(features.name, features, features, features, self.fit, **wanted)
         latents = len(dictionary.directions(self.nodes[0]))
-        candidates = fit_codes(dictionary, self.fit, features) if latents else None
+        candidates = UnfittedCodes(dictionary, self.fit, features) if latents else None
         name = dictionary.name
         return Contender(name, dictionary, candidates, features, self.fit, content, **wanted)
 
@@ -159,6 +159,8 @@ class NodeSet:
 
     def activity(self, contender: Contender) -> Mapping[Node, Tensor]:
         """The share of fit on which each latent is active at each node."""
+        if contender.dictionary is contender.features:
+            return {node: contender.features.fits[node].chosen.shares for node in self.nodes}
         if contender.name in self.meanings:
             nodes = self.meanings[contender.name].nodes
             return {node: meaning.activity for node, meaning in nodes.items()}

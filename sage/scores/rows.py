@@ -29,13 +29,18 @@ from sage.scores.score import (
     sampled,
     scores,
 )
-from sage.stats import Sampled, combine
+from sage.stats import Sampled, combine, constant
+
+BY_BASE = "base text"
 
 
 @dataclass(frozen=True, eq=False)
 class PlaceScores:
-    """What a summary needs of one node set: the decisions, every dictionary's defined headline
-    scores with their draws (`sampled[score][dictionary]`), and the best controls."""
+    """What a summary needs of one node set.
+
+    `sampled[score][dictionary]` are the defined headline scores with their draws, `best[score]` the
+    best control.
+    """
 
     id: str
     decisions: Decisions
@@ -45,8 +50,10 @@ class PlaceScores:
 
 @dataclass(frozen=True, eq=False)
 class NodeSetScores:
-    """What all dictionaries of one suite came to on one node set: `sampled[score][dictionary]`
-    holds the defined headline scores, clipped, with their draws."""
+    """What all dictionaries of one suite came to on one node set.
+
+    `sampled[score][dictionary]` are the defined headline scores, clipped, with their draws.
+    """
 
     id: str
     contrast: str
@@ -61,14 +68,29 @@ class NodeSetScores:
         return PlaceScores(self.id, self.contest.decisions, self.sampled, self.contest.best)
 
     @property
-    def blank(self) -> Row:
-        """A row of this node set with nothing in it."""
-        need = self.node_set.needs.values()
-        behaviour = self.node_set.test.behaviour
-        return Row(
-            self.id, self.suite, "", "", self.contrast, None, len(behaviour.clusters),
-            need=float(np.mean(list(need))), sites=len(need), seed=self.node_set.settings.seed,
+    def seed(self) -> int:
+        """Of the bootstrap."""
+        return self.node_set.settings.seed
+
+    def row(self, dictionary: str, metric: str, **fields: Any) -> Row:
+        """A row of this node set, without a value."""
+        need = list(self.node_set.needs.values())
+        row = Row(
+            self.id, self.suite, dictionary, metric, self.contrast, None, len(self.clusters),
+            need=float(np.mean(need)), sites=len(need), seed=self.seed,
         )  # fmt: skip
+        return replace(row, **fields)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """The cluster of each test pair."""
+        return self.node_set.test.behaviour.clusters
+
+    def resampled_by(self, evidence: Columns | Sampled) -> str | None:
+        """What a resample takes together, where that is not all that shares a prompt."""
+        by_pairs = isinstance(evidence, Columns) and evidence.clusters is not None
+        by_base = self.node_set.test.behaviour.pair_clusters.by_base
+        return BY_BASE if by_pairs and by_base else None
 
 
 def collect(node_set: NodeSet, contest: Contest, *, id: str, suite: str) -> NodeSetScores:
@@ -86,81 +108,68 @@ def collect(node_set: NodeSet, contest: Contest, *, id: str, suite: str) -> Node
     return NodeSetScores(id, node_set.data.section.contrast, suite, node_set, contest, values)
 
 
-def score_rows(found: NodeSetScores) -> Iterator[Row]:
+def score_rows(collected: NodeSetScores) -> Iterator[Row]:
     """Every number of every dictionary."""
-    yield from _behaviour_rows(found)
-    for name in found.contest.measured:
-        blank = replace(found.blank, dictionary=name)
+    yield from _behaviour_rows(collected)
+    for name, measured in collected.contest.measured.items():
         for score in scores().values():
-            if score.measurement not in found.contest.measured[name]:
+            if score.measurement not in measured:
                 continue
-            yield _headline(found, score, blank)
-            part = found.contest.measured[name][score.measurement]
-            for detail in score.details(part, found.contest.decisions):
-                yield _detail(found, score, detail, blank)
+            yield _headline(collected, score, name)
+            part = measured[score.measurement]
+            for detail in score.details(part, collected.contest.decisions):
+                yield _detail(collected, score, name, detail)
 
 
-def _headline(found: NodeSetScores, score: Score, blank: Row) -> Row:
+def _headline(collected: NodeSetScores, score: Score, name: str) -> Row:
     """The score itself, with its best control."""
-    decisions, name, seed = found.contest.decisions, blank.dictionary, blank.seed
-    form = decisions.form if score.measurement in ("control", "copying") else None
-    row = replace(blank, metric=score.name, version=score.version, form=form)
-    evidence = found.contest.evidence(score, name)
+    decisions = collected.contest.decisions
+    form = decisions.form if score.has_form else None
+    row = collected.row(name, score.name, version=score.version, form=form)
+    evidence = collected.contest.evidence(score, name)
     if evidence is None:
         return replace(row, status="undefined: not measured by this plan")
-    raw = _finite(score.unclipped(evidence))
+    row = replace(row, raw=_finite(score.unclipped(evidence)))
     if (why := score.why_undefined(decisions)) is not None:
-        return replace(row, raw=raw, status=f"undefined: {why}")
-    value = score.sampled(evidence, seed=seed)
-    return _with_gain(replace(with_estimate(row, value), raw=raw), found, score, value)
+        return replace(row, status=f"undefined: {why}")
+    value = score.sampled(evidence, seed=collected.seed)
+    row = replace(with_estimate(row, value), clusters=collected.resampled_by(evidence))
+    best = collected.contest.best.get(score.name, "")
+    control = collected.sampled.get(score.name, {}).get(best)
+    return row if control is None else with_gain(row, value, best, control)
 
 
-def _with_gain(row: Row, found: NodeSetScores, score: Score, value: Sampled) -> Row:
-    best = found.contest.best.get(score.name)
-    others = found.sampled.get(score.name, {})
-    if best is None or best not in others:
-        return row
-    control = others[best]
-    gain = combine(lambda own, other: own - other, value, control).estimate()
-    return replace(
-        row,
-        best_control=BestControl(best, _finite(control.value)),
-        gain=_finite(gain.value),
-        gain_low=_finite(gain.low),
-        gain_high=_finite(gain.high),
-    )
-
-
-def _detail(found: NodeSetScores, score: Score, detail: Detail, blank: Row) -> Row:
-    row = replace(
-        blank, metric=detail.metric, version=score.version, at=detail.at, form=detail.form,
-        budget=detail.budget, k=detail.k, picks=detail.picks,
-    )  # fmt: skip
-    value = sampled(detail.evidence, detail.statistic, seed=found.blank.seed)
+def _detail(collected: NodeSetScores, score: Score, name: str, detail: Detail) -> Row:
+    """A number beside a score; where the score is undefined, so is what goes by its name."""
     raw = None if detail.raw is None else _finite(at_means(detail.evidence, detail.raw))
-    why = score.why_undefined(found.contest.decisions)
+    row = collected.row(
+        name, detail.metric, version=score.version, at=detail.at, form=detail.form,
+        budget=detail.budget, k=detail.k, picks=detail.picks, raw=raw,
+    )  # fmt: skip
+    why = score.why_undefined(collected.contest.decisions)
     if why is not None and detail.metric == score.name:
-        return replace(row, raw=raw, status=f"undefined: {why}")
-    return replace(with_estimate(row, value), raw=raw)
+        return replace(row, status=f"undefined: {why}")
+    value = sampled(detail.evidence, detail.statistic, seed=collected.seed)
+    return replace(with_estimate(row, value), clusters=collected.resampled_by(detail.evidence))
 
 
-def _behaviour_rows(found: NodeSetScores) -> Iterator[Row]:
+def _behaviour_rows(collected: NodeSetScores) -> Iterator[Row]:
     """What all dictionaries share: the metric clean, with the nodes at their means, and at the
     ground truth; how often that leaves what the model says as it is."""
-    behaviour = found.node_set.test.behaviour
+    behaviour = collected.node_set.test.behaviour
     shared = {
         "clean metric": behaviour.clean.metric,
         "mean-ablated metric": behaviour.ablated.metric,
         "patched metric": behaviour.truth.metric,
         "unchanged": behaviour.unchanged,
     }
-    blank = replace(found.blank, dictionary=ALL)
     for metric, values in shared.items():
         columns = Columns(values[:, None], behaviour.clusters)
-        value = sampled(columns, mean_of(0), seed=blank.seed)
-        yield with_estimate(replace(blank, metric=metric), value)
-    decisions = found.contest.decisions
-    yield replace(blank, metric="supervised on fit", value=_finite(decisions.supervised))
+        row = collected.row(ALL, metric, clusters=collected.resampled_by(columns))
+        yield with_estimate(row, sampled(columns, mean_of(0), seed=collected.seed))
+    row = collected.row(ALL, "supervised on fit")
+    n = len(collected.node_set.decide.behaviour.clusters)
+    yield with_estimate(row, constant(collected.contest.decisions.supervised, n=n))
 
 
 def with_estimate(row: Row, value: Sampled | None, why: str = "nothing to measure") -> Row:
@@ -178,40 +187,51 @@ def with_estimate(row: Row, value: Sampled | None, why: str = "nothing to measur
     )
 
 
-def score_arrays(found: NodeSetScores) -> dict[str, np.ndarray]:
+def with_gain(row: Row, value: Sampled, name: str, control: Sampled) -> Row:
+    """The row with the best control and the gain over it, draw by draw."""
+    gain = combine(lambda this, other: this - other, value, control).estimate()
+    return replace(
+        row,
+        best_control=BestControl(name, _finite(control.value)),
+        gain=_finite(gain.value),
+        gain_low=_finite(gain.low),
+        gain_high=_finite(gain.high),
+    )
+
+
+def score_arrays(collected: NodeSetScores) -> dict[str, np.ndarray]:
     """The columns of every headline score under `section|suite|dictionary|score`, with the clusters
     of their rows, and matrices of the suite and the supervised features, `...|what|node`.
 
     `f1` is [latent, value] on test and `cosine` [latent, feature]. `f1 latents` and `cosine
     latents` are the numbers of their rows, `f1 names` and `cosine names` their columns, to be read
-    by `sage.result.names`.
+    by `sage.result_file.names`.
     """
-    arrays: dict[str, np.ndarray] = {}
-    start = f"{found.id}|{found.suite}"
-    clusters = found.node_set.test.behaviour.clusters
-    arrays[f"{start}|{ALL}|clusters"] = np.array(clusters, dtype=np.int64)
-    for name, parts in found.contest.measured.items():
+    start = f"{collected.id}|{collected.suite}"
+    arrays = {f"{start}|{ALL}|clusters": np.array(collected.clusters, dtype=np.int64)}
+    for name, measured in collected.contest.measured.items():
         for score in headlines():
-            evidence = found.contest.evidence(score, name)
+            evidence = collected.contest.evidence(score, name)
             if isinstance(evidence, Columns):
                 arrays[f"{start}|{name}|{score.name}"] = evidence.values.astype(np.float32)
-        if name in (found.suite, SUPERVISED):
-            for what, array in _matrices(parts):
+        if name in (collected.suite, SUPERVISED):
+            for what, array in _matrices(measured):
                 arrays[f"{start}|{name}|{what}"] = np.ascontiguousarray(array)
     return arrays
 
 
-def _matrices(parts: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+def _matrices(measured: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     """F1 and cosine matrices, which latents their rows are, and what their columns are called."""
-    detection, geometry = parts.get("detection"), parts.get("geometry")
+    detection, geometry = measured.get("detection"), measured.get("geometry")
     if isinstance(detection, Detection):
-        for node, own in detection.nodes.items():
-            names = list(detection.positives)
-            yield from _matrix("f1", str(node), own.f1.numpy(), own.latents.numpy(), names)
+        names = list(detection.positives)
+        for node, detected in detection.nodes.items():
+            f1, latents = detected.f1.numpy(), detected.latents.numpy()
+            yield from _matrix("f1", str(node), f1, latents, names)
     if isinstance(geometry, Geometry):
-        for node, own in geometry.nodes.items():
-            cosines, latents = own.cosines.float().numpy(), own.latents.numpy()
-            yield from _matrix("cosine", str(node), cosines, latents, own.features)
+        for node, matched in geometry.nodes.items():
+            cosines, latents = matched.cosines.float().numpy(), matched.latents.numpy()
+            yield from _matrix("cosine", str(node), cosines, latents, matched.features)
 
 
 def _matrix(

@@ -35,13 +35,29 @@ class Behaviour(NamedTuple):
     choice: Int[np.ndarray, "prompt"]
 
 
-class SplitBehaviour(NamedTuple):
-    """What the model does on the pairs of one split; `clusters` numbers those that share prompts."""
+class Clusters(NamedTuple):
+    """Which pairs a resample takes together: `numbers` has one for each pair.
 
-    clusters: tuple[int, ...]
+    They are those that share prompts, or only base prompts (`by_base`) where one component would
+    hold too much.
+    """
+
+    numbers: tuple[int, ...]
+    by_base: bool
+
+
+class SplitBehaviour(NamedTuple):
+    """What the model does on the pairs of one split."""
+
+    pair_clusters: Clusters
     clean: Behaviour
     ablated: Behaviour
     truth: Behaviour
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """The number of each pair's cluster."""
+        return self.pair_clusters.numbers
 
     @property
     def effect(self) -> Float[np.ndarray, "prompt"]:
@@ -66,15 +82,7 @@ def run_split(model: Model, pairs: PairRuns, moments: Moments, answers: Answers)
     base, target = pairs
     means = {node: moments.mean[node].expand_as(value) for node, value in base.values.items()}
     clean, ablated, truth = behaviours(model, [{}, means, dict(target.values)], pairs, answers)
-    return SplitBehaviour(pair_clusters(pairs).numbers, clean, ablated, truth)
-
-
-class Clusters(NamedTuple):
-    """Which pairs a resample takes together; `by_base` where one component of shared texts would
-    hold too much."""
-
-    numbers: tuple[int, ...]
-    by_base: bool
+    return SplitBehaviour(pair_clusters(pairs), clean, ablated, truth)
 
 
 def pair_clusters(pairs: PairRuns) -> Clusters:

@@ -3,17 +3,17 @@
 Every score is a statistic of means over rows (pairs of prompts, mostly), so that its value, its
 bootstrap draws, differences between dictionaries and their intervals all come from one table of
 columns (method, section 5.1). A file of this folder that defines `SCORE` is a score; they are found
-by listing. A score is made from a *measurement*: the file of that name gives `measure`, and several
-scores may share one (control, interpretable and move are read off the same edits).
+by listing, and adding one touches no other file. A score is made from a *measurement*: the file of
+that name gives `measure`, and several scores may share one (control, interpretable and move are
+read off the same edits).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
@@ -28,16 +28,15 @@ Statistic = Callable[["Float[np.ndarray, 'draw column']"], "Float[np.ndarray, 'd
 
 
 class Columns(NamedTuple):
-    """What a score of one dictionary is made from: [row, column], and which rows enter a resample
-    together."""
+    """What a score of one dictionary is made from; rows of one cluster are resampled together."""
 
     values: Float[np.ndarray, "row column"]
     clusters: tuple[Hashable, ...] | None
 
 
 class Detail(NamedTuple):
-    """A number beside a score: what it is called, what tells it apart (`at`, a budget, a k), and
-    the columns and the statistic that give it (none for what is sampled already)."""
+    """A number beside a score: its name, what tells it apart (`at`, a form, a budget, a k), and the
+    columns and the statistic that give it (none for what is sampled already)."""
 
     metric: str
     evidence: Columns | Sampled
@@ -65,11 +64,11 @@ class Measure(Protocol):
 class Score:
     """A score: how it is called, what its zero and its one are, and how it is made.
 
-    `columns` takes what was measured of one dictionary (None: it lacks something), `statistic` maps
-    means of columns to the score, `raw` to the score before it is clipped to [0, 1]. `why_undefined`
-    reads what was decided on fit, for all dictionaries alike. `details` are the rows beside it.
-    `headline` scores stand in every table. `figure` names the figure that shows it. A score that is
-    measured `on_fit` alone is the same on every split.
+    `columns` takes what was measured of one dictionary (None: it lacks something). `statistic` maps
+    means of columns to the score, `raw` to the score before it is clipped to [0, 1].
+    `why_undefined` reads what was decided on fit, for all dictionaries alike. `details` are the
+    rows beside it. `headline` scores stand in every table. A score that `has_form` is of success,
+    or graded, as was decided. `figure` names the figure that shows it.
     """
 
     name: str
@@ -85,7 +84,7 @@ class Score:
     why_undefined: Callable[[Decisions], str | None]
     details: Callable[[Any, Decisions], Iterable[Detail]]
     headline: bool = True
-    on_fit: bool = False
+    has_form: bool = False
     figure: str | None = None
 
     @property
@@ -131,14 +130,12 @@ def mean_of(column: int) -> Statistic:
 _ORDER = ("interpretable", "control", "approximation", "geometry", "move")
 
 
-@lru_cache(maxsize=1)
 def scores() -> Mapping[str, Score]:
     """Every score, by name, those of tables first."""
+    package = import_module("sage.scores")
     listed: dict[str, Score] = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem in ("__init__", "score"):
-            continue
-        score: object = getattr(import_module(f"sage.scores.{path.stem}"), "SCORE", None)
+    for file in iter_modules(package.__path__):
+        score: object = getattr(import_module(f"sage.scores.{file.name}"), "SCORE", None)
         if isinstance(score, Score):
             listed[score.name] = score
     return dict(sorted(listed.items(), key=lambda entry: _rank(entry[0])))

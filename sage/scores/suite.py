@@ -1,9 +1,12 @@
-"""One contrast, one suite: the suite and its controls scored on the union of the nodes it reaches,
-and on a group where the union has no control (method, section 5.4)."""
+"""One contrast, one suite: the suite and its controls scored on the nodes that it reaches.
+
+All of them together, and a group of them (kind, position) where the union has no control (method,
+section 5.4).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sage.dictionaries.code_model import fit_codes
-from sage.dictionaries.controls import Setting, control_names, make_controls
+from sage.dictionaries.controls import Control, Setting, control_names, make_controls
 from sage.dictionaries.controls.setting import generator
 from sage.dictionaries.projected import Options, ProjectedSuite, mean_l0, project
 from sage.dictionaries.projection import reach, reached
@@ -21,21 +24,27 @@ from sage.models.base import Model
 from sage.nodes import Node, Section
 from sage.result import ALL, Row
 from sage.saes.suite import Suite
-from sage.scores.contest import Contest, hold
+from sage.scores.contest import LOOKUPS, Contest, hold
 from sage.scores.data import ContrastData
 from sage.scores.decide import decide
-from sage.scores.geometry import encoder_cosines, targets_at
+from sage.scores.geometry import encoder_cosines
 from sage.scores.node_set import Contender, Memo, NodeSet, Settings
 from sage.scores.rows import NodeSetScores, collect, score_arrays, score_rows
+from sage.scores.score import headlines
 from sage.scores.summary import ContrastScores
+from sage.scores.targets import targets_at
+from sage.scores.text import Streams
 
 SHUFFLED = "shuffled labels"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is scored beside the suite: which controls, whether controls have every score, groups
-    of each section, own and moved nodes apart, shuffled labels, options of copying."""
+    """What is scored beside the suite.
+
+    Which controls, and whether they have every score; groups of each section; own and moved nodes
+    apart; shuffled labels; options of copying.
+    """
 
     controls: tuple[str, ...]
     thorough: bool = True
@@ -43,9 +52,6 @@ class Wanted:
     apart: bool = True
     shuffled: bool = True
     options: Mapping[str, Options] = field(default_factory=dict[str, Options])
-
-
-Text = Mapping[Node, Tensor]
 
 
 def _new_memo(section: Section) -> Memo:
@@ -56,13 +62,17 @@ def _new_memo(section: Section) -> Memo:
 
 @dataclass(frozen=True, eq=False)
 class NodeSets:
-    """The node sets of one contrast, one for each set of nodes asked for; `memo` gives where a node
-    set keeps what it shares with other suites."""
+    """The node sets of one contrast, one for each set of nodes asked for.
+
+    `memo` gives where a node set keeps what it shares with other suites, `tables` holds the
+    lookup tables made so far.
+    """
 
     model: Model
     data: ContrastData
     settings: Settings
-    text: Text | None = None
+    text: Streams | None = None
+    tables: MutableMapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     memo: Callable[[Section], Memo] = _new_memo
     made: dict[tuple[Node, ...], NodeSet] = field(default_factory=dict[tuple[Node, ...], NodeSet])
 
@@ -107,31 +117,30 @@ def score_suite(node_sets: NodeSets, suite: Suite, wanted: Wanted) -> SuiteScore
     nodes = reached(suite, anatomy, section.nodes)
     if not nodes:
         nothing = ContrastScores(section.contrast, 0.0, None)
-        return SuiteScores(nothing, (_unreached(node_sets, suite),), {}, {})
+        return SuiteScores(nothing, tuple(_unreached(node_sets, suite)), {}, {})
     union = _Judging.at(node_sets, suite, nodes, wanted)
-    places = {section.contrast: union}
+    stand_in = _stand_in(node_sets, union)
+    scored = {section.contrast: union.scores(section.contrast)}
     groups = union.node_set.data.section.groups
-    stand_in: str | None = None
-    if len(groups) > 1:
-        if union.contest.decisions.control is not None:
-            stand_in = _stand_in(node_sets, groups)
-        for name, group in groups.items():
-            if wanted.groups or name == stand_in:
-                place = f"{section.contrast}/{name}"
-                places[place] = _Judging.at(node_sets, suite, group, wanted)
-    scored = {name: judging.scores(name) for name, judging in places.items()}
+    for name, group in groups.items() if len(groups) > 1 else ():
+        if wanted.groups or name == stand_in:
+            place = f"{section.contrast}/{name}"
+            scored[place] = _Judging.at(node_sets, suite, group, wanted).scores(place)
     share = reach(suite, anatomy, section)
-    reach_row = Row(section.contrast, suite.id, suite.id, "reach", section.contrast, share, 0)
-    rows = [replace(reach_row, seed=node_sets.settings.seed)]
+    rows = [_reach_row(node_sets, suite, share)]
     arrays: dict[str, np.ndarray] = {}
-    for own in scored.values():
-        rows += score_rows(own)
-        arrays |= score_arrays(own)
+    for collected in scored.values():
+        rows += score_rows(collected)
+        arrays |= score_arrays(collected)
     if wanted.apart:
         rows += _apart(node_sets, suite, union, wanted)
     arrays |= _encoder_arrays(union, scored[section.contrast])
-    chosen = None if stand_in is None else scored[f"{section.contrast}/{stand_in}"].place
-    contrast = ContrastScores(section.contrast, share, scored[section.contrast].place, chosen)
+    contrast = ContrastScores(
+        section.contrast,
+        share,
+        scored[section.contrast].place,
+        None if stand_in is None else scored[f"{section.contrast}/{stand_in}"].place,
+    )
     return SuiteScores(contrast, tuple(rows), arrays, union.l0)
 
 
@@ -150,28 +159,18 @@ class _Judging:
         node_set = node_sets.at(nodes)
         data, settings = node_set.data, node_set.settings
         judged = project(suite, node_set.model.anatomy, node_set.nodes, data.moments)
-        setting = Setting(judged, node_set.fit, data.section, settings.seed, node_sets.text)
+        setting = Setting(
+            judged, node_set.fit, data.section, settings.seed, node_sets.text, node_sets.tables
+        )
         controls = make_controls(setting, among=wanted.controls)
         contenders = [
             node_set.contender(judged, copied=True, detected=True),
             node_set.contender(data.supervised, copied=True, detected=True),
+            *(_control(node_set, control, wanted) for control in controls),
         ]
-        for control in controls:
-            shown = wanted.thorough or "lookup" in control.name
-            contenders.append(
-                node_set.contender(
-                    control.dictionary,
-                    content=control.content,
-                    copied=shown,
-                    detected=wanted.thorough and control.name == "untrained",
-                )
-            )
         if wanted.shuffled:
             contenders.append(_shuffled(node_set, judged))
-        for name, option in wanted.options.items():
-            other = replace(judged, name=f"{suite.id} [{name}]", options=option)
-            plain = node_set.contender(other, copied=True)
-            contenders.append(replace(plain, candidates=None, choice=option.choice))
+        contenders += [_with_option(node_set, judged, name, wanted) for name in wanted.options]
         names = [control.name for control in controls]
         contest = hold(node_set, contenders, controls=names, thorough=wanted.thorough)
         l0 = {
@@ -190,24 +189,59 @@ def _mean(l0: Mapping[Node, float]) -> float:
     return sum(l0.values()) / len(l0)
 
 
-def _unreached(node_sets: NodeSets, suite: Suite) -> Row:
-    section = node_sets.data.section
+def _control(node_set: NodeSet, control: Control, wanted: Wanted) -> Contender:
+    """A control; lookup tables are copied by every plan, since they win where memories may."""
+    return node_set.contender(
+        control.dictionary,
+        content=control.content,
+        copied=wanted.thorough or control.name in LOOKUPS,
+        detected=wanted.thorough and control.name == "untrained",
+    )
+
+
+def _with_option(node_set: NodeSet, judged: ProjectedSuite, name: str, wanted: Wanted) -> Contender:
+    """The suite with an option of copying, to be copied alone."""
+    option = wanted.options[name]
+    other = replace(judged, name=f"{judged.name} [{name}]", options=option)
+    features, fit = node_set.data.supervised, node_set.fit
+    return Contender(other.name, other, None, features, fit, copied=True, choice=option.choice)
+
+
+def _reach_row(node_sets: NodeSets, suite: Suite, share: float) -> Row:
+    contrast = node_sets.data.section.contrast
+    seed = node_sets.settings.seed
+    return Row(contrast, suite.id, suite.id, "reach", contrast, share, 0, seed=seed)
+
+
+def _unreached(node_sets: NodeSets, suite: Suite) -> Iterator[Row]:
+    """A reach of 0, and every score undefined for the reason."""
     why = "no node of the section reads an SAE of this suite"
-    if not section.nodes:
+    if not node_sets.data.section.nodes:
         why = "the section has no node with a supervised feature"
-    return Row(
-        section.contrast, suite.id, suite.id, "reach", section.contrast, 0.0, 0,
-        seed=node_sets.settings.seed, status=f"undefined: {why}",
-    )  # fmt: skip
+    row = _reach_row(node_sets, suite, 0.0)
+    yield row
+    for score in headlines():
+        yield replace(
+            row,
+            metric=score.name,
+            version=score.version,
+            value=None,
+            status=f"undefined: {why}",
+        )
 
 
-def _stand_in(node_sets: NodeSets, groups: Mapping[str, Sequence[Node]]) -> str | None:
-    """The group with the largest summed statistic at which control is defined; None where it is at
-    none."""
-    statistic = node_sets.data.section.statistic
-    ranked = sorted(groups, key=lambda name: -sum(statistic[node] for node in groups[name]))
-    for name in ranked:
-        if decide(node_sets.at(groups[name])).control is None:
+def _stand_in(node_sets: NodeSets, union: _Judging) -> str | None:
+    """Where the union has no control, the group with the largest summed statistic that has one;
+    None where none has, or none is needed."""
+    section = union.node_set.data.section
+    if union.contest.decisions.control is None or len(section.groups) < 2:
+        return None
+
+    def effect(name: str) -> float:
+        return sum(section.statistic[node] for node in section.groups[name])
+
+    for name in sorted(section.groups, key=effect, reverse=True):
+        if decide(node_sets.at(section.groups[name])).control is None:
             return name
     return None
 
@@ -237,15 +271,14 @@ def _apart(node_sets: NodeSets, suite: Suite, union: _Judging, wanted: Wanted) -
     moved = [node for node in data.section.nodes if node not in own]
     if not own or not moved:
         return []
-    rows: list[Row] = []
     short = replace(wanted, groups=False, apart=False, shuffled=False, thorough=False, options={})
-    for kind, nodes in {"own": own, "moved": moved}.items():
+    rows: list[Row] = []
+    for kind, nodes in {"own nodes": own, "moved nodes": moved}.items():
         judging = _Judging.at(node_sets, suite, nodes, short)
+        told = ("control", "2 need", judging.contest.decisions.form)
         for row in score_rows(judging.scores(data.section.contrast)):
-            if (row.metric, row.budget, row.form) == (
-                "control", "2 need", judging.contest.decisions.form,
-            ):  # fmt: skip
-                rows.append(replace(row, at=f"{kind} nodes"))
+            if (row.metric, row.budget, row.form) == told:
+                rows.append(replace(row, at=kind))
     return rows
 
 
@@ -267,8 +300,8 @@ def _encoder_arrays(union: _Judging, scores: NodeSetScores) -> dict[str, np.ndar
     geometry = union.contest.measured[name].get("geometry")
     targets = targets_at(union.node_set)
     arrays: dict[str, np.ndarray] = {}
-    for node, own in geometry.nodes.items() if geometry else ():
-        rows = encoder_cosines(union.judged, node, own, targets[node])
+    for node, matched in geometry.nodes.items() if geometry else ():
+        rows = encoder_cosines(union.judged, node, matched, targets[node])
         start = f"{scores.id}|{name}|{name}|cosine"
         arrays[f"{start} encoder|{node}"] = rows.encoder.numpy()
         arrays[f"{start} bias|{node}"] = rows.bias.numpy()

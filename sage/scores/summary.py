@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sage.result import ALL, BestControl, Row
-from sage.scores.rows import PlaceScores, with_estimate
+from sage.result import ALL, Row
+from sage.scores.rows import PlaceScores, with_estimate, with_gain
 from sage.scores.score import Score, headlines
-from sage.stats import average, combine
+from sage.stats import Sampled, average
 
 
 @dataclass(frozen=True, eq=False)
 class ContrastScores:
-    """One contrast of one suite: at the union of the nodes it reaches, and at the group that stands
-    in where the union has no control. `reach` is the share of the section's statistic."""
+    """One contrast of one suite: at the union of the nodes it reaches, and what stands in for it.
+
+    `stand_in` is a group of them, where the union has no control; `reach` the share of the
+    section's statistic.
+    """
 
     contrast: str
     reach: float
@@ -40,36 +43,45 @@ def summary_rows(
     best controls' mean on the same contrasts."""
     rows = [Row(ALL, suite, suite, "reach", ALL, reach, 0, seed=seed)]
     for score in headlines():
-        places = {own.contrast: place for own in contrasts if (place := own.at(score)) is not None}
-        lost = [own.contrast for own in contrasts if own.contrast not in places]
-        names = dict.fromkeys(n for place in places.values() for n in place.sampled[score.name])
-        for name in names or (suite,):
-            status = f"ok; without {', '.join(lost)}" if lost else "ok"
+        places = [place for entry in contrasts if (place := entry.at(score)) is not None]
+        lost = [entry.contrast for entry in contrasts if entry.at(score) is None]
+        measured: dict[str, None] = {}
+        for place in places:
+            measured |= dict.fromkeys(place.sampled[score.name])
+        for name in measured or (suite,):
             blank = Row(
                 ALL, suite, name, score.name, ALL, None, 0,
-                version=score.version, contrasts=len(places), seed=seed, status=status,
+                version=score.version, contrasts=len(places), seed=seed,
+                status=f"ok; without {', '.join(lost)}" if lost else "ok",
             )  # fmt: skip
-            rows.append(_summary(score, blank, list(places.values())))
+            rows.append(_summary(score, blank, places))
     return rows
 
 
 def _summary(score: Score, blank: Row, places: Sequence[PlaceScores]) -> Row:
-    """The mean over these places; undefined for a dictionary that was not measured at all of
-    them."""
-    name = blank.dictionary
-    values = [place.sampled[score.name].get(name) for place in places]
-    present = [value for value in values if value is not None]
+    """The mean over these places; undefined for a dictionary that some of them lack."""
     if not places:
         return replace(blank, status="undefined: no contrast has this score")
-    if len(present) < len(places):
-        why = f"measured at {len(present)} of {len(places)} contrasts"
+    values = _sampled(score, places, [blank.dictionary] * len(places))
+    if len(values) < len(places):
+        why = f"measured at {len(values)} of {len(places)} contrasts"
         return replace(blank, status=f"undefined: {why}")
-    mean = average(present)
+    mean = average(values)
     row = with_estimate(blank, mean)
-    controls = [place.sampled[score.name].get(place.best.get(score.name, "")) for place in places]
-    known = [control for control in controls if control is not None]
-    if len(known) < len(places):
+    controls = _sampled(score, places, [place.best.get(score.name) for place in places])
+    if len(controls) < len(places):
         return row
-    gain = combine(lambda own, control: own - control, mean, average(known)).estimate()
-    best = BestControl("best of each contrast", average(known).value)
-    return replace(row, best_control=best, gain=gain.value, gain_low=gain.low, gain_high=gain.high)
+    return with_gain(row, mean, "best of each contrast", average(controls))
+
+
+def _sampled(
+    score: Score, places: Sequence[PlaceScores], names: Sequence[str | None]
+) -> list[Sampled]:
+    """What these dictionaries, one for each place, score there; those that were not measured are
+    left out."""
+    values: list[Sampled] = []
+    for place, name in zip(places, names, strict=True):
+        value = place.sampled[score.name].get(name or "")
+        if value is not None:
+            values.append(value)
+    return values

@@ -1,7 +1,8 @@
 """Entries: one packed value in one file, which is read only as it was written and where it belongs.
 
-A file is written whole or not at all. Its checksum covers the value, the kind and the key, so that
-neither a damaged entry nor one that lies under another's name is ever taken for the right one.
+A file is written whole or not at all, as long as the machine runs. Its checksum covers the value,
+the kind and the key, so that neither a damaged entry nor one that lies under another's name is ever
+taken for the right one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def write_entry(path: Path, packed: Packed, *, kind: str, key: str) -> None:
     name, data = _name(kind, key), json.dumps(packed.data)
     checksum = _checksum(name, data, packed.arrays)
     metadata = {_NAME: name, _DATA: data, _SHA256: checksum}
-    write_atomically(path, save(packed.arrays, metadata=metadata))
+    write_atomically(path, save(packed.arrays, metadata=metadata), durable=False)
 
 
 def read_entry(path: Path, *, kind: str, key: str) -> Packed:

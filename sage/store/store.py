@@ -7,13 +7,14 @@ later run will find. Two processes may use one folder at once.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +33,8 @@ CACHE_BYTES = 20 * 10**9
 _SUFFIX = ".safetensors"
 _FILE = re.compile(r"(?P<of>.*)-[0-9a-f]{64}\.safetensors")
 _KIND = re.compile(r"[a-z][a-z0-9 -]*")
+# The folder is measured anew when this share of the limit was written since.
+_UNMEASURED_SHARE = 0.01
 # A file half written that is older than this belongs to a run that was killed.
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -49,15 +52,25 @@ class StoredEntry(NamedTuple):
     used: float
 
 
+@dataclass(eq=False)
+class Unmeasured:
+    """How many bytes were written since the folder was last measured: before the first time, any
+    number."""
+
+    bytes: float = math.inf
+
+
 @dataclass(frozen=True)
 class Store:
     """Values under a folder, by kind and key; without a folder nothing is found or kept.
 
-    It holds at most `limit` bytes, if there is a limit: the least recently used go first.
+    It holds at most `limit` bytes, if there is a limit, up to a hundredth more between two looks:
+    the least recently used go first. `unmeasured` changes as values are kept.
     """
 
     folder: Path | None
     limit: int | None = None
+    unmeasured: Unmeasured = field(default_factory=Unmeasured, repr=False, compare=False)
 
     def find(self, kind: str, key: Key) -> Any | None:
         """The value of that kind and key; None where it is not kept.
@@ -88,7 +101,7 @@ class Store:
             path = _path(self.folder, kind, key)
             try:
                 write_entry(path, packed, kind=kind, key=key.digest)
-                self._make_room()
+                self._make_room(path.stat().st_size)
             except OSError as error:
                 warnings.warn(f"{path} could not be kept: {error}.", SageWarning, stacklevel=2)
         return unpack(packed)
@@ -125,10 +138,14 @@ class Store:
                 _remove_if_empty(folder)
         return sum(entry.bytes for entry in entries)
 
-    def _make_room(self) -> None:
+    def _make_room(self, written: int) -> None:
         """Delete what has not been used for longest until no more than the limit is left."""
         if self.folder is None or self.limit is None:
             return
+        self.unmeasured.bytes += written
+        if self.unmeasured.bytes < _UNMEASURED_SHARE * self.limit:
+            return
+        self.unmeasured.bytes = 0
         _delete_abandoned(self.folder)
         entries = self.entries()
         excess = sum(entry.bytes for entry in entries) - self.limit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sage.evaluation import measure_gate
 from sage.models.base import Model
+from sage.preparation import measure_gate
 from sage.result import Gate
 from sage.zoo.corpus import held_out_combinations, held_out_templates, tasks
 

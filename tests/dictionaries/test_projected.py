@@ -1,5 +1,4 @@
-"""A projected SAE against a literal twin: every code, bias and edit worked out token by token in
-float64."""
+"""A projected SAE against a literal twin: codes, bias and edits token by token in float64."""
 
 from __future__ import annotations
 
@@ -10,25 +9,26 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sage.dictionaries.activations import Activations, moments
-from sage.dictionaries.greedy import Candidates, greedy
+from sage.dictionaries.activations import Activations, moments, sites
+from sage.dictionaries.edits import BIAS, Edited, copying
 from sage.dictionaries.projected import (
     NAMED_OPTIONS,
     Options,
     ProjectedSuite,
-    attention_output,
+    explained,
+    mean_l0,
     options_named,
     project,
-    project_direction,
-    reach,
-    reached,
 )
+from sage.dictionaries.projection import attention_output, project_direction, reach, reached
+from sage.dictionaries.search import Candidates, greedy, walk
 from sage.errors import SageError, Unsupported
 from sage.nodes import Node, Section, parse_node
 from sage.saes.sae import SAE, Normalisation
 from sage.saes.suite import Suite, assemble
 from tests.toy import FAMILIES, HEADS, NODES, D, activations, anatomy, identity_sae, relu_sae, suite
 
+PRE = Node("resid_pre", 1)
 SAES = {
     "plain": {},
     "not trained on BOS": {"reads_bos": False},
@@ -215,63 +215,66 @@ def test_all_latents_bias_and_error_are_the_ground_truth_patch(family: str) -> N
         torch.testing.assert_close(patched, target.values[node], atol=5e-5, rtol=1e-4)
 
 
-def literal_edit(
+def copied(dictionary: ProjectedSuite, base: Activations, target: Activations, k: int) -> Edited:
+    """At most k latents copied at each site, in units of the dictionary's own moments."""
+    variance = dictionary.moments.variance
+    choice = dictionary.options.choice
+    return copying(dictionary, base, target, variance=variance, ks=(k,), choice=choice)[k]
+
+
+class LiteralEdit:
+    """Candidates built from the literal terms, all of them, then one greedy choice per site."""
+
+    def __init__(
+        self, base: Activations, target: Activations, saes: Suite, *, k: int, apart: bool = False
+    ) -> None:
+        self.values = dict(base.values)
+        self.picks = torch.zeros(len(base), dtype=torch.long)
+        variance = moments(base).variance
+        for (hook, _), nodes in sites(base.nodes, base.anatomy).items():
+            sae = saes.at(hook)
+            assert sae is not None
+            candidates = literal_candidates(base, target, sae, nodes, apart=apart)
+            missing = {node: target.values[node] - base.values[node] for node in nodes}
+            path = walk(candidates, missing, variance, rule=greedy, most=k)
+            length = torch.full((len(base),), k)
+            chosen = path.first(length, candidates.count + 1)
+            self.picks += chosen.sum(1)
+            for node in nodes:
+                self.values[node] = base.values[node] + candidates.moved(node, chosen)
+
+
+def literal_candidates(
     base: Activations,
     target: Activations,
-    saes: Suite,
-    variance: dict[Node, float],
+    sae: SAE,
+    nodes: tuple[Node, ...],
     *,
-    k: int,
-    apart: bool = False,
-):
-    """Candidates built from the literal terms, all of them, then one greedy choice per site."""
-    model = base.anatomy
-    groups: dict[tuple[Node, str], list[Node]] = {}
-    for node in base.nodes:
-        groups.setdefault((model.source(node), node.position), []).append(node)
-    choices: list[Candidates] = []
-    for (hook, _), nodes in groups.items():
-        sae = saes.at(hook)
-        assert sae is not None
-        twins = [
-            {node: [literal(run, sae, node, row) for row in range(len(run))] for node in nodes}
-            for run in (base, target)
-        ]
-        alpha, beta = (
-            {
-                node: torch.tensor(np.array([spread(one, apart) for one in own])).float()
-                for node, own in twin.items()
-            }
-            for twin in twins
+    apart: bool,
+) -> Candidates:
+    """Every latent of an SAE (at every distance back, if apart) and the bias, from run to run."""
+    steps: dict[Node, torch.Tensor] = {}
+    directions: dict[Node, torch.Tensor] = {}
+    shift: dict[Node, torch.Tensor] = {}
+    for node in nodes:
+        before, after = (
+            [literal(run, sae, node, row) for row in range(len(run))] for run in (base, target)
         )
-        directions = {
-            node: torch.tensor(literal_directions(base, sae, node))
-            .float()
-            .repeat_interleave(9 if apart else 1, 0)
-            for node in nodes
-        }
-        shift = {
-            node: torch.tensor(
-                np.array(
-                    [
-                        new.bias - old.bias
-                        for old, new in zip(*(twin[node] for twin in twins), strict=True)
-                    ]
-                )
-            ).float()
-            for node in nodes
-        }
-        choices.append(Candidates(alpha, beta, directions, shift))
-    return greedy(choices, base.values, target.values, variance, ks=(k,))[k]
+        pairs = list(zip(before, after, strict=True))
+        moved = [spread(new, apart) - spread(old, apart) for old, new in pairs]
+        steps[node] = torch.tensor(np.array(moved)).float()
+        shift[node] = torch.tensor(np.array([new.bias - old.bias for old, new in pairs])).float()
+        vectors = torch.tensor(literal_directions(base, sae, node)).float()
+        directions[node] = vectors.repeat_interleave(9 if apart else 1, 0)
+    return Candidates(steps, directions, shift)
 
 
-def spread(one: Literal, apart: bool) -> np.ndarray:
+def spread(terms: Literal, apart: bool) -> np.ndarray:
     """Codes by latent, or by latent and distance back from the destination."""
     if not apart:
-        return one.codes
-    return np.stack(
-        [one.by_source.get(back, np.zeros_like(one.codes)) for back in range(9)], 1
-    ).flatten()
+        return terms.codes
+    empty = np.zeros_like(terms.codes)
+    return np.stack([terms.by_source.get(back, empty) for back in range(9)], 1).flatten()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -284,16 +287,39 @@ def test_an_edit_is_the_greedy_choice_among_the_literal_candidates(family: str) 
     )
     saes = suite(base, reads_bos=False)
     dictionary = projected(base, saes)
-    found = dictionary.edit(base, target, ks=(0, 1, 3, 8))
-    assert all(torch.equal(found[0].values[node], base.values[node]) for node in base.nodes)
+    variance = dictionary.moments.variance
+    edits = copying(dictionary, base, target, variance=variance, ks=(0, 1, 3, 8))
+    assert all(torch.equal(edits[0].values[node], base.values[node]) for node in base.nodes)
     for k in (1, 3, 8):
-        twin = literal_edit(base, target, saes, moments(base).variance, k=k)
-        assert torch.equal(found[k].picks, twin.picks)
-        torch.testing.assert_close(found[k].magnitude, twin.magnitude, atol=1e-5, rtol=1e-4)
+        twin = LiteralEdit(base, target, saes, k=k)
+        assert torch.equal(edits[k].picks, twin.picks)
         for node in base.nodes:
             torch.testing.assert_close(
-                found[k].values[node], twin.values[node], atol=5e-5, rtol=1e-4
+                edits[k].values[node], twin.values[node], atol=5e-5, rtol=1e-4
             )
+
+
+def test_an_edit_names_its_latents_the_bias_among_them() -> None:
+    """The latents named, moved all the way from their codes in the base to those in the target, are
+    the edit; the bias moves by what is not latents."""
+    base, target = (activations("neox", seed=seed) for seed in (1, 2))
+    dictionary = projected(base, suite(base, reads_bos=False))
+    edited = copied(dictionary, base, target, 6)
+    before, after = (dictionary.codes(run) for run in (base, target))
+    none = dictionary.only({node: torch.zeros(9, dtype=torch.bool) for node in base.nodes})
+    shift = {n: none.reconstruct(target)[n] - none.reconstruct(base)[n] for n in base.nodes}
+    biased = 0
+    for site, nodes in sites(base.nodes, base.anatomy).items():
+        for row, latents in enumerate(edited.latents[site].tolist()):
+            biased += BIAS in latents
+            chosen = [latent for latent in latents if latent >= 0]
+            for node in nodes:
+                step = after[node][row, chosen] - before[node][row, chosen]
+                expected = base.values[node][row] + step @ dictionary.directions(node)[chosen]
+                if BIAS in latents:
+                    expected = expected + shift[node][row]
+                torch.testing.assert_close(edited.values[node][row], expected, atol=5e-5, rtol=1e-4)
+    assert biased
 
 
 def test_sources_apart_make_a_candidate_of_each_latent_at_each_source() -> None:
@@ -302,24 +328,26 @@ def test_sources_apart_make_a_candidate_of_each_latent_at_each_source() -> None:
         activations("gpt2", seed=2, prompts=4, extra=1),
     )
     saes = suite(base)
-    found = projected(base, saes, sources="apart").edit(base, target, ks=(3,))[3]
-    twin = literal_edit(base, target, saes, moments(base).variance, k=3, apart=True)
-    assert torch.equal(found.picks, twin.picks)
+    dictionary = projected(base, saes, sources="apart")
+    edited = copied(dictionary, base, target, 3)
+    twin = LiteralEdit(base, target, saes, k=3, apart=True)
+    assert torch.equal(edited.picks, twin.picks)
     for node in base.nodes:
-        torch.testing.assert_close(found.values[node], twin.values[node], atol=5e-5, rtol=1e-4)
+        torch.testing.assert_close(edited.values[node], twin.values[node], atol=5e-5, rtol=1e-4)
+    together = projected(base, saes)
+    for node, codes in dictionary.codes(base).items():
+        torch.testing.assert_close(codes, together.codes(base)[node])
 
 
 def test_per_node_choice_is_the_edit_of_each_node_alone() -> None:
     base, target = activations("neox", seed=1), activations("neox", seed=2)
-    dictionary = projected(base, choice="per node")
-    found = dictionary.edit(base, target, ks=(2,))[2]
+    edits = copied(projected(base, choice="per node"), base, target, 2)
     alone = {
-        node: projected(base).edit(base.on([node]), target.on([node]), ks=(2,))[2]
-        for node in base.nodes
+        node: copied(projected(base), base.on([node]), target.on([node]), 2) for node in base.nodes
     }
-    assert torch.equal(found.picks, torch.stack([edited.picks for edited in alone.values()]).sum(0))
+    assert torch.equal(edits.picks, torch.stack([edited.picks for edited in alone.values()]).sum(0))
     for node, edited in alone.items():
-        torch.testing.assert_close(found.values[node], edited.values[node])
+        torch.testing.assert_close(edits.values[node], edited.values[node])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -365,10 +393,10 @@ def test_oracle_codes_are_the_nearest_non_negative_ones_of_the_active_latents() 
 
 
 def test_options_go_by_name() -> None:
-    assert options_named(["oracle", "per-node"]) == (
-        Options(codes="oracle"),
-        Options(choice="per node"),
-    )
+    assert options_named(["oracle", "per-node"]) == {
+        "oracle": Options(codes="oracle"),
+        "per-node": Options(choice="per node"),
+    }
     assert all(option != Options() for option in NAMED_OPTIONS.values())
     with pytest.raises(SageError, match="Did you mean 'oracle'"):
         options_named(["orcale"])
@@ -428,10 +456,11 @@ def test_a_change_of_basis_of_the_values_leaves_z_as_it_was() -> None:
             values={node: value @ turn.T for node, value in given.values.items()},
         )
 
-    plain = projected(base).edit(base, target, ks=(4,))[4]
-    other = projected(turned(base)).edit(turned(base), turned(target), ks=(4,))[4]
+    plain = copied(projected(base), base, target, 4)
+    other = copied(projected(turned(base)), turned(base), turned(target), 4)
     assert torch.equal(plain.picks, other.picks)
-    torch.testing.assert_close(plain.magnitude, other.magnitude, atol=1e-5, rtol=1e-4)
+    for site, latents in plain.latents.items():
+        assert torch.equal(latents, other.latents[site])
     for node in nodes:
         torch.testing.assert_close(
             other.values[node], plain.values[node] @ turn.T, atol=5e-5, rtol=1e-4
@@ -445,11 +474,11 @@ def test_results_do_not_depend_on_which_prompts_stand_together(
         activations("gemma2", seed=1, prompts=11),
         activations("gemma2", seed=2, prompts=11),
     )
-    whole = projected(base).edit(base, target, ks=(4,))[4]
+    whole = copied(projected(base), base, target, 4)
     order = [7, 2, 9, 0, 1, 10, 3, 4, 8, 5, 6]
-    shuffled = projected(base).edit(base.select(order), target.select(order), ks=(4,))[4]
+    shuffled = copied(projected(base), base.select(order), target.select(order), 4)
     monkeypatch.setattr("sage.dictionaries.projected.CODES_AT_ONCE", 150)
-    pieces = projected(base).edit(base, target, ks=(4,))[4]
+    pieces = copied(projected(base), base, target, 4)
     assert torch.equal(whole.picks, pieces.picks)
     assert torch.equal(whole.picks[order], shuffled.picks)
     for node in base.nodes:
@@ -475,13 +504,10 @@ def test_only_leaves_out_latents_at_the_nodes_it_names() -> None:
     ] @ dictionary.directions(node)
     torch.testing.assert_close(expected, dictionary.reconstruct(base)[node], atol=2e-5, rtol=1e-5)
     assert not narrowed.only({node: ~mask}).codes(base)[node].any()
-    nothing = dictionary.only({one: torch.zeros(9, dtype=torch.bool) for one in base.nodes}).edit(
-        base, target, ks=(9,)
-    )[9]
-    assert (
-        nothing.picks
-        <= len({(one.layer, one.kind == "mlp_in", one.position) for one in base.nodes})
-    ).all()
+    empty = {node: torch.zeros(9, dtype=torch.bool) for node in base.nodes}
+    nothing = copied(dictionary.only(empty), base, target, 9)
+    for latents in nothing.latents.values():
+        assert set(latents.flatten().tolist()) <= {BIAS, -1}
 
 
 def test_tokens_are_encoded_once_and_only_where_they_are_read() -> None:
@@ -499,13 +525,50 @@ def test_tokens_are_encoded_once_and_only_where_they_are_read() -> None:
     counting = Counting(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
     dictionary = projected(given, assemble("counting", [counting]))
     dictionary.reconstruct(given)
-    dictionary.edit(given.on([early]), given.on([early]), ks=(1,))
+    copied(dictionary, given.on([early]), given.on([early]), 1)
     dictionary.only({}).codes(given)
     assert calls == [int((given.index("A") + 1).sum())]
-    assert dictionary.l0(given)[Node("resid_pre", 1)] == pytest.approx(
-        float(np.mean([(plain.encode(given.streams[Node("resid_pre", 1)][row, 1 : p.index["A"] + 1]) != 0).sum(-1).tolist()[i]
-                       for row, p in enumerate(given.prompts) for i in range(p.index["A"])]))
-    )  # fmt: skip
+
+
+def test_l0_counts_the_active_latents_of_the_tokens_that_are_read_but_bos() -> None:
+    """Those up to A for z, those at A alone without it; only latents in use."""
+    node, early = parse_node("1.1.z@A"), parse_node("1.0.q@A")
+    given = activations("gpt2", (node, early), prompts=4)
+    sae = relu_sae(PRE)
+    stream = given.streams[PRE]
+    active = [sae.active(stream[row, 1 : at + 1]) for row, at in enumerate(given.index("A"))]
+    everything = torch.cat(active).float()
+    dictionary = projected(given, assemble("plain", [sae]))
+    assert mean_l0(dictionary, given) == {PRE: pytest.approx(everything.sum(1).mean().item())}
+    some = torch.arange(9) < 4
+    narrowed = dictionary.only(dict.fromkeys((node, early), some))
+    expected = everything[:, :4].sum(1).mean().item()
+    assert mean_l0(narrowed, given) == {PRE: pytest.approx(expected)}
+    partly = dictionary.only({node: some})
+    assert mean_l0(partly, given) == {PRE: pytest.approx(everything.sum(1).mean().item())}
+    at_a = projected(given.on([early]), assemble("plain", [sae]))
+    last = torch.stack([rows[-1] for rows in active]).float().sum(1).mean().item()
+    assert mean_l0(at_a, given.on([early])) == {PRE: pytest.approx(last)}
+
+
+def test_what_a_latent_explains_alone_is_the_variance_that_it_takes_away() -> None:
+    given = activations("neox", prompts=30)
+    dictionary = projected(given)
+    shares = explained(dictionary, given)
+    for node in given.nodes:
+        y, alpha, u = (
+            values.double()
+            for values in (
+                given.values[node],
+                dictionary.codes(given)[node],
+                dictionary.directions(node),
+            )
+        )
+        centred = y - y.mean(0)
+        for latent in range(9):
+            left = centred - (alpha[:, latent] - alpha[:, latent].mean())[:, None] * u[latent]
+            expected = 1 - (left.square().sum() / centred.square().sum()).item()
+            assert shares[node][latent].item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_reach_is_the_share_of_the_statistic_at_nodes_with_an_sae() -> None:
@@ -543,20 +606,3 @@ def test_what_is_not_reached_cannot_be_projected_onto() -> None:
             [q],
             moments(given),
         )
-
-
-def test_codes_are_held_while_their_stream_lives_and_only_up_to_a_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given = activations("gpt2")
-    dictionary = projected(given)
-    first = dictionary.reconstruct(given)
-    assert len(dictionary.encoded) == len(given.streams)
-    monkeypatch.setattr("sage.dictionaries.projected.CODE_ENTRIES_KEPT", 0)
-    bounded = projected(given)
-    assert all(
-        torch.equal(value, first[node]) for node, value in bounded.reconstruct(given).items()
-    )
-    assert len(bounded.encoded) == 0
-    del given
-    assert len(dictionary.encoded) == 0

@@ -333,21 +333,32 @@ def clean_metric(pairs):
 # Batches
 
 
+@pytest.mark.parametrize(
+    ("lengths", "sizes"), [((6,), [170, 170, 60]), ((6, 12), [170, 85, 85, 60])]
+)
 def test_activations_are_held_for_a_bounded_number_of_tokens(
-    ready: Callable[[str, str], Ready], monkeypatch: pytest.MonkeyPatch
+    lengths: tuple[int, ...],
+    sizes: list[int],
+    ready: Callable[[str, str], Ready],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    """400 pairs of 6 tokens: 170 fit into 1,024 tokens."""
-    model, sizes = ready("gpt2", "nnsight").model, list[int]()
+    """Of 6 tokens 170 pairs fit into 1,024, of 12 tokens 85; short pairs come first.
+
+    Where lengths are mixed, 170 of 200 short pairs are followed by 30 short and 55 long ones.
+    """
+    model, read_sizes = ready("gpt2", "nnsight").model, list[int]()
     read = Model.read
 
     def watched(self: Model, nodes: Collection[Node], prompts: Sequence[Tokenized]):
-        sizes.append(len(prompts))
+        longest = max(len(prompt.ids) for prompt in prompts)
+        assert len(prompts) * longest <= ATTRIBUTION_TOKENS_AT_ONCE
+        read_sizes.append(len(prompts))
         return read(self, nodes, prompts)
 
     monkeypatch.setattr(Model, "read", watched)
-    attribute(model, [parse_node("0.0.z@END")], random_pairs(400, lengths=(6,)), logit_difference)
-    assert sizes == [170, 170, 170, 170, 60, 60]
-    assert max(sizes) * 6 <= ATTRIBUTION_TOKENS_AT_ONCE
+    pairs = random_pairs(400, lengths=lengths)
+    attribute(model, [parse_node("0.0.z@END")], pairs, logit_difference)
+    assert read_sizes[::2] == read_sizes[1::2] == sizes
 
 
 # Ranking

@@ -199,6 +199,20 @@ def test_nodes_patched_come_first_by_their_statistic_then_the_others_by_attribut
     assert len(others) > 0
 
 
+def test_the_null_bounds_the_section_at_every_tau(ready: Callable[[str, str], Ready]):
+    """With the pairs of another contrast for irrelevant ones the null is above most thresholds."""
+    gpt2 = ready("gpt2", "nnsight")
+    splits = replace(gpt2.splits, discover_null={"IO": gpt2.splits.discover["IO"]})
+    finding = find_repeated(gpt2._replace(splits=splits))
+    statistics = [effect.statistic for effect in finding.evidence if effect.statistic is not None]
+    assert finding.null is not None
+    assert finding.null > 0.005 * finding.baseline
+    for tau, size in finding.sizes.items():
+        least = tau * finding.baseline
+        assert size == sum(value >= least and value > finding.null for value in statistics)
+    assert finding.sizes[0.005] < sum(value >= 0.005 * finding.baseline for value in statistics)
+
+
 def test_progress_ends_where_it_said_it_would(repeated: tuple[Finding, dict[str, tuple[int, int]]]):
     _, last = repeated
     assert list(last) == ["repeated: attribution", "repeated: patching", "repeated: validation"]

@@ -24,12 +24,33 @@ from tests.tiny import random_prompts
 PROMPTS = random_prompts(4, seed=1, lengths=(7,))
 
 
-def test_a_set_is_alike_the_first_of_those_just_before_it_that_say_the_same() -> None:
-    node = parse_node("1.1.z@END")
+def test_a_set_is_alike_the_first_of_all_earlier_ones_that_say_the_same() -> None:
+    """The third set is the first but for its last prompt; the fifth is the third there and the
+    first elsewhere; the last is the first again."""
+    node, other = parse_node("1.1.z@END"), parse_node("1.0.z@END")
     value = torch.zeros(4, 2)
     partly = torch.cat([value[:3], value[3:] + 1])
-    edits = [{node: value}, {node: value.clone()}, {node: partly}, {}]
-    assert find_first_alike(edits, 4).tolist() == [[0] * 4, [0] * 4, [0, 0, 0, 2], [3] * 4]
+    edits = [
+        {node: value},
+        {node: value.clone()},
+        {node: partly},
+        {},
+        {node: partly.clone()},
+        {other: value},
+        {node: value, other: value},
+        {node: value},
+    ]
+    first_alike = [
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 2],
+        [3, 3, 3, 3],
+        [0, 0, 0, 2],
+        [5, 5, 5, 5],
+        [6, 6, 6, 6],
+        [0, 0, 0, 0],
+    ]
+    assert find_first_alike(edits, 4).tolist() == first_alike
 
 
 def test_runs_with_like_cones_share_a_batch(model: Model) -> None:

@@ -14,7 +14,6 @@ from sage.models.base import Model
 from sage.models.counter import Counter
 from sage.models.load import load_model
 from sage.models.network import Network
-from sage.models.partial import PartialForward
 from sage.models.partial.clean import CleanRuns
 from sage.nodes import HEAD_KINDS, KINDS, Node, parse_node
 from sage.task.metric import Metric, logit_difference, probability_difference
@@ -28,6 +27,8 @@ MIXED = [
     replace(p, answers=(*p.answers, 3), foils=(2, *p.foils)) if number % 2 else p
     for number, p in enumerate(PROMPTS)
 ]
+# Tokens to choose among beside answers and foils; the last is the answer of a prompt.
+AMONG = [4, 7, 11, PROMPTS[0].answers[0]]
 POSITIONS = ("A", "B", "END", "*")
 
 
@@ -159,91 +160,105 @@ def test_a_measurement_is_the_metric_of_the_outcome(model: Model, metric: Metric
         assert torch.allclose(either.measure(edits, several, metric), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("metric", [logit_difference, probability_difference])
 def test_an_outcome_without_logits_is_that_of_a_whole_forward_pass(
-    model: Model, metric: Metric, rounded: bool, monkeypatch: pytest.MonkeyPatch
+    model: Model, metric: Metric
 ) -> None:
-    """The metric to 1e-5, and the choice: a token whose logit is the largest to 1e-6, or the same
-    of two sets; rounding first, and not."""
-    monkeypatch.setattr("sage.models.network.rounding_pays", lambda _: rounded)
-    assert model.partial is not None
-    partial = PartialForward(replace(model.partial.network))
+    """The metric to 1e-5, and the choice: of the tokens that it is among one whose logit is the
+    largest to 1e-6, or the same of two sets."""
     edits, whole = _some_edits(model), replace(model, partial=None)
-    outcomes = replace(model, partial=partial).write_many(edits, MIXED, metric)
-    expected = whole.write_many(edits, MIXED, metric, logits=True)
-    assert ("rounded_unembedding" in vars(partial.network)) == (metric is logit_difference)
+    outcomes = model.write_many(edits, MIXED, metric, among=AMONG)
+    expected = whole.write_many(edits, MIXED, metric, among=AMONG, logits=True)
+    offered = torch.tensor(sorted({*AMONG, *_answers_and_foils(MIXED)}))
     for outcome, full in zip(outcomes, expected, strict=True):
         assert outcome.logits is None
         assert full.logits is not None
         assert torch.allclose(outcome.metric, full.metric, atol=1e-5)
         assert outcome.choice[1::2].equal(full.choice[1::2])
         assert set(outcome.choice[1::2].tolist()) <= {-1, -2}
+        assert set(outcome.choice[::2].tolist()) <= set(offered.tolist())
         said = full.logits[::2].gather(1, outcome.choice[::2, None])[:, 0]
-        assert (said >= full.logits[::2].amax(-1) - 1e-6).all()
+        assert (said >= full.logits[::2][:, offered].amax(-1) - 1e-6).all()
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_the_choice_is_among_answers_foils_and_the_tokens_named(
+    model: Model, partial: bool
+) -> None:
+    """Of one prompt: its answer or its foil, whatever else is louder; with the loudest token of all
+    among them, that."""
+    either = model if partial else replace(model, partial=None)
+    for prompt in PROMPTS:
+        clean = either.write({}, [prompt], logit_difference, logits=True)
+        assert clean.logits is not None
+        logits, loudest = clean.logits[0], int(clean.logits[0].argmax())
+        own = [*prompt.answers, *prompt.foils]
+        expected = max(own, key=lambda token: float(logits[token]))
+        assert clean.choice.tolist() == [expected]
+        for metric in (logit_difference, probability_difference):
+            plain = either.write({}, [prompt], metric)
+            assert plain.choice.tolist() == [expected]
+            named = either.write({}, [prompt], metric, among=[loudest, 5])
+            assert named.choice.tolist() == [loudest]
+
+
+def test_the_choice_is_among_the_answers_of_all_prompts_of_a_call(model: Model) -> None:
+    together = model.write({}, PROMPTS, logit_difference, logits=True)
+    offered = sorted(_answers_and_foils(PROMPTS))
+    assert together.logits is not None
+    loudest = together.logits[:, offered].argmax(-1).tolist()
+    assert together.choice.tolist() == [offered[place] for place in loudest]
+    assert model.write({}, PROMPTS, logit_difference).choice.equal(together.choice)
 
 
 def test_only_the_logits_an_outcome_needs_are_computed(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three of six prompts choose between sets and are given no argmax; the tokens are those of
-    answers and foils, as long as these are all that is read."""
-    computed: list[tuple[str, int, int]] = []
-    unembed, argmax_token = Network.unembed, Network.argmax_token
+    """Those of answers, foils and the tokens named, as long as these are all that is read."""
+    computed: list[tuple[int, int]] = []
+    unembed = Network.unembed
 
-    def watched_unembed(self: Network, x: Tensor, token_ids: Tensor | None = None) -> Tensor:
+    def watched(self: Network, x: Tensor, token_ids: Tensor | None = None) -> Tensor:
         logits = unembed(self, x, token_ids)
-        computed.append(("logits", *logits.shape))
+        computed.append(tuple(logits.shape))
         return logits
 
-    def watched_argmax_token(self: Network, x: Tensor) -> Tensor:
-        computed.append(("argmax", len(x), vocabulary))
-        return argmax_token(self, x)
+    def runs() -> dict[int, int]:
+        """The number of tokens -> how many runs had the logits of so many."""
+        counts: dict[int, int] = {}
+        for count, tokens in computed:
+            counts[tokens] = counts.get(tokens, 0) + count
+        computed.clear()
+        return counts
 
-    def runs(what: str, tokens: int) -> int:
-        return sum(count for kind, count, size in computed if (kind, size) == (what, tokens))
-
-    def few(prompts: list[Tokenized]) -> int:
-        answers_and_foils = [(*prompt.answers, *prompt.foils) for prompt in prompts]
-        return len(set().union(*answers_and_foils))
-
-    monkeypatch.setattr(Network, "unembed", watched_unembed)
-    monkeypatch.setattr(Network, "argmax_token", watched_argmax_token)
+    monkeypatch.setattr(Network, "unembed", watched)
     edits = [{}, {parse_node("1.1.z@END"): torch.zeros(len(MIXED), model.anatomy.d_head)}]
     vocabulary = model.anatomy.d_vocab
-
+    few, named = len(_answers_and_foils(MIXED)), len({*AMONG, *_answers_and_foils(MIXED)})
+    assert few < named < vocabulary
     model.write_many(edits, MIXED, logit_difference)
-    assert runs("logits", few(MIXED)) == 12
-    assert runs("argmax", vocabulary) == 6
-    assert runs("logits", vocabulary) == 0
-
-    computed.clear()
-    of_sets = [{node: value[1::2] for node, value in edit_set.items()} for edit_set in edits]
-    model.write_many(of_sets, MIXED[1::2], logit_difference)
-    assert runs("logits", few(MIXED[1::2])) == 6
-    assert runs("argmax", vocabulary) == runs("logits", vocabulary) == 0
-
-    for metric, logits in ((probability_difference, False), (logit_difference, True)):
-        computed.clear()
-        model.write_many(edits, MIXED, metric, logits=logits)
-        assert runs("argmax", vocabulary) == 0
-        assert runs("logits", vocabulary) == 12
-
-    computed.clear()
+    assert runs() == {few: 12}
+    model.write_many(edits, MIXED, logit_difference, among=AMONG)
+    assert runs() == {named: 12}
+    model.write_many(edits, MIXED, probability_difference)
+    assert runs() == {vocabulary: 12}
+    model.write_many(edits, MIXED, logit_difference, logits=True)
+    assert runs() == {vocabulary: 12}
     model.measure(edits, MIXED, logit_difference)
-    assert runs("logits", few(MIXED)) == 12
-    assert runs("argmax", vocabulary) == 0
+    assert runs() == {few: 12}
 
 
-def test_sets_that_repeat_the_one_before_are_run_once(model: Model) -> None:
+def test_sets_that_repeat_an_earlier_one_are_run_once(model: Model) -> None:
+    """Prompt by prompt, and however many sets lie between: of 5 sets on 4 prompts 5 runs are made.
+    Sets of other nodes say nothing of one another."""
     node = parse_node("1.1.z@END")
     value = torch.zeros(4, model.anatomy.d_head)
     partly = torch.cat([value[:3], value[3:] + 1])
     counted = _fresh(model)
     counted.write({node: value - 1}, ONE_LENGTH, logit_difference)
     before = counted.counter.token_layers
-    first, repeated, partly_repeated, _ = counted.write_many(
-        [{node: value}, {node: value.clone()}, {node: partly}, {node: partly}],
+    first, partly_repeated, again, repeated, partly_again = counted.write_many(
+        [{node: value}, {node: partly}, {node: partly}, {node: value.clone()}, {node: partly}],
         ONE_LENGTH,
         logit_difference,
     )
@@ -251,6 +266,9 @@ def test_sets_that_repeat_the_one_before_are_run_once(model: Model) -> None:
     assert first.metric.equal(repeated.metric)
     assert partly_repeated.metric[:3].equal(first.metric[:3])
     assert partly_repeated.metric[3] != first.metric[3]
+    for later in (again, partly_again):
+        assert later.metric.equal(partly_repeated.metric)
+        assert later.choice.equal(partly_repeated.choice)
 
 
 def test_without_room_for_clean_runs_the_same_is_computed_with_more_work(model: Model) -> None:
@@ -312,6 +330,10 @@ def test_both_backends_compute_in_part_unless_asked_not_to(
     edits = _some_edits(partly)
     for in_part, in_full in zip(_run(partly, edits), _run(wholly, edits), strict=True):
         assert torch.allclose(in_part, in_full, atol=1e-5)
+
+
+def _answers_and_foils(prompts: list[Tokenized]) -> set[int]:
+    return {token for prompt in prompts for token in (*prompt.answers, *prompt.foils)}
 
 
 def _assert_equal_to_a_whole_pass(model: Model, edits: list[dict[Node, Tensor]]) -> None:

@@ -17,7 +17,7 @@ from sage.nodes import Node
 from sage.saes.architectures.gated import Gated
 from sage.saes.formats import gemma_scope, saelens, sparsify
 from sage.saes.registry import published, registry
-from sage.saes.releases import list_releases, load_suite, load_suites, suite_specs
+from sage.saes.releases import list_releases, load_suite, load_suites, nulls_of, suite_specs
 from sage.saes.sae import SAE, Stated
 from sage.saes.suite_spec import SuiteSpec
 
@@ -460,10 +460,36 @@ def test_the_saes_that_ship_are_releases_by_the_name_of_their_model() -> None:
         suite_specs("tiny-gpt2/topk5")
 
 
+def test_the_nulls_of_a_suite_are_found_by_its_name() -> None:
+    nulls = [f"tiny-gpt2/topk8-soft-frozen-{number}" for number in (1, 2, 3)]
+    assert nulls_of("tiny-gpt2/topk8") == nulls_of("tiny-gpt2/topk8-seed-3") == nulls
+    assert nulls_of("tiny-gpt2/topk8/1.resid_pre") == [f"{null}/1.resid_pre" for null in nulls]
+    for null in nulls:
+        assert load_suite(null).hooks == load_suite("tiny-gpt2/topk8").hooks
+        assert load_suite(f"{null}/1.resid_pre").id == f"{null}/1.resid_pre"
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "tiny-gpt2",
+        "tiny-gpt2/topk4",
+        "tiny-gpt2/topk8-late",
+        "tiny-gpt2/topk8-soft-frozen-1",
+        "tiny-gpt2/topk8/2.resid_mid",
+        "tiny-neox/topk8",
+        "gpt2-small-res-jb",
+        "/somewhere/topk8",
+    ],
+)
+def test_most_suites_have_no_nulls(suite: str) -> None:
+    assert nulls_of(suite) == []
+
+
 def test_the_saes_that_ship_are_listed_with_their_models() -> None:
     rows = list_releases("tiny-gpt2")
     assert {row.model for row in rows} == {"tiny-gpt2"}
-    assert len(rows) == 3 * 4 + 4 + 3 * 2 + 1 + 4 * 4
+    assert len(rows) == 3 * 4 + 4 + 3 * 2 + 1 + 4 * 4 + 5 * 4
     assert {row.release for row in rows} == {spec.id for spec in suite_specs("tiny-gpt2")}
     assert {row.model for row in list_releases()} >= {
         "tiny-neox",

@@ -6,52 +6,60 @@ import numpy as np
 import pytest
 import torch
 
-from linear import MLP, Claimed, Z, activations, claimed, model
-from sage.dictionaries.activations import Activations, moments
-from sage.dictionaries.controls import identity, mean_only
-from sage.models.base import Model
+from linear import MLP, Claimed, Z, activations, claimed
+from sage.dictionaries.activations import moments
+from sage.dictionaries.controls.without_latents import identity, mean_only
+from sage.dictionaries.dictionary import Dictionary
 from sage.scores.approximation import (
+    SCORE,
     Approximation,
-    Baseline,
-    baseline,
-    closeness,
-    score_approximations,
+    approximation,
+    measure,
+    necessity,
+    raw_approximation,
+    sufficiency,
+    why_undefined,
 )
+from sage.scores.decide import decide
+from sage.scores.levels import Decisions
+from sage.scores.node_set import Contender, NodeSet
+from sage.scores.runs import Behaviour, Clusters, SplitBehaviour
+from sage.scores.score import at_means
 from sage.stats import resamples
-from sage.task.metric import logit_difference
+from scores.worlds import Facts, Roles, World, in_turn, make_world
 
-MLP_READ, Z_READ = [1.0, 0.5, 0, 0, 0, 0, 0, 0], [2.0, 0, -1, 0]
+READ = {"mlp": [1.0, 0.5, 0, 0, 0, 0, 0, 0], "z": [2.0, 0, -1, 0]}
+FIT, TEST = range(40), range(40, 56)
 
 
-def world(seed: int = 0, prompts: int = 20) -> tuple[Activations, Model]:
+def world(seed: int = 0) -> World:
+    """Activations are noise about 1; the clean metric and the mean-ablated one differ on test."""
     generator = torch.Generator().manual_seed(seed)
-    labels = [{"a": number % 2} for number in range(prompts)]
-    given = activations(
-        labels,
-        mlp=1 + torch.randn(prompts, 8, generator=generator),
-        z=torch.randn(prompts, 4, generator=generator),
+    every = activations(
+        [{"a": number % 2} for number in range(56)],
+        mlp=1 + torch.randn(56, 8, generator=generator),
+        z=torch.randn(56, 4, generator=generator),
     )
-    return given, model(given, mlp=MLP_READ, z=Z_READ)
+    roles = Roles(fit=FIT, decide=in_turn(0, 20), test=in_turn(40, 56))
+    return make_world(every, roles, Facts(attributes=("a",), changed=("a",)), read=READ)
 
 
-def shrunk(given: Activations, share: float) -> Claimed:
-    """a_hat = mean + share (a - mean)."""
-    means = moments(given).mean
-    codes = {node: share * (value - means[node]) for node, value in given.values.items()}
-    return claimed(
-        given, codes, {node: torch.eye(value.shape[1]) for node, value in given.values.items()}
-    )
+def shrunk(made: World, share: float) -> Claimed:
+    """a_hat = mean of fit + share (a - mean)."""
+    means = made.data.moments.mean
+    codes = {node: share * (value - means[node]) for node, value in made.every.values.items()}
+    vectors = {node: torch.eye(value.shape[1]) for node, value in made.every.values.items()}
+    return Claimed(means, codes, vectors, signed=True)
 
 
-def score(given: Activations, own: Model, dictionary: object) -> Approximation:
-    """The first prompts away from the mean of all: their clean and mean-ablated metrics differ."""
-    told = moments(given)
-    part = given.select(range(8))
-    start = baseline(own, part, moments=told, metric=logit_difference)
-    named = {"own": dictionary}
-    return score_approximations(
-        own, named, part, baseline=start, moments=told, metric=logit_difference
-    )["own"]  # type: ignore[arg-type]
+def measured(node_set: NodeSet, dictionary: Dictionary) -> Approximation:
+    contender = Contender("it", dictionary, None, node_set.data.supervised, node_set.fit)
+    return measure(node_set, [contender], split="test")["it"]
+
+
+def values(part: Approximation) -> list[float]:
+    """Sufficiency, necessity and the score."""
+    return [at_means(part.columns, rule) for rule in (sufficiency, necessity, approximation)]
 
 
 @pytest.mark.parametrize(
@@ -63,99 +71,92 @@ def test_keeping_a_share_of_what_varies_is_that_sufficient_and_that_necessary(
 ) -> None:
     """With a linear metric both are the share; what passes 1 counts as much as what falls short of
     it."""
-    given, own = world()
-    found = score(given, own, shrunk(given, share))
-    assert found.sufficiency.value == pytest.approx(share, abs=1e-5)
-    assert found.necessity.value == pytest.approx(share, abs=1e-5)
-    assert found.score.value == pytest.approx(closest, abs=1e-5)
-    assert found.score.n == 8
+    made = world()
+    part = measured(made.node_set(), shrunk(made, share))
+    assert values(part) == pytest.approx([share, share, closest], abs=1e-5)
 
 
 def test_identity_scores_one_and_the_mean_nothing() -> None:
-    given, own = world()
-    perfect, nothing = (
-        score(given, own, identity(given.anatomy)),
-        score(given, own, mean_only(given.anatomy, moments(given))),
-    )
-    assert [perfect.sufficiency.value, perfect.necessity.value, perfect.score.value] == [1, 1, 1]
-    assert [
-        nothing.sufficiency.value,
-        nothing.necessity.value,
-        nothing.score.value,
-    ] == pytest.approx([0, 0, 0], abs=1e-6)
-    assert perfect.sufficiency.estimate().stderr == 0
+    made = world()
+    anatomy, node_set = made.every.anatomy, made.node_set()
+    assert values(measured(node_set, identity(anatomy))) == pytest.approx([1, 1, 1], abs=1e-6)
+    means = mean_only(anatomy, made.data.moments)
+    assert values(measured(node_set, means)) == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_overshoot_of_one_and_shortfall_of_the_other_do_not_cancel() -> None:
+    """Clean 2, ablated 0; sufficient 3, necessary 1: x = 1.5 and .5, both .5 from 1."""
+    assert raw_approximation(np.array([[2.0, 0, 3, 1]])) == [0.5]
+    assert raw_approximation(np.array([[2.0, 0, 6, 2]])) == [-0.5]
+    assert approximation(np.array([[2.0, 0, 6, 2]])) == [0]
 
 
 def test_sufficiency_and_necessity_are_those_of_the_definition() -> None:
     """A twin in float64: every prompt's metric under each write, the shares of their means, and the
     same on a resample."""
-    given, own = world(seed=1)
+    made = world(seed=1)
     generator = torch.Generator().manual_seed(5)
-    codes = {node: torch.randn(20, 3, generator=generator) for node in given.nodes}
-    dictionary = claimed(
-        given,
-        codes,
-        {MLP: torch.randn(3, 8, generator=generator), Z: torch.randn(3, 4, generator=generator)},
-    )
-    found = score(given, own, dictionary)
-    read = {MLP: np.array(MLP_READ), Z: np.array(Z_READ)}
-    metric = {
-        "clean": np.zeros(8),
-        "ablated": np.zeros(8),
-        "sufficient": np.zeros(8),
-        "necessary": np.zeros(8),
+    given = made.every
+    codes = {node: torch.randn(56, 3, generator=generator) for node in given.nodes}
+    vectors = {
+        MLP: torch.randn(3, 8, generator=generator),
+        Z: torch.randn(3, 4, generator=generator),
     }
-    for node in given.nodes:
-        value = given.values[node].double().numpy()
-        mean = value.mean(0)
-        a_hat = dictionary.reconstruct(given)[node].double().numpy()
-        for row in range(8):
-            metric["clean"][row] += value[row] @ read[node]
-            metric["ablated"][row] += mean @ read[node]
-            metric["sufficient"][row] += a_hat[row] @ read[node]
-            metric["necessary"][row] += (mean + value[row] - a_hat[row]) @ read[node]
-    np.testing.assert_allclose(found.sufficient, metric["sufficient"], atol=1e-4)
-    np.testing.assert_allclose(found.necessary, metric["necessary"], atol=1e-4)
+    dictionary = claimed(given, codes, vectors)
+    node_set = made.node_set()
+    part = measured(node_set, dictionary)
+    base = made.data.test.base
+    names = ("clean", "ablated", "sufficient", "necessary")
+    metric = {name: np.zeros(len(base)) for name in names}
+    for node, read in {MLP: READ["mlp"], Z: READ["z"]}.items():
+        value = base.values[node].double().numpy()
+        mean = made.data.fit.values[node].double().numpy().mean(0)
+        a_hat = dictionary.reconstruct(base)[node].double().numpy()
+        metric["clean"] += value @ read
+        metric["ablated"] += mean @ read
+        metric["sufficient"] += a_hat @ read
+        metric["necessary"] += (mean + value - a_hat) @ read
+    np.testing.assert_allclose(part.columns.values, np.stack(list(metric.values()), -1), atol=1e-4)
 
-    def shares(rows: list[int]) -> tuple[float, float]:
+    def score(rows: list[int]) -> float:
         clean, ablated, sufficient, necessary = (
-            np.mean([values[row] for row in rows]) for values in metric.values()
+            np.mean([numbers[row] for row in rows]) for numbers in metric.values()
         )
-        return (sufficient - ablated) / (clean - ablated), (clean - necessary) / (clean - ablated)
+        whole = clean - ablated
+        both = ((sufficient - ablated) / whole, (clean - necessary) / whole)
+        return max(0.0, min(1.0, float(np.mean([1 - abs(1 - x) for x in both]))))
 
-    assert (found.sufficiency.value, found.necessity.value) == pytest.approx(
-        shares(list(range(8))), rel=1e-4
-    )
-    weights = resamples(8, seed=0, clusters=[prompt.prompt.text for prompt in given.prompts[:8]])
+    sampled = SCORE.sampled(part.columns, seed=0)
+    assert sampled.value == pytest.approx(score(list(range(len(base)))), abs=1e-4)
+    weights = resamples(len(base), seed=0, clusters=node_set.test.behaviour.clusters)
     for draw in (0, 5, 500):
         rows = [row for row, times in enumerate(weights[draw]) for _ in range(int(times))]
-        drawn = found.sufficiency.draws[draw], found.necessity.draws[draw]
-        assert drawn == pytest.approx(shares(rows), rel=1e-3)
-        assert found.score.draws[draw] == pytest.approx(closeness(np.array(drawn)).mean(), abs=1e-9)
+        assert sampled.draws[draw] == pytest.approx(score(rows), abs=1e-3)
 
 
 def test_all_nodes_are_written_at_once() -> None:
     """The mean at one node alone would leave the other's part of the metric."""
-    given, own = world()
-    told = moments(given)
-    found = baseline(own, given, moments=told, metric=logit_difference)
-    expected = told.mean[MLP] @ torch.tensor(MLP_READ) + told.mean[Z] @ torch.tensor(Z_READ)
-    np.testing.assert_allclose(found.ablated, expected.item(), rtol=1e-5)
-    np.testing.assert_allclose(
-        found.clean, own.write({}, given.prompts, logit_difference).metric.numpy()
-    )
+    made = world()
+    behaviour = made.node_set().test.behaviour
+    mean = moments(made.data.fit).mean
+    expected = mean[MLP] @ torch.tensor(READ["mlp"]) + mean[Z] @ torch.tensor(READ["z"])
+    np.testing.assert_allclose(behaviour.ablated.metric, expected.item(), rtol=1e-5)
+
+
+def behaviour(clean: list[float], ablated: list[float]) -> SplitBehaviour:
+    runs = [Behaviour(np.array(m), np.zeros(len(m), dtype=int)) for m in (clean, ablated)]
+    clusters = Clusters(tuple(range(len(clean))), by_base=False)
+    return SplitBehaviour(clusters, runs[0], runs[1], runs[0])
 
 
 @pytest.mark.parametrize(
     ("clean", "ablated", "defined"),
     [
         ([4.0, 4.2, 3.8, 4.0], [0.1, 0, -0.1, 0], True),
-        ([4.0, 4.2, 3.8, 4.0], [3.7, 3.9, 3.5, 3.7], False),  # .3 < .1 * 4
-        (
-            [1.0, -1.0, 1.0, 1.0],
-            [-9.0, 9.0, -9.0, -9.0],
-            False,
-        ),  # mean effect 5, 3 standard errors 15
+        # .3 is less than a tenth of 4
+        ([4.0, 4.2, 3.8, 4.0], [3.7, 3.9, 3.5, 3.7], False),
+        # a mean effect of 5, three standard errors of which are 15
+        ([1.0, -1.0, 1.0, 1.0], [-9.0, 9.0, -9.0, -9.0], False),
         ([0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], False),
         ([4.0], [0.0], False),
     ],
@@ -163,7 +164,34 @@ def test_all_nodes_are_written_at_once() -> None:
 def test_t1_is_undefined_where_ablation_hardly_moves_the_metric(
     clean: list[float], ablated: list[float], defined: bool
 ) -> None:
-    reason = Baseline(np.array(clean), np.array(ablated)).undefined
+    reason = why_undefined(behaviour(clean, ablated))
     assert (reason is None) == defined
     if reason:
         assert f"from {np.mean(clean):.3g} to {np.mean(ablated):.3g}" in reason
+
+
+def test_whether_it_is_defined_is_decided_on_fit_for_every_dictionary_alike() -> None:
+    """On fit, pair by pair, ablation moves the metric by as much up as down; on test it is moved
+    up alone."""
+    labels = [{"a": number % 2} for number in range(36)]
+    mlp = torch.zeros(36, 8)
+    mlp[:, 0] = torch.tensor([1.0 if n >= 24 or n % 4 < 2 else -1.0 for n in range(36)])
+    roles = Roles(fit=range(24), decide=in_turn(0, 24), test=in_turn(24, 36))
+    facts = Facts(attributes=("a",), changed=("a",))
+    made = make_world(activations(labels, mlp=mlp), roles, facts, read=READ)
+    node_set = made.node_set()
+    assert why_undefined(node_set.test.behaviour) is None
+    decisions = decide(node_set)
+    assert decisions.approximation is not None
+    assert SCORE.why_undefined(decisions) == decisions.approximation
+
+
+def test_rows_beside_an_undefined_score_are_the_raw_metrics() -> None:
+    made = world()
+    part = measured(made.node_set(), shrunk(made, 0.5))
+    defined, undefined = (
+        Decisions(why, None, None, "success", 0.0, 1.0, 1.0) for why in (None, "too little")
+    )
+    names = [[row.metric for row in SCORE.details(part, told)] for told in (defined, undefined)]
+    raw = ["sufficient metric", "necessary metric"]
+    assert names == [["sufficiency", "necessity", *raw], raw]

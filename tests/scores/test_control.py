@@ -1,243 +1,209 @@
-"""T2 worked by hand: a value split into four latents against one supervised feature, and every
-number against a literal twin."""
+"""T2 worked by hand: a value split into four latents against one supervised feature."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from linear import MLP, Claimed, activations, claimed, model
-from sage.dictionaries.activations import Activations
-from sage.dictionaries.supervised import fit_features
+from linear import MLP, claimed
+from sage.dictionaries.edits import Edited
 from sage.scores.control import (
+    SCORE,
     Control,
-    decide_form,
-    ground_truth,
-    largest_k,
-    normalised,
-    score_controls,
-    trapezoid,
+    control_statistic,
+    measure,
+    raw_control_statistic,
 )
-from sage.stats import resamples
-from sage.task.metric import logit_difference
+from sage.scores.data import PairRuns
+from sage.scores.levels import ANY, BUDGETS, Decisions
+from sage.scores.node_set import Contender, NodeSet
+from sage.scores.runs import Behaviour, Clusters, SplitBehaviour
+from sage.scores.score import Columns, at_means
+from scores.worlds import World, hopeless, split_world, value_one
 
-READ = [0.5, 0.5, 0.5, 0.5, 0, 0, 0, 0]
-
-
-def split_value(count: int = 12) -> tuple[Activations, Activations, Activations]:
-    """Value 0 lies at (.45, .45, .45, .45), value 1 at the same less 1 each: m = .9 and -1.1. The
-    base has value 0, the target value 1."""
-    labels = [{"a": number % 2} for number in range(count)]
-    sign = torch.tensor([int(own["a"]) for own in labels])[:, None]
-    given = activations(
-        labels, mlp=torch.cat([0.45 - sign.float().expand(-1, 4), torch.zeros(count, 4)], -1)
-    )
-    return given, given.select(range(0, count, 2)), given.select(range(1, count, 2))
+NEED, TWICE, FOUR_TIMES = BUDGETS
+SUCCESS, GRADED = (
+    Decisions(None, None, None, form, 0.0, 1.0, 1.0) for form in ("success", "graded")
+)
 
 
-def four_latents(given: Activations) -> Claimed:
-    """Latent i is on where the value is 1, and takes 1 from coordinate i."""
-    on = (given.values[MLP][:, :1] < 0).float().expand(-1, 4)
-    return claimed(given, {MLP: on}, {MLP: -torch.eye(8)[:4]})
+def four_latents(world: World, *, beside: float = 0.0) -> Contender:
+    """Latent i is on where the value is 1 and takes 1 from coordinate i; each adds `beside` to
+    coordinate 6."""
+    vectors = -torch.eye(8)[:4]
+    vectors[:, 6] = beside
+    on = value_one(world.every).expand(-1, 4)
+    return world.node_set().contender(claimed(world.every, {MLP: on}, {MLP: vectors}))
 
 
-def score(
-    own: Any, given: Activations, base: Activations, target: Activations, **options: Any
-) -> Control:
-    engine = model(given, mlp=READ)
-    truth = ground_truth(engine, base, target, metric=logit_difference)
-    return score_controls(
-        engine, {"own": own}, base, target, truth=truth, metric=logit_difference, **options
-    )["own"]
+def measured(node_set: NodeSet, contender: Contender) -> Control:
+    return measure(node_set, [contender], split="test")[contender.name]
+
+
+def value(control: Control, decisions: Decisions) -> float:
+    columns = SCORE.columns(control, decisions)
+    assert isinstance(columns, Columns)
+    return at_means(columns, SCORE.statistic)
 
 
 def test_control_by_hand() -> None:
-    """m = .9 .4 -.1 -.6 -1.1 after 0 to 4 latents, and the patch says 'no' below 0: accuracy 0 0 1
-    1 1 at k = 0 1 2 4 8.
+    """need is 2: value 0 off, value 1 on. m = 1.2 .7 .2 -.3 -.8 after 0 to 4 latents, and -.8 under
+    the patch, which says `no`.
 
-    Area over log2 k up to 8: (.5 + 1 + 1)/3 = .8333. Two supervised features of half the move each:
-    0 1 1 1 1, area 1. Graded: |m - m_gt| = 2 1.5 1 0 0 of 2: 0 .25 .5 1 1, area (.375 + .75 + 1)/3;
-    supervised 0 .5 1 1 1, area (.75 + 1 + 1)/3.
+    At need m = .2 still says `yes`, at 2 need and 4 need the edit is the patch: (0 + 1 + 1)/3.
+    Graded: |m - m_gt| = 1 0 0 of 2: (.5 + 1 + 1)/3.
     """
-    given, base, target = split_value()
-    latents, features = (
-        score(four_latents(given), given, base, target),
-        score(fit_features(given, attributes=("a",)), given, base, target),
-    )
-    assert [latents.accuracy(k).value for k in (0, 1, 2, 4, 8)] == [0, 0, 1, 1, 1]
-    assert [features.accuracy(k).value for k in (0, 1, 2, 4, 8)] == [0, 1, 1, 1, 1]
-    assert [latents.graded(k).value for k in (0, 1, 2, 4, 8)] == pytest.approx(
-        [0, 0.25, 0.5, 1, 1], abs=1e-6
-    )
-    assert [latents.picks[k].tolist() for k in (0, 1, 2, 4, 8, 32)] == [
-        [k] * 6 for k in (0, 1, 2, 4, 4, 4)
+    world = split_world()
+    node_set = world.node_set()
+    assert list(node_set.needs.values()) == [2]
+    control = measured(node_set, four_latents(world))
+    successes = [control.success(ANY, budget).mean() for budget in BUDGETS]
+    assert successes == [0, 1, 1]
+    graded = [control.graded(ANY, budget).mean() for budget in BUDGETS]
+    assert graded == pytest.approx([0.5, 1, 1], abs=1e-6)
+    assert value(control, SUCCESS) == pytest.approx(2 / 3)
+    assert value(control, GRADED) == pytest.approx(2.5 / 3, abs=1e-6)
+    picks = [control.edits[ANY, budget].picks.tolist() for budget in (*BUDGETS, "all")]
+    assert picks == [[2] * 6, [4] * 6, [4] * 6, [4] * 6]
+
+
+def test_supervised_features_move_the_whole_value_with_two_features() -> None:
+    node_set = split_world().node_set()
+    control = measured(node_set, node_set.contender(node_set.data.supervised))
+    assert value(control, SUCCESS) == 1
+    assert value(control, GRADED) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_dictionary_without_latents_is_not_measured() -> None:
+    node_set = split_world().node_set()
+    assert measure(node_set, [hopeless(node_set)], split="test") == {}
+
+
+def test_an_edit_is_told_nothing_of_the_other_prompt_but_its_labels() -> None:
+    world = split_world()
+    contender = four_latents(world)
+    spoilt = world.data.test.target
+    noise = torch.randn(spoilt.values[MLP].shape, generator=torch.Generator().manual_seed(0))
+    target = replace(spoilt, values={MLP: noise})
+    other = replace(world.data, test=PairRuns(world.data.test.base, target))
+    before = measured(world.node_set(), contender)
+    after = measured(NodeSet(world.model, other, world.node_set().settings), contender)
+    for key, edit in before.edits.items():
+        assert torch.equal(edit.picks, after.edits[key].picks)
+        assert torch.equal(edit.distance, after.edits[key].distance)
+        assert np.array_equal(before.behaviour[key].metric, after.behaviour[key].metric)
+
+
+def test_what_an_edit_does_beside_its_aim_takes_its_success_away() -> None:
+    """`b` lies at -.15 and .15; every latent adds .3 there. Where b is 0 it is read as 1 from the
+    first latent on, where it is 1 it stays: isolation .5 at every budget.
+
+    Success 0 1 1 and graded .5 1 1 halved: 1/3 and 2.5/6.
+    """
+    world = split_world(b=0.15)
+    control = measured(world.node_set(), four_latents(world, beside=0.3))
+    assert [control.isolation[ANY, budget].mean() for budget in BUDGETS] == [0.5] * 3
+    assert value(control, SUCCESS) == pytest.approx(1 / 3)
+    assert value(control, GRADED) == pytest.approx(2.5 / 6, abs=1e-6)
+
+
+def by_hand(
+    metrics: list[float], isolation: list[float], *, clean: list[float], truth: list[float]
+) -> Control:
+    """One edit at need of a few prompts with these metrics; positive ones say 0, others 1."""
+    behaviours = [
+        Behaviour(np.array(values), np.array([int(value <= 0) for value in values]))
+        for values in (clean, truth, metrics)
     ]
-    areas = {
-        form: [own.area(form, k_max=8) for own in (latents, features)]
-        for form in ("success", "graded")
+    pair_clusters = Clusters(tuple(range(len(clean))), by_base=False)
+    split = SplitBehaviour(pair_clusters, behaviours[0], behaviours[0], behaviours[1])
+    nothing = torch.zeros(len(clean))
+    edit = Edited({}, nothing.long(), nothing, nothing, {})
+    key = (ANY, NEED)
+    return Control(split, {key: edit}, {key: behaviours[2]}, {key: np.array(isolation)})
+
+
+def test_isolation_counts_only_where_an_edit_did_some_good() -> None:
+    """|m_clean - m_gt| is 2 and 6, 4 in the mean. The first edit ends 1 from its truth: graded
+    .75, of which half is isolated; the second ends 8 away: -1, whatever it left alone."""
+    control = by_hand([0.0, 9.0], [0.5, 0.25], clean=[1.0, 7.0], truth=[-1.0, 1.0])
+    assert control.graded(ANY, NEED).tolist() == [0.75, -1]
+    assert control.weight("graded", ANY, NEED).tolist() == [0.375, -1]
+    assert control.nothing("graded").tolist() == [0.5, -0.5]
+
+
+def test_success_is_to_say_what_is_said_under_the_ground_truth_right_or_wrong() -> None:
+    """Truth says 1, 0, 0. The edits say 1, 0 and 1."""
+    control = by_hand(
+        [-3.0, 2.0, -1.0], [0.5, 1.0, 1.0], clean=[1.0, 1.0, -1.0], truth=[-1.0, 9.0, 1.0]
+    )
+    assert control.success(ANY, NEED).tolist() == [1, 1, 0]
+    assert control.weight("success", ANY, NEED).tolist() == [0.5, 1, 0]
+    assert control.nothing("success").tolist() == [0, 1, 0]
+
+
+def test_zero_is_nothing_edited_and_one_the_ground_truth() -> None:
+    """w_0 = .25; w = .25 .625 1: (0 + .5 + 1)/3."""
+    assert control_statistic(np.array([[0.25, 0.25, 0.625, 1.0]])) == pytest.approx([0.5])
+    assert control_statistic(np.array([[0.25, 0.25, 0.25, 0.25]])) == [0]
+    assert control_statistic(np.array([[0.25, 1.0, 1.0, 1.0]])) == [1]
+
+
+def test_a_score_is_clipped_once_and_not_at_each_budget() -> None:
+    """-1 1 1: a third, not two thirds; what is below 0 in the mean is 0, and raw below it."""
+    once = np.array([[0.5, 0.0, 1.0, 1.0]])
+    assert control_statistic(once) == pytest.approx([1 / 3])
+    below = np.array([[0.5, 0.0, 0.0, 0.5]])
+    assert control_statistic(below) == [0]
+    assert raw_control_statistic(below) == pytest.approx([-2 / 3])
+
+
+def test_levels_are_clipped_one_by_one() -> None:
+    """Levels of -1 and 1: (0 + 1)/2; raw they cancel."""
+    means = np.array([[0.5, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
+    assert control_statistic(means) == [0.5]
+    assert raw_control_statistic(means) == [0]
+
+
+def test_every_draw_is_clipped_too() -> None:
+    generator = np.random.default_rng(0)
+    values = np.concatenate([np.zeros((40, 1)), generator.normal(0.05, 1, (40, 3))], 1)
+    columns = Columns(values, tuple(range(40)))
+    drawn = SCORE.sampled(columns, seed=0).draws
+    raw = replace(SCORE, statistic=SCORE.raw).sampled(columns, seed=0).draws
+    assert raw.min() < 0
+    assert np.array_equal(drawn, np.clip(raw, 0, 1))
+
+
+def test_rows_beside_the_score_are_the_other_form_every_budget_and_isolation() -> None:
+    world = split_world()
+    control = measured(world.node_set(), four_latents(world))
+    details = list(SCORE.details(control, SUCCESS))
+    other, *rest = details
+    assert (other.metric, other.form, other.budget) == ("control", "graded", None)
+    assert [(row.metric, row.budget, row.form) for row in rest] == [
+        row
+        for budget in (*BUDGETS, "all")
+        for row in (
+            ("control", budget, "success"),
+            ("control", budget, "graded"),
+            ("isolation", budget, None),
+        )
+    ]
+    values = {
+        (row.budget, row.form): at_means(row.evidence, row.statistic)
+        for row in rest
+        if row.metric == "control" and row.statistic
     }
-    assert [area.value for area in areas["success"]] == pytest.approx([2.5 / 3, 1])
-    assert [area.value for area in areas["graded"]] == pytest.approx(
-        [2.125 / 3, 2.75 / 3], abs=1e-6
-    )
-    assert normalised(
-        areas["success"][0], latents.start("success"), areas["success"][1]
-    ).value == pytest.approx(2.5 / 3)
-    assert normalised(
-        areas["graded"][0], latents.start("graded"), areas["graded"][1]
-    ).value == pytest.approx(2.125 / 2.75, abs=1e-6)
-    assert latents.area("success", k_max=2).value == pytest.approx(0.5)
-    assert latents.area("success", k_max=4).value == pytest.approx(0.75)
+    assert [values[budget, "success"] for budget in BUDGETS] == [0, 1, 1]
+    assert values[NEED, "graded"] == pytest.approx(0.5, abs=1e-6)
+    assert [row.picks for row in rest if row.metric == "isolation"] == [2, 4, 4, 4]
 
 
-def test_magnitude_is_the_share_taken_away() -> None:
-    """From value 1 to value 0 every latent is switched off: a quarter of the reconstruction each.
-    The other way nothing is taken away."""
-    given, base, target = split_value()
-    own = four_latents(given)
-    taken = score(own, given, target, base)
-    assert [taken.magnitude[k].mean() for k in (0, 1, 2, 4)] == pytest.approx([0, 0.25, 0.5, 1])
-    assert score(own, given, base, target).magnitude[4].mean() == 0
-
-
-def test_accuracy_graded_and_area_are_those_of_the_definition() -> None:
-    """Random latents on random prompts: a loop over prompts and k, and over the prompts of a
-    resample."""
-    generator = torch.Generator().manual_seed(0)
-    labels = [{"a": number % 3} for number in range(60)]
-    codes = torch.rand(60, 20, generator=generator) * (
-        torch.rand(60, 20, generator=generator) < 0.4
-    )
-    vectors = torch.randn(20, 8, generator=generator) / 4
-    given = activations(labels, mlp=codes @ vectors + 0.1 * torch.randn(60, 8, generator=generator))
-    base, target = given.select(range(30)), given.select(range(30, 60))
-    own = claimed(given, {MLP: codes}, {MLP: vectors})
-    found = score(own, given, base, target)
-    read = np.array(READ)
-    clean, truth = (run.values[MLP].double().numpy() @ read for run in (base, target))
-    edits = own.edit(base, target, ks=(0, 1, 2, 4, 8))
-    edited = {k: edit.values[MLP].double().numpy() @ read for k, edit in edits.items()}
-
-    def graded(k: int, rows: list[int]) -> float:
-        return 1 - np.mean([abs(edited[k][row] - truth[row]) for row in rows]) / np.mean(
-            [abs(clean[row] - truth[row]) for row in rows]
-        )
-
-    def accuracy(k: int, rows: list[int]) -> float:
-        return float(np.mean([(edited[k][row] >= 0) == (truth[row] >= 0) for row in rows]))
-
-    def area(points: list[float]) -> float:
-        return sum((low + high) / 2 for low, high in pairwise(points)) / 3
-
-    weights = resamples(30, seed=2, clusters=[prompt.prompt.text for prompt in base.prompts])
-    everyone = list(range(30))
-    drawn = [row for row, times in enumerate(weights[9]) for _ in range(int(times))]
-    for k in edits:
-        assert found.accuracy(k).value == pytest.approx(accuracy(k, everyone))
-        assert found.graded(k).value == pytest.approx(graded(k, everyone), abs=1e-5)
-        assert found.graded(k, seed=2).draws[9] == pytest.approx(graded(k, drawn), abs=1e-5)
-    for form, value in (("success", accuracy), ("graded", graded)):
-        whole = found.area(form, k_max=8, seed=2)
-        assert whole.value == pytest.approx(
-            area([value(k, everyone) for k in (1, 2, 4, 8)]), abs=1e-5
-        )
-        assert whole.draws[9] == pytest.approx(
-            area([value(k, drawn) for k in (1, 2, 4, 8)]), abs=1e-5
-        )
-    assert 0 < found.area("success", k_max=8).value < 1
-
-
-def test_budgets_that_give_no_further_pick_are_not_run_again() -> None:
-    """Four latents: k = 8, 16 and 32 repeat k = 4, and k = 0 is the clean run, so three edits run
-    for seven budgets."""
-    given, base, target = split_value()
-    engine = model(given, mlp=READ)
-    truth = ground_truth(engine, base, target, metric=logit_difference)
-    before = engine.counter.tokens
-    found = score_controls(
-        engine, {"own": four_latents(given)}, base, target, truth=truth, metric=logit_difference
-    )["own"]
-    assert engine.counter.tokens - before == 3 * len(base)
-    assert np.array_equal(found.left[32], found.left[4])
-    assert np.array_equal(found.left[0], found.effect)
-    written = engine.write(
-        four_latents(given).edit(base, target, ks=(32,))[32].values, base.prompts, logit_difference
-    )
-    np.testing.assert_allclose(
-        found.left[32], np.abs(written.metric.numpy() - truth.patched.metric.numpy()), atol=1e-6
-    )
-
-
-def test_a_trapezoid_is_divided_by_its_range() -> None:
-    assert trapezoid(
-        np.log2([1, 2, 4, 8]), [np.array([0.0]), np.array([1.0]), np.array([1.0]), np.array([1.0])]
-    ) == pytest.approx(2.5 / 3)
-    assert trapezoid(np.log2([1, 4]), [np.array([0.2]), np.array([0.6])]) == pytest.approx(0.4)
-    assert trapezoid(np.log2([1]), [np.array([0.7])]) == pytest.approx(0.7)
-
-
-@pytest.mark.parametrize(
-    ("width", "largest"),
-    [(24, 2), (32, 2), (63, 2), (64, 4), (96, 4), (128, 8), (768, 8), (2304, 8)],
-)
-def test_the_largest_budget_is_a_sixteenth_of_the_width(width: int, largest: int) -> None:
-    assert largest_k(width) == largest
-    assert largest_k(width, across_models=True) == 4
-
-
-def control(success: dict[int, float], graded: dict[int, float], effect: float = 1.0) -> Control:
-    """Ten prompts with these accuracies and graded scores."""
-    ones = np.ones(10)
-    nothing = dict.fromkeys(success, ones)
-    share = {k: (np.arange(10) < round(10 * value)).astype(float) for k, value in success.items()}
-    left = {k: effect * (1 - value) * ones for k, value in graded.items()}
-    return Control(
-        share,
-        left,
-        effect * ones,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        [f"p{number}" for number in range(10)],
-    )
-
-
-def test_the_form_of_t2_is_decided_by_what_the_supervised_dictionary_gains() -> None:
-    decide = {"k_max": 2, "effect_of_irrelevant": 0.1, "metric_size": 1.0}
-    rising = {0: 0.0, 1: 0.5, 2: 1.0}
-    assert decide_form(control({0: 0.5, 1: 0.8, 2: 0.8}, rising), **decide) == ("success", "ok")
-    assert decide_form(control({0: 0.6, 1: 0.7, 2: 0.7}, rising), **decide) == ("graded", "ok")
-    form, reason = decide_form(
-        control({0: 0.6, 1: 0.7, 2: 0.7}, {0: 0.0, 1: 0.1, 2: 0.1}), **decide
-    )
-    assert form is None
-    assert "only 0.10 in accuracy and 0.10 graded" in reason
-
-
-@pytest.mark.parametrize(
-    ("effect", "irrelevant", "size"), [(0.015, 0.0, 1.0), (0.5, 0.6, 1.0), (0.0, 0.0, 0.0)]
-)
-def test_a_patch_that_moves_no_more_than_an_irrelevant_one_has_no_control_score(
-    effect: float, irrelevant: float, size: float
-) -> None:
-    own = control({0: 0.0, 1: 1.0, 2: 1.0}, {0: 0.0, 1: 1.0, 2: 1.0}, effect)
-    form, reason = decide_form(own, k_max=2, effect_of_irrelevant=irrelevant, metric_size=size)
-    assert form is None
-    assert "moves the metric by" in reason
-
-
-def test_success_with_sets_of_answers_is_the_set_with_the_larger_summed_probability() -> None:
-    """With 'yes' counted twice the sets are even at m = -log 2 = -.69: only the fourth latent takes
-    -.6 to -1.1."""
-    given, base, target = split_value()
-    several = replace(
-        base, prompts=tuple(replace(prompt, answers=(0, 0)) for prompt in base.prompts)
-    )
-    found = score(four_latents(given), given, several, target)
-    assert [found.accuracy(k).value for k in (0, 1, 2, 4)] == [0, 0, 0, 1]
+def test_without_the_budget_that_has_no_bound_no_edit_has_none() -> None:
+    world = split_world()
+    control = measured(world.node_set(unbounded=False), four_latents(world))
+    assert control.budgets == BUDGETS

@@ -132,7 +132,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     wired: Model, second: Suite, alone: Evaluation, kept: Path, tmp_path: Path
 ) -> None:
     stopped_run(wired, second, out=tmp_path, store=kept)
-    goes_on = run(wired, second, out=tmp_path)
+    goes_on = run(wired, second, out=tmp_path, store=kept)
     assert_same(alone, goes_on)
     assert [spent(goes_on).get(stage, 0) for stage in ("discovery", "scores")] == [0, 0]
     assert not (tmp_path / ".unfinished").exists()

@@ -239,6 +239,24 @@ def test_the_least_recently_used_go_first_when_there_is_no_more_room(tmp_path: P
     assert store.entries() == []
 
 
+def test_a_large_store_is_not_measured_whenever_something_small_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first, and when a hundredth of its limit was written since."""
+    size = _size_of_an_entry(tmp_path / "other")
+    store, measured = Store(tmp_path, limit=250 * size), []
+    entries = Store.entries
+    monkeypatch.setattr(Store, "entries", lambda own: measured.append(turn) or entries(own))
+    for turn in range(8):
+        store.keep("gate", KEY.about(turn), 1)
+    assert measured == [0, 3, 6]
+
+
+def _size_of_an_entry(folder: Path) -> int:
+    Store(folder).keep("gate", KEY, 1)
+    return the_file(folder).stat().st_size
+
+
 def test_what_killed_runs_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
     Store(tmp_path).keep("gate", KEY, 1)
     old, new = (

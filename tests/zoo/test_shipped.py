@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 
 import pytest
+from torch.nn.functional import cosine_similarity
 
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
 from sage.saes.formats import saelens
+from sage.saes.sae import SAE
 from sage.zoo.gates import held_out_gates
 from sage.zoo.recipes import RECIPES, ZOO
 from sage.zoo.tokenizer import make_tokenizer
@@ -51,6 +54,8 @@ def test_the_saes_of_a_model_are_all_there(model: Model) -> None:
         for moment in SNAPSHOTS:
             wanted |= {(f"topk8-{moment}", f"{layer}.resid_pre") for layer in range(layers)}
         assert ("topk8-mid", "2.resid_mid") in wanted
+        assert ("topk8-seed-3", "0.resid_pre") in wanted
+        assert ("topk8-soft-frozen-3", "0.resid_pre") in wanted
     assert {(suite, folder.name) for suite, folder in shipped_saes(model.name)} == wanted
 
 
@@ -84,7 +89,34 @@ def test_training_brings_an_sae_from_nothing_to_a_good_description() -> None:
         assert unexplained == sorted(unexplained, key=lambda fvu: -(fvu or 0))
 
 
+@pytest.mark.parametrize("layer", range(LAYERS["tiny-gpt2"]))
+def test_three_seeds_of_a_suite_and_of_its_soft_frozen_nulls_are_three_saes(layer: int) -> None:
+    trained = [_tiny_gpt2(suite, layer) for suite in ("topk8", "topk8-seed-2", "topk8-seed-3")]
+    nulls = [_tiny_gpt2(f"topk8-soft-frozen-{number}", layer) for number in (1, 2, 3)]
+    for group in (trained, nulls):
+        for one, other in combinations(group, 2):
+            assert cosine_similarity(one.W_dec, other.W_dec).abs().mean() < 0.2
+    assert max(sae.stated.fvu or 1 for sae in trained) < min(sae.stated.fvu or 0 for sae in nulls)
+    assert all(sae.stated.l0 == pytest.approx(8, abs=0.5) for sae in (*trained, *nulls))
+
+
+@pytest.mark.parametrize("layer", range(LAYERS["tiny-gpt2"]))
+def test_a_soft_frozen_null_points_where_its_suite_began(layer: int) -> None:
+    start = _tiny_gpt2("topk8-step0", layer).W_dec
+    null, other, trained = (
+        cosine_similarity(_tiny_gpt2(suite, layer).W_dec, start)
+        for suite in ("topk8-soft-frozen-1", "topk8-soft-frozen-2", "topk8")
+    )
+    assert 0.8 - 1e-3 < null.min() < 0.8 + 1e-3
+    assert other.max() < 0.6
+    assert trained.min() < 0.6
+
+
 def test_models_and_saes_together_are_small() -> None:
     files = [path for path in ZOO.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert sum(path.stat().st_size for path in files) < 25e6
+    assert sum(path.stat().st_size for path in files) < 28e6
     assert not [path for path in files if path.suffix == ".pt"]
+
+
+def _tiny_gpt2(suite: str, layer: int) -> SAE:
+    return saelens.load(ZOO / "tiny-gpt2" / "saes" / suite / f"{layer}.resid_pre")

@@ -1,25 +1,24 @@
 """Controls: dictionaries whose score is known or bounded, without which no score means anything.
 
-Method, section 6. One file each, found by listing this folder. A file gives `NAME`, `RIVAL` (in
-which scores the control may be the best control; elsewhere it is a line) and `make`, which is given
-a `Setting` and returns the dictionary, or None where it cannot be had there. `depends(setting)`
-says what the dictionary depends on beside the node set, so that suites share what is measured of
-it; None of one that is its suite's alone.
+Method, section 6. One file each, found by listing this folder; adding one touches no other file.
+What it offers is a `ControlModule`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from sage.dictionaries.controls.setting import EVERY_SCORE, Setting
 from sage.dictionaries.dictionary import Dictionary
 from sage.errors import unknown
 
-__all__ = ["EVERY_SCORE", "Control", "Setting", "control_names", "load_control", "make_controls"]
+__all__ = [
+    "EVERY_SCORE", "Control", "ControlModule", "Setting",
+    "control_names", "load_control", "make_controls", "rivals",
+]  # fmt: skip
 
 # In the order in which they stand beside a score; a control that is not listed comes after these.
 _ORDER = (
@@ -30,13 +29,20 @@ _ORDER = (
 
 @runtime_checkable
 class ControlModule(Protocol):
-    """What a file of this folder gives."""
+    """What a file of this folder gives: the names of its controls, and the scores in which they may
+    be the best control (elsewhere they are lines)."""
 
     NAMES: tuple[str, ...]
     RIVAL: frozenset[str]
 
-    def make(self, name: str, setting: Setting) -> Dictionary | None: ...
-    def depends(self, name: str, setting: Setting) -> tuple[object, ...] | None: ...
+    def make(self, name: str, setting: Setting) -> Dictionary | None:
+        """The control of that name; None where it cannot be had."""
+        ...
+
+    def depends(self, name: str, setting: Setting) -> tuple[object, ...] | None:
+        """What it depends on beside the node set, so that suites share what is measured of it;
+        None of one that is its suite's alone."""
+        ...
 
 
 class Control(NamedTuple):
@@ -48,16 +54,13 @@ class Control(NamedTuple):
     content: str | None
 
 
-@lru_cache(maxsize=1)
 def _modules() -> dict[str, ControlModule]:
     """Name of a control -> its file, in their order."""
-    stems = sorted(
-        path.stem
-        for path in Path(__file__).parent.glob("*.py")
-        if path.stem not in ("__init__", "setting")
-    )
-    modules = [cast("ControlModule", import_module(f"{__name__}.{stem}")) for stem in stems]
-    by_name = {name: module for module in modules for name in module.NAMES}
+    files = sorted(module.name for module in iter_modules(__path__) if module.name != "setting")
+    by_name: dict[str, ControlModule] = {}
+    for file in files:
+        module = cast("ControlModule", import_module(f"{__name__}.{file}"))
+        by_name |= dict.fromkeys(module.NAMES, module)
     return dict(sorted(by_name.items(), key=lambda entry: _rank(entry[0])))
 
 
@@ -68,9 +71,10 @@ def control_names() -> tuple[str, ...]:
 
 def load_control(name: str) -> ControlModule:
     """The file of a control."""
-    if name not in _modules():
-        raise unknown("control", name, control_names())
-    return _modules()[name]
+    modules = _modules()
+    if name not in modules:
+        raise unknown("control", name, modules)
+    return modules[name]
 
 
 def rivals(score: str, among: Collection[str]) -> tuple[str, ...]:

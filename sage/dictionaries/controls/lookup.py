@@ -64,8 +64,8 @@ class NearestCentre:
 def k_means(
     tokens: Float[Tensor, "token d_model"], *, centres: int, stream: str
 ) -> Float[Tensor, "centre d_model"]:
-    """Lloyd's algorithm from distinct random tokens; a centre that loses all its tokens is put on
-    the token that is farthest from its centre."""
+    """Lloyd's algorithm from random tokens, none taken twice; a centre that loses all its tokens is
+    put on the token that is farthest from its own."""
     order = torch.randperm(len(tokens), generator=generator(stream)).to(tokens.device)
     start = tokens[order[:centres]].clone()
     current = start.double()
@@ -91,17 +91,16 @@ def _nearest(
     indices: list[Tensor] = []
     distances: list[Tensor] = []
     for chunk in tokens.split(max(1, LOOKUP_DISTANCES_AT_ONCE // len(centres))):
-        found = (lengths - 2 * chunk @ centres.T).min(-1)
-        indices.append(found.indices)
-        distances.append(found.values + chunk.square().sum(-1))
+        least = (lengths - 2 * chunk @ centres.T).min(-1)
+        indices.append(least.indices)
+        distances.append(least.values + chunk.square().sum(-1))
     return torch.cat(indices), torch.cat(distances)
 
 
-def lookup_table(sae: SAE, tokens: Float[Tensor, "token d_model"], *, stream: str) -> SAE:
-    """The table of these tokens in the place of a judged SAE: x_hat is the nearest centre."""
-    centres = max(1, min(sae.width, len(tokens) // TOKENS_PER_CENTRE, MOST_CENTRES))
-    mean = tokens.double().mean(0).to(sae.W_dec)
-    table = k_means(tokens.to(sae.W_dec) - mean, centres=centres, stream=stream)
+def lookup_table(
+    sae: SAE, mean: Float[Tensor, "d_model"], table: Float[Tensor, "centre d_model"]
+) -> SAE:
+    """A table of centres about a mean in the place of a judged SAE: x_hat is the nearest centre."""
     return SAE(
         f"lookup {sae.id}", NearestCentre(table), table, mean, sae.hook,
         subtract_b_dec=True, reads_bos=False,
@@ -112,17 +111,33 @@ def make(name: str, setting: Setting) -> ProjectedSuite | None:
     """The table at every hook; no text lookup where no text is known."""
     saes: dict[Node, SAE] = {}
     for hook in setting.sparsity:
-        if name == TASK:
-            tokens = setting.tokens(hook)
-        elif setting.text is not None and hook in setting.text:
-            tokens = setting.text[hook].to(
-                setting.judged.moments.mean[setting.judged.nodes[0]].device
-            )
-        else:
+        tokens = _tokens(name, setting, hook)
+        if tokens is None:
             return None
-        stream = f"{name}/{setting.seed}/{hook}"
-        saes[hook] = lookup_table(setting.sae(hook), tokens, stream=stream)
+        saes[hook] = _table_at(name, setting, hook, tokens)
     return setting.projected(name, saes)
+
+
+def _tokens(name: str, setting: Setting, hook: Node) -> Float[Tensor, "token d_model"] | None:
+    if name == TASK:
+        return setting.tokens(hook)
+    return None if setting.text is None else setting.text.get(hook)
+
+
+def _table_at(
+    name: str, setting: Setting, hook: Node, tokens: Float[Tensor, "token d_model"]
+) -> SAE:
+    """The table of as many tokens as its centres need; made once for all suites of one width."""
+    sae = setting.sae(hook)
+    centres = max(1, min(sae.width, len(tokens) // TOKENS_PER_CENTRE, MOST_CENTRES))
+    tokens = tokens.to(sae.W_dec)
+    if name == TEXT:
+        tokens = tokens[: TOKENS_PER_CENTRE * centres]
+    mean = tokens.double().mean(0).to(sae.W_dec)
+    key = f"{name}/{setting.seed}/{hook}/{centres}"
+    if key not in setting.tables:
+        setting.tables[key] = k_means(tokens - mean, centres=centres, stream=key)
+    return lookup_table(sae, mean, setting.tables[key].to(sae.W_dec))
 
 
 def depends(name: str, setting: Setting) -> tuple[object, ...]:

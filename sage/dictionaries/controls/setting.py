@@ -1,10 +1,10 @@
-"""What a control is made from: the judged suite, the split `fit`, and a seed that no training uses."""
+"""What a control is made from: the judged suite, the split `fit`, a seed that no training uses."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -26,14 +26,18 @@ EVERY_SCORE = frozenset((APPROXIMATION, "control", "interpretable", "geometry", 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Where a control is made. `text` has residual tokens of ordinary text at hooks, [token,
-    d_model], where any is known."""
+    """Where a control is made.
+
+    `text` has residual tokens of ordinary text at hooks, [token, d_model], where any is known;
+    `tables` holds the centres of lookup tables made so far, by name.
+    """
 
     judged: ProjectedSuite
     fit: Activations
     section: Section
     seed: int = 0
     text: Mapping[Node, Tensor] | None = None
+    tables: MutableMapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @cached_property
     def sparsity(self) -> dict[Node, int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sage.dictionaries.controls.setting import EVERY_SCORE, Setting, unit_vectors
 from sage.dictionaries.projected import ProjectedSuite
+from sage.nodes import Node
 from sage.saes.architectures.topk import TopK
 from sage.saes.sae import SAE
 
@@ -22,7 +23,7 @@ RIVAL = EVERY_SCORE
 
 
 def untrained(sae: SAE, mean: Float[Tensor, "d_model"], *, k: int, seed: int) -> SAE:
-    """The untrained SAE in the place of a judged one; `mean` is that of what the encoder reads."""
+    """The untrained SAE in the place of a judged one; `mean` is that of the normalised tokens."""
     directions = unit_vectors(sae.width, sae.d_model, f"untrained/{seed}/{sae.site}")
     W_dec = directions.to(sae.W_dec)
     zeros = W_dec.new_zeros(sae.width)
@@ -38,12 +39,13 @@ def untrained(sae: SAE, mean: Float[Tensor, "d_model"], *, k: int, seed: int) ->
 
 def make(name: str, setting: Setting) -> ProjectedSuite:
     """An untrained SAE at every hook."""
-    saes: dict[object, SAE] = {}
+    saes: dict[Node, SAE] = {}
     for hook, k in setting.sparsity.items():
         sae = setting.sae(hook)
-        mean = sae.normalise(setting.tokens(hook)).x_in.double().mean(0).float()
+        whole = replace(sae, subtract_b_dec=False)
+        mean = whole.normalise(setting.tokens(hook)).x_in.double().mean(0).float()
         saes[hook] = untrained(sae, mean, k=k, seed=setting.seed)
-    return setting.projected(name, saes)  # pyright: ignore[reportArgumentType]
+    return setting.projected(name, saes)
 
 
 def depends(name: str, setting: Setting) -> tuple[object, ...]:

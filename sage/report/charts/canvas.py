@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawable
     from matplotlib.lines import Line2D
 
-# Scores beyond these are cut in figures; the data has them whole.
-DRAWN_RANGE = (-1.0, 2.0)
-
 
 @dataclass(frozen=True)
 class Canvas:
@@ -130,16 +127,9 @@ def mark_undefined(axes: Axes, place: float) -> None:
     )
 
 
-def is_cut(values: Sequence[float | None]) -> bool:
-    """Whether a value lies outside of what is drawn."""
-    low, high = DRAWN_RANGE
-    return any(value is not None and not low <= value <= high for value in values)
-
-
 def limits(values: Sequence[float | None]) -> tuple[float, float]:
-    """Limits that hold 0, 1 and all values within `DRAWN_RANGE`, with a little room."""
-    lowest, highest = DRAWN_RANGE
-    drawn = [min(max(value, lowest), highest) for value in values if value is not None]
+    """Limits that hold 0, 1 and all values, with a little room."""
+    drawn = [value for value in values if value is not None]
     low, high = min([0.0, *drawn]), max([1.0, *drawn])
     room = 0.04 * (high - low)
     return low - room, high + room

@@ -1,4 +1,4 @@
-"""Curves over k: how success grows with the number of latents that may be moved at each site."""
+"""Curves over k: how a score grows with the number of latents that may be moved at each site."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sage.report.charts.canvas import Canvas, defined, legend_label, limits, new_canvas, short
-from sage.report.charts.look import BLUE, FAINT, GREEN, INK, MARKS, RULE, SMALL, SOFT, TINY, WIDE
+from sage.report.charts.look import BLUE, FAINT, GREEN, INK, MARKS, RULE, SMALL, TINY, WIDE
 from sage.report.reported_score import ReportedScore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-DRAWN_CONTROLS = ("PCA", "untrained", "random")
+DRAWN_CONTROLS = ("text lookup", "task lookup", "PCA", "untrained", "random")
 
 Role = Literal["judged", "supervised", "control", "other"]
 
 # Drawn in this order, so that the judged lie on top.
 _LAYERS: tuple[Role, ...] = ("other", "control", "supervised", "judged")
 _JUDGED = ((BLUE, "o"), (GREEN, "s"))
-_BEYOND = "#f1f3f5"
 _ZERO = 0.5  # k = 0 has no logarithm: it stands one doubling to the left of 1
 _ACROSS = 4
 
 
 class BudgetCurve(NamedTuple):
-    """One dictionary's success by k."""
+    """One dictionary's score by k."""
 
     name: str
     role: Role
@@ -34,21 +33,20 @@ class BudgetCurve(NamedTuple):
 
 
 class ContrastCurves(NamedTuple):
-    """The curves of one contrast: what success means, and the largest k that counts.
-
-    `why` says why the contrast has no score, if it has none.
-    """
+    """The curves of one contrast."""
 
     contrast: str
-    measure: str
-    k_max: int | None
-    why: str
     curves: Sequence[BudgetCurve]
 
     @property
     def scores(self) -> list[ReportedScore]:
         """The scores of all its curves."""
         return [score for curve in self.curves for _, score in curve.points]
+
+    @property
+    def ks(self) -> list[int]:
+        """Every k of its curves."""
+        return sorted({k for curve in self.curves for k, _ in curve.points})
 
 
 class _CurveLook(NamedTuple):
@@ -58,7 +56,7 @@ class _CurveLook(NamedTuple):
     fill: str
 
 
-def curve_plot(contrasts: Sequence[ContrastCurves]) -> Canvas:
+def curve_plot(contrasts: Sequence[ContrastCurves], *, y: str) -> Canvas:
     """A panel for each contrast, four in a line."""
     across = min(_ACROSS, max(2, len(contrasts)))
     rows = -(-len(contrasts) // across)
@@ -69,33 +67,21 @@ def curve_plot(contrasts: Sequence[ContrastCurves]) -> Canvas:
         left, top = column * width, head + row * height
         axes = canvas.axes(left + 0.38, top + 0.3, width - 0.52, height - 0.78)
         _draw_panel(axes, contrast)
+        axes.set_ylabel(y if column == 0 else "", size=TINY, labelpad=2)
     _draw_legend(canvas, contrasts)
     return canvas
 
 
 def _draw_panel(axes: Axes, contrast: ContrastCurves) -> None:
     _frame(axes, contrast)
-    if contrast.k_max is not None:
-        axes.axvspan(contrast.k_max, axes.get_xlim()[1], color=_BEYOND, linewidth=0, zorder=0)
-        axes.axvline(contrast.k_max, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     for curve in sorted(contrast.curves, key=lambda curve: _LAYERS.index(curve.role)):
         _draw_curve(axes, curve, _look_of(curve, contrast))
-    if contrast.why:
-        axes.annotate(
-            "no control score",
-            (0.98, 0.03),
-            xycoords="axes fraction",
-            ha="right",
-            size=TINY,
-            style="italic",
-            color=SOFT,
-        )
 
 
 def _frame(axes: Axes, contrast: ContrastCurves) -> None:
-    ks = sorted({k for curve in contrast.curves for k, _ in curve.points})
+    ks = contrast.ks
     places = [k or _ZERO for k in ks]
-    axes.set_title(f"{short(contrast.contrast, 20)}  ({contrast.measure})", color=INK, pad=5)
+    axes.set_title(short(contrast.contrast, 20), color=INK, pad=5)
     axes.set_xscale("log", base=2)
     axes.set_xticks(places, [str(k) for k in ks])
     axes.set_xticks([], minor=True)

@@ -1,4 +1,4 @@
-"""Scores as measured, each on a line between the ends that it will be put between."""
+"""Scores on lines, each between two ticks: its best control and the supervised features."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ _LABELS, _HEAD, _FOOT = 1.75, 0.4, 0.36
 _LINE, _GROUP_HEAD = 0.17, 1.15
 
 
-class RawScore(NamedTuple):
-    """A score as measured, with the floor and the ceiling that stand beside it."""
+class EndScore(NamedTuple):
+    """A score with what its best control and the supervised features score."""
 
     score: ReportedScore
-    floor: float | None
-    ceiling: float | None
+    control: float | None
+    supervised: float | None
 
 
-class RawLine(NamedTuple):
-    """One line of raw scores by panel; where there is a `head`, it opens a group of that name."""
+class EndLine(NamedTuple):
+    """One line of scores by panel; where there is a `head`, it opens a group of that name."""
 
     name: str
     head: str
-    scores: Mapping[str, RawScore]
+    scores: Mapping[str, EndScore]
 
 
-def end_plot(lines: Sequence[RawLine], panels: Sequence[str]) -> Canvas:
-    """Panels side by side; ticks on each line stand at its floor and at its ceiling."""
+def end_plot(lines: Sequence[EndLine], panels: Sequence[str]) -> Canvas:
+    """Panels side by side; ticks on each line stand at the best control and at the supervised
+    features."""
     places, heads, extent = _lay_out(lines)
     height = _LINE * extent
     canvas = new_canvas(WIDE, _HEAD + height + _FOOT)
@@ -57,7 +58,7 @@ def end_plot(lines: Sequence[RawLine], panels: Sequence[str]) -> Canvas:
     return canvas
 
 
-def _lay_out(lines: Sequence[RawLine]) -> tuple[list[float], dict[float, str], float]:
+def _lay_out(lines: Sequence[EndLine]) -> tuple[list[float], dict[float, str], float]:
     """Where each line stands, where each head stands, and how far all of it goes, in lines."""
     places: list[float] = []
     heads: dict[float, str] = {}
@@ -88,10 +89,12 @@ def _name_groups(axes: Axes, heads: Mapping[float, str]) -> None:
         )
 
 
-def _draw_panel(axes: Axes, places: Sequence[float | int], raw_scores: Sequence[RawScore]) -> None:
-    scores = [raw.score for raw in raw_scores]
-    axes.set_xlim(*limits([number for raw in raw_scores for number in _numbers(raw)]))
-    _draw_ends(axes, places, raw_scores)
+def _draw_panel(
+    axes: Axes, places: Sequence[float | int], scores_with_ends: Sequence[EndScore]
+) -> None:
+    scores = [entry.score for entry in scores_with_ends]
+    axes.set_xlim(*limits([number for entry in scores_with_ends for number in _numbers(entry)]))
+    _draw_ends(axes, places, scores_with_ends)
     points = defined(places, scores)
     axes.scatter(
         [point.value for point in points],
@@ -107,19 +110,28 @@ def _draw_panel(axes: Axes, places: Sequence[float | int], raw_scores: Sequence[
             mark_undefined(axes, float(place))
 
 
-def _numbers(raw: RawScore) -> tuple[float | None, ...]:
-    return (raw.score.value, raw.floor, raw.ceiling, raw.score.low, raw.score.high)
+def _numbers(entry: EndScore) -> tuple[float | None, ...]:
+    score = entry.score
+    return (score.value, entry.control, entry.supervised, score.low, score.high)
 
 
-def _draw_ends(axes: Axes, places: Sequence[float | int], raw_scores: Sequence[RawScore]) -> None:
-    """A thin line from floor to ceiling with a tick at each."""
-    ends = [
-        (place, raw.floor, raw.ceiling)
-        for place, raw in zip(places, raw_scores, strict=True)
-        if raw.floor is not None and raw.ceiling is not None
-    ]
-    if ends:
-        at, floors, ceilings = zip(*ends, strict=True)
-        axes.hlines(at, floors, ceilings, colors=RULE, linewidth=1, zorder=1)
-        axes.scatter(floors, at, marker="|", s=34, color=SOFT, linewidths=1, zorder=2)
-        axes.scatter(ceilings, at, marker="|", s=34, color=INK, linewidths=1.6, zorder=2)
+def _draw_ends(
+    axes: Axes, places: Sequence[float | int], scores_with_ends: Sequence[EndScore]
+) -> None:
+    """A thin line between the two ends, with a tick at each."""
+    placed = list(zip(places, scores_with_ends, strict=True))
+    for colour, width, end in ((SOFT, 1.0, "control"), (INK, 1.6, "supervised")):
+        ticks = [(getattr(entry, end), place) for place, entry in placed]
+        known = [(value, place) for value, place in ticks if value is not None]
+        axes.scatter(
+            [value for value, _ in known],
+            [place for _, place in known],
+            marker="|",
+            s=34,
+            color=colour,
+            linewidths=width,
+            zorder=2,
+        )
+    for place, entry in placed:
+        if entry.control is not None and entry.supervised is not None:
+            axes.hlines(place, entry.control, entry.supervised, colors=RULE, linewidth=1, zorder=1)

@@ -27,11 +27,20 @@ AMOUNTS, COSINES = "viridis", "PuOr_r"
 # Each control has a colour and a shape, so that either tells it.
 MARKS = {
     "supervised": (INK, "|"),
+    "text lookup": (SOFT, "^"),
+    "task lookup": (SOFT, "v"),
     "PCA": (ORANGE, "D"),
-    "neurons": (PURPLE, "v"),
+    "neurons": (PURPLE, "*"),
     "untrained": (VERMILLION, "x"),
     "permuted": (SKY, "+"),
     "random": (GREEN, "1"),
+}
+
+# Each line that holds at any sparsity has a colour and dashes.
+LEVELS: dict[str, tuple[str, Any]] = {
+    "supervised": (INK, "-"),
+    "text lookup": (SOFT, (0, (1, 1.5))),
+    "task lookup": (SOFT, (0, (5, 1.5, 1, 1.5))),
 }
 
 _FONTS = ["Helvetica Neue", "Segoe UI", "Roboto", "Arial", "Liberation Sans", "DejaVu Sans"]

@@ -1,4 +1,4 @@
-"""Scores against sparsity: a dot for each suite, with a control at its own L0 beside.
+"""Scores against sparsity: a dot for each suite, among lines of what stands beside them.
 
 One panel for each model, or one for all.
 """
@@ -23,11 +23,13 @@ from sage.report.charts.look import (
     BLUE,
     GREEN,
     INK,
+    LEVELS,
     ORANGE,
     PURPLE,
     RULE,
     SKY,
     SMALL,
+    SOFT,
     VERMILLION,
     WIDE,
     YELLOW,
@@ -36,11 +38,12 @@ from sage.report.reported_score import ReportedScore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-PCA = "PCA"
+    from matplotlib.lines import Line2D
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, YELLOW, INK)
-_SHAPES = ("o", "s", "^", "v", "P", "X", "h")
+_SHAPES = ("o", "s", "^", "v", "P", "h", "d")
+_NULL = "soft-frozen null"
+_NULL_LOOK = (SOFT, "X")
 _DASHES = (0, (3, 2))
 _ACROSS, _WIDEST, _HEIGHT, _HEAD = 3, 7.2, 3.6, 0.32
 
@@ -50,7 +53,8 @@ GroupLook = tuple[str, str]
 class SuiteDot(NamedTuple):
     """A suite at its sparsity.
 
-    Its group gives colour and shape; it is hollow where it reaches less than others of its model.
+    Its group gives colour and shape, unless it is the `null` of another suite; it is hollow where
+    it reaches less than others of its model.
     """
 
     name: str
@@ -58,14 +62,34 @@ class SuiteDot(NamedTuple):
     x: float
     score: ReportedScore
     hollow: bool = False
+    null: bool = False
+
+
+class Reference(NamedTuple):
+    """A line that stands beside the suites: its points, or one value without a place, which holds
+    at any sparsity. `label` is what the legend calls it."""
+
+    name: str
+    label: str
+    points: Sequence[tuple[float | None, float]]
+
+    @property
+    def level(self) -> float | None:
+        """Its one value, where that holds at any sparsity."""
+        return self.points[0][1] if self.points[0][0] is None else None
+
+    @property
+    def placed(self) -> list[tuple[float, float]]:
+        """Its points that have a place."""
+        return [(x, y) for x, y in self.points if x is not None]
 
 
 class ScatterPanel(NamedTuple):
-    """One panel: suites, and a control as (x, score)."""
+    """One panel: suites, and the lines beside them."""
 
     title: str
     dots: Sequence[SuiteDot]
-    control: Sequence[tuple[float, ReportedScore]]
+    references: Sequence[Reference]
 
 
 def scatter_plot(panels: Sequence[ScatterPanel], *, x: str, y: str) -> Canvas:
@@ -82,16 +106,17 @@ def scatter_plot(panels: Sequence[ScatterPanel], *, x: str, y: str) -> Canvas:
         _frame(axes, panel, span)
         axes.set_xlabel(x, size=SMALL, labelpad=2)
         axes.set_ylabel(y if column == 0 else "", size=SMALL, labelpad=2)
-        _draw_control(axes, panel)
+        for reference in panel.references:
+            _draw_reference(axes, reference)
         _draw_dots(axes, panel, looks)
         name_dots(axes, _dot_names(panel), width - 0.6, _HEIGHT - 0.8)
-    _draw_legend(canvas, looks, control=any(panel.control for panel in panels))
+    _draw_legend(canvas, looks, panels)
     return canvas
 
 
 def _looks(panels: Sequence[ScatterPanel]) -> dict[str, GroupLook]:
     """The colour and the shape of each group."""
-    groups = sorted({dot.group for panel in panels for dot in panel.dots})
+    groups = sorted({dot.group for panel in panels for dot in panel.dots if not dot.null})
     return {
         group: (_COLOURS[place % len(_COLOURS)], _SHAPES[place % len(_SHAPES)])
         for place, group in enumerate(groups)
@@ -103,7 +128,8 @@ def _span(panels: Sequence[ScatterPanel]) -> tuple[float, float]:
     xs: list[float] = []
     for panel in panels:
         xs += [dot.x for dot in panel.dots]
-        xs += [x for x, _ in panel.control]
+        for reference in panel.references:
+            xs += [x for x, _ in reference.placed]
     return min(xs, default=1.0) / 1.35, max(xs, default=1.0) * 1.6
 
 
@@ -111,10 +137,7 @@ def _frame(axes: Axes, panel: ScatterPanel, span: tuple[float, float]) -> None:
     axes.set_title(short(panel.title, 34), color=INK, pad=5)
     axes.set_xscale("log")
     axes.set_xlim(*span)
-    scores = [dot.score for dot in panel.dots]
-    axes.set_ylim(
-        *limits([end for score in scores for end in (score.low, score.high, score.value)])
-    )
+    axes.set_ylim(*limits(_heights(panel)))
     ticks = _ticks(*span)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
@@ -132,11 +155,25 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if math.log10(tick) == round(math.log10(tick))]
 
 
-def _draw_control(axes: Axes, panel: ScatterPanel) -> None:
-    points = sorted((x, score.value) for x, score in panel.control if score.value is not None)
+def _heights(panel: ScatterPanel) -> list[float | None]:
+    """All that must find its place along y."""
+    heights: list[float | None] = []
+    for dot in panel.dots:
+        heights += (dot.score.low, dot.score.high, dot.score.value)
+    for reference in panel.references:
+        heights += [y for _, y in reference.points]
+    return heights
+
+
+def _draw_reference(axes: Axes, reference: Reference) -> None:
+    if reference.level is not None:
+        colour, dashes = LEVELS[reference.name]
+        axes.axhline(reference.level, color=colour, linewidth=1.0, linestyle=dashes, zorder=1.5)
+        return
+    points = reference.placed
     axes.plot(
         [x for x, _ in points],
-        [value for _, value in points],
+        [y for _, y in points],
         color=ORANGE,
         linewidth=0.8,
         linestyle=_DASHES,
@@ -148,9 +185,12 @@ def _draw_control(axes: Axes, panel: ScatterPanel) -> None:
 
 
 def _draw_dots(axes: Axes, panel: ScatterPanel, looks: Mapping[str, GroupLook]) -> None:
+    nulls = [dot for dot in panel.dots if dot.null]
+    _draw_group(axes, nulls, _NULL_LOOK, hollow=False)
     for group, look in looks.items():
+        of_group = [dot for dot in panel.dots if dot.group == group and not dot.null]
         for hollow in (False, True):
-            dots = [dot for dot in panel.dots if dot.group == group and dot.hollow == hollow]
+            dots = [dot for dot in of_group if dot.hollow == hollow]
             _draw_group(axes, dots, look, hollow=hollow)
 
 
@@ -179,33 +219,43 @@ def _dot_names(panel: ScatterPanel) -> list[DotName]:
     ]
 
 
-def _draw_legend(canvas: Canvas, looks: Mapping[str, GroupLook], *, control: bool) -> None:
+def _draw_legend(
+    canvas: Canvas, looks: Mapping[str, GroupLook], panels: Sequence[ScatterPanel]
+) -> None:
+    groups = dict(looks)
+    if any(dot.null for panel in panels for dot in panel.dots):
+        groups[_NULL] = _NULL_LOOK
+    handles = [_dot_handle(group, look) for group, look in groups.items()]
+    references: dict[str, Reference] = {}
+    for panel in panels:
+        for reference in panel.references:
+            references.setdefault(reference.label, reference)
+    handles += [_line_handle(reference) for reference in references.values()]
+    canvas.legend(handles, handletextpad=0.4, columnspacing=1.3)
+
+
+def _dot_handle(group: str, look: GroupLook) -> Line2D:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=shape,
-            color=colour,
-            markersize=5,
-            label=legend_label(short(group)),
-        )
-        for group, (colour, shape) in looks.items()
-    ]
-    if control:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                linestyle=_DASHES,
-                linewidth=0.8,
-                marker="D",
-                color=ORANGE,
-                markersize=4,
-                markerfacecolor="white",
-                label=PCA,
-            )
-        )
-    canvas.legend(handles, handletextpad=0.4, columnspacing=1.3)
+    colour, shape = look
+    label = legend_label(short(group))
+    return Line2D([], [], linestyle="", marker=shape, color=colour, markersize=5, label=label)
+
+
+def _line_handle(reference: Reference) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    if reference.level is not None:
+        colour, dashes = LEVELS[reference.name]
+        return Line2D([], [], color=colour, linestyle=dashes, linewidth=1, label=reference.label)
+    return Line2D(
+        [],
+        [],
+        linestyle=_DASHES,
+        linewidth=0.8,
+        marker="D",
+        color=ORANGE,
+        markersize=4,
+        markerfacecolor="white",
+        label=reference.label,
+    )

@@ -1,4 +1,4 @@
-"""Where latents point: cosines of the headline suites' latents with the supervised features."""
+"""Where latents point: cosines of the suites' latents with the supervised features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sage.report.charts.heat_map import COSINE_SCALE, heat_maps
 from sage.report.figures.figure import Drawing, Figure
 from sage.report.matrices import (
     cut_caption,
-    headline_matrices,
+    detailed_matrices,
     matrix_data,
     show_matched_latents,
 )
@@ -25,8 +25,8 @@ CAPTION = (
 
 
 def draw(run: ScoredRun) -> Iterator[Drawing]:
-    """A figure for each headline suite, a panel for each contrast."""
-    for label, shown in headline_matrices(run, "cosine", show_matched_latents):
+    """A figure for each suite shown in detail, a panel for each contrast."""
+    for label, shown in detailed_matrices(run, "cosine", show_matched_latents):
         yield Drawing(
             f"cosine-{slug(label)}",
             heat_maps([part.panel() for part in shown], COSINE_SCALE),

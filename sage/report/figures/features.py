@@ -43,8 +43,9 @@ def draw(run: ScoredRun) -> Iterator[Drawing]:
 
 
 def _first_matrix(run: ScoredRun, contrast: str) -> LatentMatrix | None:
-    """The supervised cosines on the nodes of the best suite that has them."""
-    for suite in run.ranked():
+    """The supervised cosines on the nodes of the first suite that has them, widest first."""
+    widest = run.widest()
+    for suite in sorted(run.suites, key=lambda suite: suite.id not in widest):
         matrix = run.matrix("cosine", contrast, suite.id, SUPERVISED)
         if matrix is not None:
             return matrix

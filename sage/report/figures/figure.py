@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from sage.report.charts.canvas import Canvas
+from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite
+from sage.report.reported_score import ReportedScore, covers
 from sage.report.scored_run import ScoredRun
 from sage.report.words import plural, span
 
@@ -19,7 +21,21 @@ HOLLOW = (
     " Hollow: a suite that reaches fewer nodes than others of its model; its score is for those"
     " nodes, and not to be ranked with theirs."
 )
-CUT = " What lies below -1 or above 2 is not drawn; the data has it."
+INTERPRETABLE = (
+    f"Interpretable control ({HEADLINES[MAIN]}): how much of the way to what the model says for the"
+    " other prompt the latents take it that mean something, told its labels alone."
+)
+AMONG_LINES = (
+    "Dots are suites, up and to the left is better. Lines are what stands beside them on the same"
+    " nodes: supervised features, the best that labels can buy; lookup tables of an ordinary text"
+    " and of the task's own prompts, which only remember tokens; PCA with as many components per"
+    " token; crosses are nulls whose directions hardly left where they began. A suite near them has"
+    " shown nothing."
+)
+PCA_IS_T2 = (
+    " A line marked T2 is control with all its components, as the quick plan did not measure"
+    " interpretable control of it."
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,8 @@ def count_test_pairs(run: ScoredRun) -> str:
     counts: set[int] = set()
     for contrast in run.contrasts:
         for suite in run.result.suites:
-            counts |= {row.n for row in run.metric_rows("T1", suite.id, section=contrast)}
+            row = run.headline(MAIN, suite.id, section=contrast)
+            counts |= {row.n} if row is not None else set()
     planned = run.result.run.prompts.get("test", 0)
     return f"n = {span(sorted(counts - {0}) or [planned])} test pairs per contrast"
 
@@ -70,13 +87,15 @@ def count_pairs_and_tasks(suites: Sequence[RankedSuite], metric: str) -> str:
     scores = [suite.score(metric) for suite in suites]
     pairs = span([score.n for score in scores if score.value is not None])
     tasks = sorted({score.tasks for score in scores} - {0})
-    return f"n = {pairs} test pairs per contrast, {span(tasks)} {_noun(tasks)}"
+    noun = plural(1, "task") if tasks == [1] else plural(2, "task")
+    return f"n = {pairs} test pairs per contrast, {span(tasks)} {noun}"
 
 
 def hollow_caption(suites: Sequence[RankedSuite]) -> str:
     """What hollow dots are, where there are any."""
-    return "" if all(suite.widest for suite in suites) else HOLLOW
+    return HOLLOW if any(suite.hollow for suite in suites) else ""
 
 
-def _noun(tasks: Sequence[int]) -> str:
-    return plural(1, "task") if tasks == [1] else plural(2, "task")
+def says_over(scores: Iterable[ReportedScore]) -> str:
+    """What the 95 % intervals of a figure are over."""
+    return f"95 % intervals are {covers(scores)}."

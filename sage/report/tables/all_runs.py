@@ -1,12 +1,17 @@
-"""Tables over all runs: suites, gates, tasks, and where the time went."""
+"""Tables over all runs: suites, gates, tasks, lost contrasts, and where the time went."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sage.report.metrics import OVERALL_COLUMNS
-from sage.report.ranking import RankedSuite, RunSummary, best_suite, by_model
-from sage.report.reported_score import ReportedScore, mean_score
+from sage.merging import total_stages
+from sage.report.metrics import HEADLINES, MAIN, headline_title
+from sage.report.ranking import RankedSuite, RunSummary, rankings
+from sage.report.reported_score import (
+    ReportedScore,
+    mean_over_tasks,
+)
+from sage.report.tables.scores import PAIRS, line_entries, line_heads
 from sage.report.tables.table import (
     ReportTable,
     TableColumn,
@@ -19,52 +24,33 @@ from sage.report.tables.table import (
     text_entry,
 )
 from sage.report.words import suite_label
-from sage.result import total_stages
+from sage.result import SUPERVISED
 
 _FORWARDS = TableColumn("forward passes", "in clean passes over the test prompts")
+_SUITE_HEADS = (
+    *columns("model", "suite"),
+    TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
+    TableColumn("FVU", "share of the stream's variance that the SAEs leave unexplained"),
+    TableColumn("reach", "share of the sections' summed effect at nodes that the suite reads"),
+    TableColumn("tasks", "that have the score"),
+    TableColumn("contrasts", "that have the score, of all tasks together"),
+)
 
 
-def suite_table(suites: Sequence[RankedSuite]) -> ReportTable:
-    """Every suite of every model over its tasks."""
-    heads = [
-        *columns("model", "suite", "architecture"),
-        TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
-        TableColumn("FVU", "share of the stream's variance that the SAEs leave unexplained"),
-        TableColumn("reach", "share of the sections' summed effect at nodes that the suite reads"),
-        TableColumn("tasks", "that have a control score"),
-        *columns(*OVERALL_COLUMNS),
-    ]
-    table = ReportTable("Every suite, over the tasks its model does", heads)
-    best = {model: best_suite(of_model).suite for model, of_model in by_model(suites).items()}
-    for suite in suites:
-        is_best = suite.suite == best[suite.model]
-        scores = [
-            score_entry(suite.score(metric), strong=is_best and metric == "control")
-            for metric in OVERALL_COLUMNS.values()
-        ]
-        table.rows.append(
-            [
-                text_entry(suite.model),
-                text_entry(suite.label, strong=is_best),
-                text_entry(suite.architecture),
-                number_entry(suite.l0, digits=1),
-                number_entry(suite.fvu, digits=3),
-                number_entry(suite.reach),
-                count_entry(suite.score("control").tasks),
-                *scores,
-            ]
-        )
-    return table
+def suite_tables(suites: Sequence[RankedSuite]) -> dict[str, ReportTable]:
+    """Every suite of every model over its tasks, a table for each score."""
+    best = {ranking.best.name for ranking in rankings(suites) if ranking.best is not None}
+    return {metric: _suite_table(suites, metric, best) for metric in HEADLINES}
 
 
 def gate_table(runs: Sequence[RunSummary]) -> ReportTable:
-    """Task by model: the best control, or by how much the model misses the gate."""
-    models = list(dict.fromkeys(run.source.model for run in runs))
+    """Task by model: whether the model does the task, and how many contrasts have a score."""
+    models = list(dict.fromkeys(run.source.model_and_plan for run in runs))
     first_runs: dict[tuple[str, str], RunSummary] = {}
     for run in runs:
-        first_runs.setdefault((run.source.task, run.source.model), run)
+        first_runs.setdefault((run.source.task, run.source.model_and_plan), run)
     heads = columns("task", *models)
-    table = ReportTable("Best control of each task and model, with the gate", heads)
+    table = ReportTable("Accuracy of each model on each task: the gate", heads)
     for task in dict.fromkeys(run.source.task for run in runs):
         gates = [_gate_entry(first_runs.get((task, model))) for model in models]
         table.rows.append([text_entry(task, strong=True), *gates])
@@ -72,18 +58,42 @@ def gate_table(runs: Sequence[RunSummary]) -> ReportTable:
 
 
 def task_table(model: str, runs: Sequence[RunSummary]) -> ReportTable:
-    """Control of every suite of a model on every task it does."""
+    """The headline score of every suite of a model on every task it does, with the supervised
+    features and the best control on the nodes of the first suite."""
     by_task: dict[str, list[RunSummary]] = {}
     for run in runs:
-        if run.source.model == model and run.gate.passed:
+        if run.source.model_and_plan == model and run.gate.passed:
             by_task.setdefault(run.source.task, []).append(run)
-    table = ReportTable(f"Control by task on {model}", columns("suite", *by_task))
+    title = f"{headline_title(MAIN)}, task by task on {model}"
+    table = ReportTable(title, columns("suite", *by_task))
     names: dict[str, None] = {}
     for of_task in by_task.values():
         names |= dict.fromkeys(suite.info.id for run in of_task for suite in run.suites)
     for name in names:
-        controls = [mean_score(_controls(name, of_task)) for of_task in by_task.values()]
-        table.rows.append([text_entry(suite_label(name, model)), *map(score_entry, controls)])
+        scores = [_task_score(name, of_task) for of_task in by_task.values()]
+        label = suite_label(name, next(iter(by_task.values()))[0].source.model)
+        table.rows.append([text_entry(label), *map(score_entry, scores)])
+    for name in list(names)[:1]:
+        for beside in (SUPERVISED, "best control"):
+            scores = [_task_score(name, of_task, beside) for of_task in by_task.values()]
+            table.rows.append([text_entry(beside), *map(score_entry, scores)])
+    return table
+
+
+def lost_table(runs: Sequence[RunSummary]) -> ReportTable:
+    """The contrasts without a headline score, with the reason; suites of one reason stand
+    together."""
+    table = ReportTable(
+        f"Contrasts without a score ({headline_title(MAIN)}), which are in no mean",
+        columns("model", "task", "contrast", "suites", "why"),
+    )
+    for run in runs:
+        for contrast in run.contrasts:
+            for why, suites in _lost(run, contrast).items():
+                labels = [suite_label(suite, run.source.model) for suite in suites]
+                told = "all" if len(suites) == len(run.suites) else ", ".join(labels)
+                words = (run.source.model_and_plan, _task(run), contrast, told, why)
+                table.rows.append([text_entry(word) for word in words])
     return table
 
 
@@ -99,8 +109,8 @@ def time_table(runs: Sequence[RunSummary]) -> ReportTable:
     for run in runs:
         table.rows.append(
             [
-                text_entry(run.source.model),
-                text_entry(run.source.task, link=f"{run.source.slug}.html"),
+                text_entry(run.source.model_and_plan),
+                text_entry(_task(run), link=f"{run.source.slug}.html"),
                 count_entry(len(run.suites)),
                 number_entry(run.info.seconds, digits=1),
                 percent_entry(run.info.seconds, total),
@@ -114,7 +124,7 @@ def time_table(runs: Sequence[RunSummary]) -> ReportTable:
 def stage_table(runs: Sequence[RunSummary]) -> ReportTable:
     """Seconds and forward passes of each stage, over all runs."""
     heads = [*columns("stage", "seconds", "share"), _FORWARDS]
-    stages = total_stages(run.info for run in runs)
+    stages = total_stages([run.info for run in runs])
     total = sum(stage.seconds for stage in stages) or 1.0
     rows = [
         [
@@ -128,29 +138,74 @@ def stage_table(runs: Sequence[RunSummary]) -> ReportTable:
     return ReportTable("Stages, over all runs", heads, rows)
 
 
-def _controls(name: str, runs: Sequence[RunSummary]) -> list[ReportedScore]:
-    """The control of a suite in each run that scored it."""
-    suites = [suite for run in runs for suite in run.suites if suite.info.id == name]
-    return [suite.scores[name]["control"] for suite in suites]
+def _suite_table(suites: Sequence[RankedSuite], metric: str, best: set[str]) -> ReportTable:
+    """One score of every suite; the headline also over shared contrasts, where these are fewer."""
+    shared = [suite for suite in suites if _differs(suite)] if metric == MAIN else []
+    heads = [*_SUITE_HEADS, *line_heads(metric)]
+    if shared:
+        heads.append(TableColumn("on shared contrasts", "that all compared suites have"))
+    table = ReportTable(f"{headline_title(metric)}, over tasks", [*heads, PAIRS])
+    for suite in suites:
+        line = suite.line(metric)
+        is_best = metric == MAIN and suite.name in best
+        entries = [
+            text_entry(suite.model),
+            text_entry(suite.label, strong=is_best),
+            number_entry(suite.l0, digits=1),
+            number_entry(suite.fvu, digits=3),
+            number_entry(suite.reach),
+            count_entry(line.score.tasks),
+            count_entry(line.score.contrasts),
+            *line_entries(line, strong=is_best),
+        ]
+        if shared:
+            entries.append(score_entry(suite.shared))
+        table.rows.append([*entries, count_entry(line.score.n)])
+    return table
+
+
+def _differs(suite: RankedSuite) -> bool:
+    """Whether a compared suite has contrasts that others lack."""
+    return suite.compared and suite.shared.contrasts != suite.score(MAIN).contrasts
 
 
 def _gate_entry(run: RunSummary | None) -> TableEntry:
     if run is None:
         return TableEntry("not run", None, why="there is no result of this task on this model")
     link, gate = f"{run.source.slug}.html", run.gate
-    accuracy = f"accuracy {gate.accuracy:.2f}"
     if not gate.passed:
         why = (
             f"accuracy {gate.accuracy:.3f} on {gate.n} prompts is below the gate of"
             f" {gate.threshold:g}; nothing was scored"
         )
-        return TableEntry("gate not passed", None, accuracy, why, link)
-    if not run.best:
-        why = "no suite reaches a node of a section" if run.suites else "no suite was given"
-        return TableEntry("undefined", None, accuracy, why, link)
-    control = _controls(run.best, [run])[0]
-    beside = accuracy
-    if control.value is not None:
-        label = suite_label(run.best, run.source.model)
-        beside = " · ".join(part for part in (control.interval or "", label, accuracy) if part)
-    return score_entry(control, link=link)._replace(beside=beside)
+        return TableEntry("gate not passed", None, f"accuracy {gate.accuracy:.2f}", why, link)
+    scored = {contrast for suite in run.suites for contrast in suite.places}
+    beside = f"{len(scored)} of {len(run.contrasts)} contrasts scored"
+    return TableEntry(f"{gate.accuracy:.2f}", gate.accuracy, beside, link=link)
+
+
+def _task_score(name: str, runs: Sequence[RunSummary], beside: str = "") -> ReportedScore:
+    """A suite's headline score on one task, over its seeds; or what stands beside it."""
+    scores: dict[int, ReportedScore] = {}
+    for run in runs:
+        suite = run.suite(name)
+        if suite is not None:
+            line = suite.lines[MAIN]
+            parts = {"": line.score, SUPERVISED: line.supervised}
+            scores[run.source.seed] = parts.get(beside, line.best)
+    return mean_over_tasks([scores])
+
+
+def _lost(run: RunSummary, contrast: str) -> Mapping[str, list[str]]:
+    """Why a contrast is lost -> the suites that lost it so."""
+    by_reason: dict[str, list[str]] = {}
+    for suite in run.suites:
+        why = suite.lost[MAIN].get(contrast)
+        if why is not None:
+            by_reason.setdefault(why, []).append(suite.info.id)
+    return by_reason
+
+
+def _task(run: RunSummary) -> str:
+    """The task, with the seed where it is not the first."""
+    return f"{run.source.task} (seed {run.source.seed})" if run.source.seed else run.source.task

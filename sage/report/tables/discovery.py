@@ -18,7 +18,9 @@ from sage.result import FeatureInfo
 
 _NULL = "99th percentile of the statistic where only an irrelevant attribute changes"
 _SHARE = "of the node's variance that this attribute's features carry"
-_UNEXPLAINED = "of the node's variance, by all supervised features together"
+_UNEXPLAINED = "of the node's variance, by all supervised features together, cross-validated"
+_NUISANCE = "the same by what is irrelevant and the template alone: features must lower it by 1 %"
+_FEATURES = "where there are none, the node is left out for all dictionaries alike"
 
 
 def contrast_table(run: ScoredRun) -> ReportTable:
@@ -89,7 +91,9 @@ def _feature_table(caption: str, features: Sequence[FeatureInfo]) -> ReportTable
         *columns("contrast", "node", "attribute", "values"),
         TableColumn("share", _SHARE),
         TableColumn("unexplained", _UNEXPLAINED),
+        TableColumn("without features", _NUISANCE),
         TableColumn("fit"),
+        TableColumn("features", _FEATURES),
     ]
     rows = [
         [
@@ -99,13 +103,15 @@ def _feature_table(caption: str, features: Sequence[FeatureInfo]) -> ReportTable
             count_entry(feature.values),
             _share(feature.share),
             _share(feature.unexplained),
+            _share(feature.nuisance_unexplained),
             text_entry(feature.fit),
+            text_entry("yes" if feature.has_features else "none: left out"),
         ]
         for feature in features
     ]
     return ReportTable(caption, heads, rows)
 
 
-def _share(value: float) -> TableEntry:
+def _share(value: float | None) -> TableEntry:
     """A share to three digits; what lies below them is rounding."""
-    return TableEntry(f"{value:.3f}", value)
+    return TableEntry("", None) if value is None else TableEntry(f"{value:.3f}", value)

@@ -1,129 +1,142 @@
-"""Tables of what a run's scores are made of: parts, budgets, interpretable latents alone."""
+"""Tables of what a run's scores are made of: F1 levels, budgets, parts, and copying by k."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from sage.report.metrics import AT_A_BUDGET, MEASURED_ON_SHUFFLED_LABELS, PARTS
-from sage.report.reported_score import ReportedScore, score_in
-from sage.report.scored_run import ScoredRun
+from sage.report.metrics import HEADLINES
+from sage.report.reported_score import score_in
+from sage.report.scored_run import COPYING, Detail, ScoredRun
+from sage.report.tables.scores import blank_entry
 from sage.report.tables.table import (
     ReportTable,
     TableColumn,
+    TableEntry,
     columns,
-    count_entry,
-    number_entry,
     score_entry,
     text_entry,
 )
-from sage.result import SUPERVISED, Row
+from sage.result import ALL, Row
+
+THE_SCORE = "the score"
 
 
-class _Shown(NamedTuple):
-    """A dictionary that is shown in detail, on a suite's nodes and on one contrast."""
+class _Pivot(NamedTuple):
+    """Rows of a result as a table: its columns, and what tells the lines of a dictionary apart."""
 
-    contrast: str
-    suite: str
-    dictionary: str
+    caption: str
+    column: Callable[[Row], str]
+    line: Callable[[Row], Sequence[str]]
 
 
-def parts_table(run: ScoredRun) -> ReportTable:
-    """What the components are made of, as measured; and with shuffled labels."""
-    heads = [
-        *columns("contrast", "dictionary", *PARTS),
-        *(
-            TableColumn(f"{name}, labels shuffled", "chance: should be 0")
-            for name in MEASURED_ON_SHUFFLED_LABELS
-        ),
-    ]
-    table = ReportTable("Parts of the components, as measured", heads)
-    for shown in _shown(run):
-        contrast, suite, dictionary = shown
-        parts = [run.score(part, suite, dictionary, section=contrast) for part in PARTS]
-        table.rows.append(
-            [
-                text_entry(contrast),
-                text_entry(run.label(dictionary)),
-                *map(score_entry, [*parts, *_shuffled_scores(run, shown)]),
-            ]
-        )
-    return table
+def level_table(run: ScoredRun) -> ReportTable:
+    """Every score with the latents that mean something at each F1 level, in both forms."""
+    details = _only(run, lambda row: row.metric in HEADLINES and _is_plain(row))
+    rows = [row for detail in details for row in detail.rows]
+    formless = {row.metric for row in rows if row.at is not None and row.form is None}
+    pivot = _Pivot(
+        "By F1 level, with the latents that reach it",
+        lambda row: row.at or THE_SCORE,
+        lambda row: (HEADLINES[row.metric], "" if row.metric in formless else row.form or ""),
+    )
+    return _pivot_table(run, details, pivot, ("score", "form"))
 
 
 def budget_table(run: ScoredRun) -> ReportTable:
-    """What moving k max latents does: success, effect, what else moves, how large the moves are."""
-    heads = [
-        *columns("contrast", "dictionary"),
-        TableColumn("k", "the largest that counts"),
-        TableColumn("picks", "mean latents moved over all sites"),
-        *columns(*AT_A_BUDGET),
+    """Control and isolation at each budget, with the latents moved at all sites together."""
+    pivot = _Pivot(
+        "By budget, with all latents; beside it how many were moved",
+        lambda row: row.budget or "",
+        lambda row: (row.metric, row.form or "", row.at or "all nodes"),
+    )
+    details = _only(run, lambda row: row.budget is not None)
+    return _pivot_table(run, details, pivot, ("number", "form", "nodes"))
+
+
+def part_table(run: ScoredRun) -> ReportTable:
+    """What the scores are made of and what stands beside them in no mean."""
+    pivot = _Pivot("Parts, and what stands beside the scores", lambda row: row.metric, _one_line)
+    details = _only(
+        run,
+        lambda row: row.metric not in (*HEADLINES, COPYING) and _is_plain(row),
+    )
+    return _pivot_table(run, details, pivot, ())
+
+
+def copying_table(run: ScoredRun) -> ReportTable:
+    """Copying of every dictionary that was copied, by k."""
+    pivot = _Pivot("Copying, by k", lambda row: f"k = {row.k}", _one_line)
+    details: list[Detail] = []
+    for contrast in run.contrasts:
+        for suite in run.suites:
+            for dictionary in run.dictionaries(suite.id):
+                rows = run.beside.get((contrast, suite.id, dictionary), [])
+                copied = [row for row in rows if row.metric == COPYING and row.k is not None]
+                if copied:
+                    details.append(Detail(contrast, suite.id, dictionary, copied))
+    return _pivot_table(run, details, pivot, ())
+
+
+def _one_line(row: Row) -> Sequence[str]:
+    """Where all rows of a dictionary stand on one line."""
+    del row
+    return ()
+
+
+def _is_plain(row: Row) -> bool:
+    """Whether a row is of no single budget or k."""
+    return row.budget is None and row.k is None
+
+
+def _only(run: ScoredRun, wanted: Callable[[Row], bool]) -> list[Detail]:
+    """The wanted rows of what is shown in detail."""
+    details = [
+        detail._replace(rows=[row for row in detail.rows if wanted(row)])
+        for detail in run.details(run.detailed())
     ]
-    table = ReportTable("At the largest budget that counts", heads)
-    for contrast, suite, dictionary in _shown(run):
-        areas = run.metric_rows("area", suite, dictionary, section=contrast)
-        if not areas:
-            continue
-        at_k: dict[str, Row | None] = {}
-        for metric in AT_A_BUDGET:
-            rows = run.metric_rows(metric, suite, dictionary, section=contrast)
-            at_k[metric] = next((row for row in rows if row.k == areas[0].k), None)
-        accuracy = at_k["accuracy"]
-        table.rows.append(
-            [
-                text_entry(contrast),
-                text_entry(run.label(dictionary)),
-                count_entry(areas[0].k),
-                number_entry(accuracy and accuracy.picks, digits=1),
-                *(score_entry(_score_or(row, "not measured")) for row in at_k.values()),
-            ]
-        )
-    return table
+    return [detail for detail in details if detail.rows]
 
 
-def interpretable_table(run: ScoredRun) -> ReportTable:
-    """T1 and T2 with only the latents whose F1 reaches a level."""
-    heads = columns("contrast", "dictionary", "latents with", "latents", "T1", "T2")
-    table = ReportTable("With interpretable latents only", heads)
-    for contrast, suite, dictionary in _shown(run):
-        for row in run.metric_rows("interpretable latents", suite, dictionary, section=contrast):
-            scores: list[ReportedScore] = []
-            for metric in ("causal T1", "causal T2"):
-                causal = run.metric_rows(metric, suite, dictionary, section=contrast)
-                at_level = next((other for other in causal if other.at == row.at), None)
-                scores.append(_score_or(at_level, "not in the result"))
+def _pivot_table(
+    run: ScoredRun, details: Sequence[Detail], pivot: _Pivot, line_heads: Sequence[str]
+) -> ReportTable:
+    """A line for each dictionary and what tells its rows apart, a column for each of the rest."""
+    rows = [row for detail in details for row in detail.rows]
+    names = list(dict.fromkeys(map(pivot.column, rows)))
+    heads = columns("contrast", "on the nodes of", "dictionary", *line_heads)
+    table = ReportTable(pivot.caption, [*heads, *map(TableColumn, names)])
+    for detail in details:
+        for line in _distinct(pivot.line(row) for row in detail.rows):
+            of_line = {
+                pivot.column(row): row for row in detail.rows if tuple(pivot.line(row)) == line
+            }
             table.rows.append(
                 [
-                    text_entry(contrast),
-                    text_entry(run.label(dictionary)),
-                    text_entry(row.at or ""),
-                    count_entry(row.value),
-                    *map(score_entry, scores),
+                    text_entry(detail.contrast),
+                    text_entry(run.label(detail.suite)),
+                    text_entry(_dictionary(run, detail.dictionary)),
+                    *map(text_entry, line),
+                    *(_number(of_line.get(name)) for name in names),
                 ]
             )
     return table
 
 
-def _shown(run: ScoredRun) -> Iterator[_Shown]:
-    """The headline suites, and the supervised dictionary on the best one's nodes, by contrast."""
-    headliners = run.headliners()
-    for contrast in run.contrasts:
-        for suite in headliners:
-            yield _Shown(contrast, suite, suite)
-        for best in headliners[:1]:
-            yield _Shown(contrast, best, SUPERVISED)
+def _distinct(lines: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(map(tuple, lines)))
 
 
-def _shuffled_scores(run: ScoredRun, shown: _Shown) -> list[ReportedScore]:
-    """What is left with shuffled labels; measured for suites only."""
-    if shown.dictionary != shown.suite:
-        unmeasured = ReportedScore(None, why="measured for suites only")
-        return [unmeasured for _ in MEASURED_ON_SHUFFLED_LABELS]
-    return [
-        run.score(metric, shown.suite, "shuffled labels", section=shown.contrast)
-        for metric in MEASURED_ON_SHUFFLED_LABELS
-    ]
+def _dictionary(run: ScoredRun, name: str) -> str:
+    return "all alike" if name == ALL else run.label(name)
 
 
-def _score_or(row: Row | None, why: str) -> ReportedScore:
-    return ReportedScore(None, why=why) if row is None else score_in(row)
+def _number(row: Row | None) -> TableEntry:
+    """A row's value with its interval and, where latents were moved, how many."""
+    if row is None:
+        return blank_entry()
+    entry = score_entry(score_in(row))
+    if row.picks is None or row.value is None:
+        return entry
+    moved = f"{row.picks:.1f} moved"
+    return entry._replace(beside=f"{entry.beside}, {moved}" if entry.beside else moved)

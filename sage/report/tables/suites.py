@@ -12,7 +12,7 @@ def reach_table(run: ScoredRun) -> ReportTable:
         "Reach: share of each section's summed effect at nodes that read an SAE of the suite",
         columns("suite", *run.contrasts),
     )
-    for suite in run.ranked():
+    for suite in run.suites:
         shares = [suite.reach.get(contrast) for contrast in run.contrasts]
         entries = [number_entry(share, why="the section was not scored") for share in shares]
         table.rows.append([text_entry(run.label(suite.id)), *entries])
@@ -23,7 +23,7 @@ def sae_table(run: ScoredRun) -> ReportTable:
     """Every SAE of every suite."""
     heads = columns("suite", "SAE", "architecture", "hook", "width", "L0", "FVU")
     table = ReportTable("SAEs, with L0 and FVU on the prompts of fit", heads)
-    for suite in run.result.suites:
+    for suite in run.suites:
         for sae in suite.saes:
             table.rows.append(
                 [

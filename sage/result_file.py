@@ -1,8 +1,8 @@
-"""Result files: `result.json` with everything a report shows, `result.safetensors` with the matrices
-and per-prompt columns.
+"""Result files: `result.json` and, with matrices and per-prompt columns, `result.safetensors`.
 
-Both are written atomically, validated on load, and read back equal. Files of schema 1 are read too;
-their scores are of an older definition and carry version 1.
+The first holds everything a report shows. Both are written atomically, validated on load, and read
+back equal. Files of schema 1 are read too; their scores are of an older definition and carry
+version 1.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def load_result(path: Path | str) -> Result:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise BadFile(
-            f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it anew."
+            f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it "
+            "anew."
         ) from error
 
 
@@ -88,15 +89,28 @@ def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
 
 
 def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The same in the fields of today: rows without their floor and ceiling, as version 1."""
+    """The same in the fields of today: rows without their floor and ceiling, as version 1.
+
+    What is no list of rows is left to be refused with all else.
+    """
+    rows, run = content.get("rows"), content.get("run")
+    if not isinstance(rows, list) or not isinstance(run, dict):
+        return content
+    seed = cast("dict[str, Any]", run).get("seed", 0)
+    renewed = [_renewed(row, seed) for row in cast("list[object]", rows)]
+    return {**content, "rows": renewed}
+
+
+def _renewed(row: object, seed: object) -> object:
+    """A row of schema 1 as one of today."""
+    if not isinstance(row, dict):
+        return row
+    values = cast("dict[str, Any]", row)
     known = {entry.name for entry in fields(Row)}
-    rows: list[dict[str, Any]] = []
-    for row in content.get("rows", []):
-        option = (row.get("choice", "joint"), row.get("option", "frozen"))
-        kept = {name: value for name, value in row.items() if name in known}
-        plain = option == _HEADLINE_OPTION
-        rows.append({**kept, "version": 1, "option": None if plain else ", ".join(option)})
-    return {**content, "rows": rows}
+    kept = {name: value for name, value in values.items() if name in known}
+    option = (values.get("choice", "joint"), values.get("option", "frozen"))
+    told = None if option == _HEADLINE_OPTION else ", ".join(map(str, option))
+    return {**kept, "version": 1, "option": told, "seed": seed}
 
 
 def _text(result: Result) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from click.testing import Result as Invocation
 
 from sage.cli import cli, discovering, main, scoring
 from sage.cli import options as cli_options
@@ -17,16 +19,19 @@ from sage.dictionaries.projected import NAMED_OPTIONS
 from sage.discovery import METHODS
 from sage.models.load import BACKENDS
 from sage.result import (
+    BestControl,
     Gate,
     ModelInfo,
     Result,
     Row,
     RunInfo,
     SAEInfo,
+    SectionInfo,
     SuiteInfo,
     TaskInfo,
-    save,
 )
+from sage.result_file import load_result, save_result
+from sage.run import PLANS
 
 
 def test_tasks_lists_every_task_with_its_source() -> None:
@@ -127,6 +132,7 @@ def test_choices_are_those_of_the_library() -> None:
     """Named in the commands as well, so that their help loads no library."""
     assert cli_options.BACKENDS == BACKENDS
     assert tuple(NAMED_OPTIONS) == scoring.ALSO
+    assert scoring.PLAN_NAMES == tuple(PLANS)
     assert discovering.METHODS == METHODS
 
 
@@ -166,19 +172,118 @@ def test_a_text_file_is_something_to_train_on(tmp_path: Path) -> None:
     assert (tmp_path / "sae" / "sae_weights.safetensors").is_file()
 
 
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Specs of two suites whose latents are the wired model's own features."""
+    from sage.models.load import load_model
+    from sage.saes.planted import save_planted
+
+    hooks = load_model("wired").anatomy.hooks
+    folders = save_planted(hooks, tmp_path_factory.mktemp("planted"))
+    return ["+".join(map(str, folders)), str(folders[0])]
+
+
+QUICK = ("score", "wired", "--model", "wired", "--plan", "quick", "--pairs", "40")
+
+
+def test_a_result_folder_grows_and_what_stands_there_is_not_scored_again(
+    planted: list[str], tmp_path: Path
+) -> None:
+    whole, part = planted
+    out = ("--out", str(tmp_path))
+    first = _invoke(*QUICK, "--sae", part, *out)
+    assert "Found" not in first.stderr
+    assert "Note: Plan quick-pairs-40: pairs 40 instead of 500; " in first.stdout
+    second = _invoke(*QUICK, "--sae", part, "--sae", whole, *out, "--json")
+    assert f"Found {part} in {tmp_path}" in second.stderr
+    assert "not scored again (--again does)" in second.stderr
+    rows = json.loads(second.stdout)
+    assert [row["suite"] for row in rows] == [part, whole]
+    assert rows[1]["sage"] == pytest.approx(1, abs=0.05)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "wired--wired--quick-pairs-40--seed0"
+    assert [suite.id for suite in load_result(folder).suites] == [part, whole]
+
+
+def test_several_seeds_give_a_mean_and_its_t_interval(planted: list[str], tmp_path: Path) -> None:
+    scored = (*QUICK, "--sae", planted[1], "--out", str(tmp_path))
+    (row,) = _json(*scored, "--seeds", "2")
+    assert row["seeds"] == 2
+    assert str(row["sage"]).startswith("1.00 [")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_screening_needs_no_folder_and_ranks_by_move(planted: list[str]) -> None:
+    rows = _json(*QUICK, "--sae", planted[0], "--sae", planted[1], "--screen")
+    assert {row["suite"] for row in rows} == set(planted)
+    moves = [row["move"] for row in rows if row["contrast"] == "quality"]
+    assert moves[0] == pytest.approx(1, abs=0.01)
+
+
+def test_scores_need_a_folder_to_go_to() -> None:
+    done = _run_module(*QUICK, "--sae", "never")
+    assert done.returncode == 2
+    assert "Say where results go: --out DIR" in done.stderr
+
+
 def test_export_writes_every_row_as_csv_and_a_record_per_suite(tmp_path: Path) -> None:
     import pandas as pd
 
     result = _result()
-    folder = save(result, tmp_path / "result").parent
+    folder = save_result(result, tmp_path / "result").parent
     _run("export", str(folder), "--out", str(tmp_path / "rows.csv"))
-    assert len(pd.read_csv(tmp_path / "rows.csv")) == len(result.rows)
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert len(rows) == len(result.rows)
+    first = rows.iloc[0]
+    assert list(rows.columns[:3]) == ["task", "model", "plan"]
+    assert (first.best_control, first.best_control_value, first.gain) == ("PCA", 0.125, 0.375)
     _run("export", str(folder), "--out", str(tmp_path / "records.json"))
     (record,) = json.loads((tmp_path / "records.json").read_text())
     assert record["eval_type_id"] == "sage"
-    assert record["eval_result_metrics"]["sage"]["control"]["value"] == 0.5
+    control = record["eval_result_metrics"]["sage"]["control"]
+    numbers = ("version", "value", "best_control", "gain", "supervised")
+    assert [control[name] for name in numbers] == [2, 0.5, 0.125, 0.375, 0.75]
+    (detail,) = record["eval_result_details"]
+    assert (detail["contrast"], detail["control"], detail["approximation"]) == ("IO", 0.5, None)
     refused = _refused("export", str(folder), "--out", str(tmp_path / "rows.xml"))
     assert "end in .csv" in refused
+
+
+def test_export_searches_a_folder_and_brings_the_suites_of_a_cell_together(tmp_path: Path) -> None:
+    result = _result()
+    other = replace(result, suites=[replace(result.suites[0], id="b")], rows=[])
+    save_result(result, tmp_path / "in" / "one")
+    save_result(other, tmp_path / "in" / "two")
+    _run("export", str(tmp_path / "in"), "--out", str(tmp_path / "records.json"))
+    records = json.loads((tmp_path / "records.json").read_text())
+    assert [record["sae_lens_release_id"] for record in records] == ["a", "b"]
+
+
+def test_the_cache_is_told_kind_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sage.store.key import Key
+    from sage.store.store import user_store
+
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path))
+    store = user_store()
+    for number in range(3):
+        store.once("gate", Key("ioi on toy", f"{number}" * 64), lambda: "x")
+    (row,) = _json("cache")
+    assert (row["kind"], row["entries"]) == ("gate", 3)
+    assert "Freed" in _run("cache", "--clear")
+    assert _json("cache") == []
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(**_: object) -> None:
+        raise click.exceptions.Abort
+
+    monkeypatch.setattr(cli, "main", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert "when the same command is given again" in capsys.readouterr().err
 
 
 def test_main_prints_errors_of_sage(
@@ -192,9 +297,13 @@ def test_main_prints_errors_of_sage(
 
 
 def _run(*arguments: str) -> str:
+    return _invoke(*arguments).stdout
+
+
+def _invoke(*arguments: str) -> Invocation:
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return done.stdout
+    return done
 
 
 def _run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -220,18 +329,22 @@ def _refused(*arguments: str) -> str:
 
 
 def _result() -> Result:
+    suite = SuiteInfo("a", [SAEInfo("a/0", "topk", "0.resid_pre@*", 8, 2.0, 0.5)], {"IO": 1.0})
+    control = Row("*", "a", "a", "control", "*", 0.5, 3, version=2, contrasts=1)
+    control = replace(control, best_control=BestControl("PCA", 0.125), gain=0.375)
+    why = "undefined: x"
     return Result(
         task=TaskInfo("toy", "nowhere", "0" * 64),
         model=ModelInfo("toy", "1" * 64, "by hand", "float32", 16),
         run=RunInfo("0.1.0", 0, {"test": 3}, "2026-01-01T00:00:00+00:00", 1.0, 2.0),
         gate=Gate(1.0, 2.0, 3, 0.75, passed=True),
-        sections=[],
-        suites=[
-            SuiteInfo("a", [SAEInfo("a/0", "topk", "0.resid_pre@*", 8, 2.0, 0.5)], {"IO": 1.0})
-        ],
+        sections=[SectionInfo("IO", "IO", ["0.mlp_in@END"], 1.0)],
+        suites=[suite],
         discovery=[],
         rows=[
-            Row("*", "a", "a", "control", "*", 0.5, 3, 0.1, 0.3, 0.7),
-            Row("IO", "a", "a", "T1 normalised", "IO", None, 3, status="undefined: x"),
+            control,
+            replace(control, dictionary="supervised", value=0.75, gain=0.625),
+            replace(control, section="IO", contrast="IO", contrasts=None),
+            Row("IO", "a", "a", "approximation", "IO", None, 3, version=2, status=why),
         ],
     )

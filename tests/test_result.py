@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from sage.errors import BadFile
 from sage.files import write_atomically
 from sage.result import (
+    SCHEMA,
+    BestControl,
     Gate,
     ModelInfo,
     NodeRow,
@@ -22,14 +25,11 @@ from sage.result import (
     RunInfo,
     SAEInfo,
     SectionInfo,
-    StageInfo,
     SuiteInfo,
     TaskInfo,
-    load,
-    load_arrays,
-    save,
-    total_stages,
 )
+from sage.result_file import load_arrays, load_result, names, save_result
+from sage.run import make_plan
 
 RESULT = Result(
     task=TaskInfo("ioi", "Wang et al. 2022, “IOI”", "ab12"),
@@ -41,9 +41,10 @@ RESULT = Result(
         "2025-01-01T00:00:00+00:00",
         12.5,
         3.0,
-        None,
+        plan=make_plan("full", seed=3).facts,
+        libraries={"torch": "2.0"},
     ),
-    gate=Gate(0.97, 3.25, 500, 0.75, True),
+    gate=Gate(0.97, 3.25, 500, 0.75, True, 0.9),
     sections=[
         SectionInfo("IO", "IO", ["3.1.z@END", "2.mlp_in@S2"], 1.5),
         SectionInfo("IO/z@END", "IO", ["3.1.z@END"], 1.0),
@@ -51,120 +52,178 @@ RESULT = Result(
     suites=[
         SuiteInfo(
             "suite",
-            [SAEInfo("sae", "topk", "3.resid_pre", 512, 15.9, 0.12)],
-            {"IO": 0.75},
+            [
+                SAEInfo("first", "topk", "3.resid_pre", 512, 15.0, 0.12),
+                SAEInfo("second", "topk", "4.resid_pre", 512, 16.0, 0.13),
+            ],
+            {"IO": 0.75, "S": 0.5},
             {"PCA": 16.0},
+            "ef56",
         )
     ],
     discovery=[NodeRow("IO", "3.1.z@END", 0.1 + 0.2, -1e-17, 0.4, None, True)],
     rows=[
         Row(
-            "IO",
-            "suite",
-            "suite",
-            "accuracy",
-            "IO",
-            1 / 3,
-            500,
-            0.01,
-            0.3,
-            0.35,
-            0.0,
-            1.0,
-            None,
-            4,
-            12,
-            3.5,
+            "IO", "suite", "suite", "interpretable", "IO", 1 / 3, 500,
+            version=2, form="success", raw=-0.1, stderr=0.01, low=0.3, high=0.35,
+            best_control=BestControl("PCA", 0.25), gain=1 / 12, gain_low=0.0, gain_high=0.2,
+            picks=3.5, need=2.5, sites=4, seed=3,
         ),
+        Row("IO", "suite", "suite", "control", "IO", 0.5, 500, version=2, budget="need", k=None),
         Row(
-            "IO",
-            "suite",
-            "supervised",
-            "T2",
-            "IO",
-            None,
-            500,
-            status="undefined: the patch changes nothing",
+            "S", "suite", "suite", "interpretable", "S", None, 500,
+            version=2, status="undefined: the patch changes nothing",
         ),
+        Row("*", "suite", "suite", "reach", "*", 0.75, 0),
+        Row(
+            "*", "suite", "suite", "interpretable", "*", 1 / 3, 500, version=2, low=0.3, high=0.35,
+            best_control=BestControl("best of each contrast", 0.25), gain=1 / 12, gain_low=-0.01,
+            gain_high=0.2, contrasts=1,
+        ),
+        Row("*", "suite", "suite", "control", "*", 0.4, 500, version=2),
+        Row("*", "suite", "supervised", "interpretable", "*", 0.9, 500, version=2),
     ],
     notes=["a note"],
-)
+)  # fmt: skip
 ARRAYS = {
-    "IO|suite|suite|success": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "names": np.frombuffer(b'["a"]', dtype=np.uint8),
+    "IO|suite|suite|control": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "names": np.frombuffer(b'["a", "b"]', dtype=np.uint8),
 }
+# As version 1 wrote it: a row has a floor and a ceiling, the k of all sites, and options.
+SCHEMA_1 = {
+    "schema": 1,
+    "task": {"name": "ioi", "source": "by hand", "sha256": "ab12"},
+    "model": {
+        "name": "tiny", "revision": "cd34", "backend": "nnsight", "dtype": "float32", "d_model": 64,
+    },
+    "run": {
+        "sage": "0.0.1", "seed": 5, "prompts": {"test": 500}, "started": "2024", "seconds": 1.5,
+        "forwards": 3.0, "batch_size": None, "stages": [],
+    },
+    "gate": {
+        "accuracy": 0.9, "mean_logit_difference": 3.0, "n": 500, "threshold": 0.75, "passed": True,
+    },
+    "sections": [{"id": "IO", "contrast": "IO", "nodes": ["3.1.z@END"], "effect": 1.0}],
+    "suites": [
+        {
+            "id": "suite",
+            "saes": [
+                {
+                    "id": "first", "architecture": "topk", "hook": "3.resid_pre", "width": 512,
+                    "l0": 15.0, "fvu": 0.1,
+                }
+            ],
+            "reach": {"IO": 1.0},
+            "controls_l0": {},
+        }
+    ],
+    "discovery": [],
+    "rows": [
+        {
+            "section": "IO", "suite": "suite", "dictionary": "suite", "metric": "accuracy",
+            "contrast": "IO", "value": 0.5, "n": 500, "stderr": 0.01, "low": 0.4, "high": 0.6,
+            "floor": 0.1, "ceiling": 0.9, "at": None, "k": 4, "site_k": 12, "picks": 3.5,
+            "choice": "joint", "option": "frozen", "status": "ok",
+        },
+        {
+            "section": "IO", "suite": "suite", "dictionary": "suite", "metric": "accuracy",
+            "contrast": "IO", "value": 0.4, "n": 500, "stderr": None, "low": None, "high": None,
+            "floor": None, "ceiling": None, "at": None, "k": 4, "site_k": 12, "picks": 3.5,
+            "choice": "per node", "option": "recomputed", "status": "ok",
+        },
+    ],
+    "features": [],
+    "notes": [],
+}  # fmt: skip
+
+
+def written(folder: Path, content: Mapping[str, object]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(content))
+    return folder
 
 
 def test_a_result_is_read_back_equal(tmp_path: Path) -> None:
-    path = save(RESULT, tmp_path / "new", arrays=ARRAYS)
+    path = save_result(RESULT, tmp_path / "new", arrays=ARRAYS)
     assert path == tmp_path / "new" / "result.json"
-    assert load(path) == load(path.parent) == RESULT
-    found = load_arrays(path)
-    assert found.keys() == ARRAYS.keys()
-    assert all(
-        np.array_equal(found[name], array) and found[name].dtype == array.dtype
-        for name, array in ARRAYS.items()
-    )
+    assert load_result(path) == load_result(path.parent) == load_result(str(path)) == RESULT
+    arrays = load_arrays(path)
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert np.array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+    assert names(arrays["names"]) == ["a", "b"]
 
 
 def test_the_same_result_gives_the_same_bytes_one_line_a_row(tmp_path: Path) -> None:
-    first = save(RESULT, tmp_path / "a").read_bytes()
-    assert save(RESULT, tmp_path / "b").read_bytes() == first
-    lines = [
-        line for line in first.decode().splitlines() if '"accuracy"' in line and "metric" in line
-    ]
-    assert len(lines) == 1
-    assert json.loads(lines[0].rstrip(","))["value"] == 1 / 3
+    first = save_result(RESULT, tmp_path / "a").read_bytes()
+    assert save_result(RESULT, tmp_path / "b").read_bytes() == first
+    (line,) = (line for line in first.decode().splitlines() if '"picks": 3.5' in line)
+    assert json.loads(line.rstrip(","))["value"] == 1 / 3
+    assert json.loads(first)["schema"] == SCHEMA == 2
     assert "“IOI”" in first.decode()
 
 
 def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    modes = [
-        stat.S_IMODE(path.stat().st_mode) for path in (save(RESULT, tmp_path), tmp_path / "plain")
-    ]
-    assert modes[0] == modes[1]
+    paths = (save_result(RESULT, tmp_path), tmp_path / "plain")
+    first, second = (stat.S_IMODE(path.stat().st_mode) for path in paths)
+    assert first == second
 
 
+def test_a_result_of_schema_1_is_read_as_of_version_1(tmp_path: Path) -> None:
+    result = load_result(written(tmp_path, SCHEMA_1))
+    assert result.schema == 1
+    plain, option = result.rows
+    assert {(row.version, row.seed) for row in result.rows} == {(1, 5)}
+    assert (plain.value, plain.low, plain.k, plain.picks) == (0.5, 0.4, 4, 3.5)
+    assert plain.option is None
+    assert option.option == "per node, recomputed"
+    assert (result.run.plan, result.suites[0].digest) == ({}, "")
+    assert result.gate.says_answer is None
+
+
+@pytest.mark.parametrize("schema_1", [True, False])
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"gate": {"accuracy": "high"}}, "gate.accuracy"),
         ({"rows": [{"section": "IO"}]}, "rows.0.suite"),
+        ({"rows": [3]}, "rows.0"),
         ({"suites": [{"id": 3}]}, "suites.0.id"),
         ({"run": None}, "run"),
         ({"rows": "none"}, "rows"),
-        ({"schema": 99}, "schema 99; this version reads schema 1"),
+        ({"schema": 99}, "schema 99; this version reads schemas 1 and 2"),
         ({"schema": None}, "schema None"),
     ],
 )
-def test_an_invalid_field_is_named(tmp_path: Path, change: dict[str, object], field: str) -> None:
-    path = save(RESULT, tmp_path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+def test_an_invalid_field_is_named(
+    tmp_path: Path, change: dict[str, object], field: str, schema_1: bool
+) -> None:
+    path = save_result(RESULT, tmp_path)
+    content = SCHEMA_1 if schema_1 else json.loads(path.read_text())
     with pytest.raises(BadFile, match=field):
-        load(path)
+        load_result(written(tmp_path, {**content, **change}))
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
-    path = save(RESULT, tmp_path)
-    data = json.loads(path.read_text())
-    del data["task"]["sha256"]
-    path.write_text(json.dumps(data))
+    content = json.loads(save_result(RESULT, tmp_path).read_text())
+    del content["task"]["sha256"]
     with pytest.raises(BadFile, match=r"task\.sha256"):
-        load(path)
+        load_result(written(tmp_path, content))
 
 
 def test_a_truncated_or_foreign_file_is_refused_at_any_length(tmp_path: Path) -> None:
-    path = save(RESULT, tmp_path, arrays=ARRAYS)
+    path = save_result(RESULT, tmp_path, arrays=ARRAYS)
     whole = path.read_bytes()
-    for length in range(0, len(whole) - 2, 97):
+    for length in range(0, len(whole) - 2, 197):
         path.write_bytes(whole[:length])
         with pytest.raises(BadFile, match=r"result\.json"):
-            load(path)
+            load_result(path)
     for foreign in (b"\xff\xfe\x00", b"[1, 2]", b"null", b'"text"'):
         path.write_bytes(foreign)
         with pytest.raises(BadFile, match="is not a result of sage"):
-            load(path)
+            load_result(path)
     arrays = tmp_path / "result.safetensors"
     whole = arrays.read_bytes()
     for length in range(0, len(whole), 31):
@@ -175,15 +234,15 @@ def test_a_truncated_or_foreign_file_is_refused_at_any_length(tmp_path: Path) ->
 
 def test_a_result_that_is_not_there_says_what_writes_one(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="sage score"):
-        load(tmp_path)
+        load_result(tmp_path)
     assert load_arrays(tmp_path) == {}
 
 
 def test_numbers_that_json_cannot_hold_are_refused_and_leave_the_old_file(tmp_path: Path) -> None:
-    path = save(RESULT, tmp_path)
+    path = save_result(RESULT, tmp_path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
-        save(replace(RESULT, rows=[replace(RESULT.rows[0], value=float("nan"))]), tmp_path)
+        save_result(replace(RESULT, rows=[replace(RESULT.rows[0], value=float("nan"))]), tmp_path)
     assert path.read_bytes() == before
 
 
@@ -224,19 +283,57 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_table_has_a_column_for_every_field_and_says_which_task_and_model() -> None:
     table = RESULT.table()
     assert list(table.columns[:4]) == ["task", "model", "section", "suite"]
-    assert len(table) == 2
+    assert len(table) == len(RESULT.rows)
     assert table.loc[0, "value"] == 1 / 3
-    assert table.loc[1, "status"].startswith("undefined")
+    assert table.loc[2, "status"].startswith("undefined")
 
 
-def test_stages_add_up_over_runs_in_the_order_they_are_met() -> None:
-    first = replace(RESULT.run, stages=[StageInfo("gate", 1.0, 2.0), StageInfo("scores", 5.0, 7.0)])
-    second = replace(
-        RESULT.run, stages=[StageInfo("scores", 0.5, 1.0), StageInfo("features", 3.0, 0.0)]
-    )
-    expected = [
-        StageInfo("gate", 1.0, 2.0),
-        StageInfo("scores", 5.5, 8.0),
-        StageInfo("features", 3.0, 0.0),
-    ]
-    assert total_stages([first, second]) == expected
+def test_the_overview_has_every_headline_score_beside_best_control_and_supervised() -> None:
+    (row,) = RESULT.overview()
+    assert row == {
+        "task": "ioi",
+        "suite": "suite",
+        "L0": 15.5,
+        "reach": 0.75,
+        "sage": 1 / 3,
+        "95 %": "0.30 to 0.35",
+        "best control": 0.25,
+        "gain": 1 / 12,
+        "gain 95 %": "-0.01 to 0.20",
+        "supervised": 0.9,
+        "T2": 0.4,
+        "T1": None,
+        "T4": None,
+        "move": None,
+        "contrasts": 1,
+        "n": 500,
+    }
+
+
+def test_the_overview_of_nothing_scored_says_why_in_the_same_columns() -> None:
+    failed = replace(RESULT, suites=[], rows=[], notes=["tiny does not do this task"])
+    (row,) = failed.overview()
+    assert list(row) == list(RESULT.overview()[0])
+    assert row["suite"] == "tiny does not do this task"
+    assert row["sage"] is None
+
+
+def test_every_dictionary_has_its_line() -> None:
+    lines = {row["dictionary"]: row for row in RESULT.controls()}
+    assert list(lines) == ["suite", "supervised"]
+    assert (lines["suite"]["sage"], lines["suite"]["T2"]) == (1 / 3, 0.4)
+    assert (lines["supervised"]["sage"], lines["supervised"]["T2"]) == (0.9, None)
+
+
+def test_contrasts_without_the_main_score_are_lost_with_the_reason() -> None:
+    assert RESULT.lost_contrasts("suite") == {"S": "the patch changes nothing"}
+
+
+def test_a_contrast_with_a_group_that_stands_in_is_not_lost() -> None:
+    stand_in = replace(RESULT.rows[0], section="S/z@END", contrast="S")
+    assert replace(RESULT, rows=[*RESULT.rows, stand_in]).lost_contrasts("suite") == {}
+
+
+def test_headline_rows_have_no_budget_level_or_k() -> None:
+    told = [(row.section, row.metric) for row in RESULT.headlines("suite", "suite")]
+    assert told == [("IO", "interpretable"), ("S", "interpretable")]

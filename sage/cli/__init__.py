@@ -38,8 +38,8 @@ _COMMANDS = (
 
 
 INTERRUPTED = (
-    "Interrupted. What is finished is kept: `sage score`, `sage demo` and `sage train-sae` go on where "
-    "they were when the same command is given again."
+    "Interrupted. What is finished is kept: `sage score`, `sage demo` and `sage train-sae` go on "
+    "where they were when the same command is given again."
 )
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sage.cli.options import json_option
 from sage.cli.output import print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sage.store.store import StoredEntry
 
 
 @click.command()
@@ -18,8 +25,6 @@ from sage.cli.output import print_rows
 @json_option
 def cache(clear: bool, kind: str | None, as_json: bool) -> None:
     """Show, or clear, what is kept between runs because it depends on no SAE."""
-    from datetime import datetime
-
     from sage.store.store import user_store
 
     store = user_store()
@@ -27,15 +32,26 @@ def cache(clear: bool, kind: str | None, as_json: bool) -> None:
         click.echo(f"Freed {store.clear(kind=kind) / 1e6:.1f} MB in {store.folder}")
         return
     entries = store.entries(kind=kind)
-    rows = [
-        {
-            "kind": entry.kind,
-            "of": entry.of,
-            "MB": entry.bytes / 1e6,
-            "last used": f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}",
-        }
-        for entry in entries
-    ]
     held, limit = sum(entry.bytes for entry in entries), (store.limit or 0)
     title = f"Kept in {store.folder}: {held / 1e9:.2f} GB of at most {limit / 1e9:g}"
-    print_rows(rows, title=title, as_json=as_json)
+    print_rows(_rows(entries), title=title, as_json=as_json)
+
+
+def _rows(entries: Sequence[StoredEntry]) -> list[dict[str, object]]:
+    """One row for all that is of one kind and of one thing, what was used last first."""
+    from datetime import datetime
+
+    grouped: dict[tuple[str, str], list[StoredEntry]] = {}
+    for entry in entries:
+        grouped.setdefault((entry.kind, entry.of), []).append(entry)
+    ranked = sorted(grouped.items(), key=lambda group: -max(entry.used for entry in group[1]))
+    return [
+        {
+            "kind": kind,
+            "of": of,
+            "entries": len(group),
+            "MB": sum(entry.bytes for entry in group) / 1e6,
+            "last used": f"{datetime.fromtimestamp(max(e.used for e in group)):%Y-%m-%d %H:%M}",
+        }
+        for (kind, of), group in ranked
+    ]

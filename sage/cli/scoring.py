@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,11 @@ from sage.cli.options import (
 from sage.cli.output import print_json, print_path, print_rows
 
 if TYPE_CHECKING:
+    from sage.models.base import Model
     from sage.result import Result
     from sage.run import Plan
+    from sage.saes.suite import Suite
+    from sage.task.task import Task
 
 ALSO = ("per-node", "sources", "recomputed", "oracle")
 PLAN_NAMES = ("quick", "standard", "full")
@@ -56,14 +60,12 @@ PLAN_NAMES = ("quick", "standard", "full")
     help="Redraw everything this many times, from --seed on.",
 )
 @click.option("--again", is_flag=True, help="Score anew what stands in --out already.")
-@click.option(
-    "--out", type=folder_path, required=True, help="The result folder; it grows, a cell at a time."
-)
+@click.option("--out", type=folder_path, help="The result folder; it grows, a cell at a time.")
 @json_option
 def score(
     tasks: tuple[str, ...],
     model: ModelChoice,
-    out: Path,
+    out: Path | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -72,50 +74,65 @@ def score(
     Another suite, seed or task adds to --out and replaces nothing; what stands there is not scored
     again. A run that is interrupted goes on where it was when it is repeated.
     """
-    from sage.cells import score_cell
-    from sage.progress import progress_bar
-    from sage.seeds import seed_rows
     from sage.saes.releases import load_suites, nulls_of
-    from sage.store.store import user_store
+    from sage.seeds import seed_rows
     from sage.task.catalog import load_task
-    from sage.zoo.text import default_text
 
+    if out is None and not how["screen"]:
+        raise click.UsageError("Say where results go: --out DIR. Only --screen writes none.")
     declared = [load_task(name) for name in tasks]
     loaded = model.load()
     anatomy = loaded.anatomy
     specs: Sequence[str] = how["specs"]
     if how["nulls"]:
-        specs = [*specs, *(null for spec in specs for null in nulls_of(spec))]
+        nulls = [null for spec in specs for null in nulls_of(spec)]
+        specs = list(dict.fromkeys([*specs, *nulls]))
     suites = load_suites(specs, each=how["each"], d_model=anatomy.d_model, hooks=anatomy.hooks)
-    if how["screen"]:
+    if out is None or how["screen"]:
         _screen(loaded, declared, suites, _plan(how, how["seed"]), as_json=as_json)
         return
-    results: list[Result] = []
-    text = default_text(loaded)
-    with progress_bar() as progress:
-        for task in declared:
-            for seed in range(how["seed"], how["seed"] + how["seeds"]):
-                cell = score_cell(
-                    loaded,
-                    task,
-                    suites,
-                    out,
-                    plan=_plan(how, seed),
-                    text=text,
-                    store=user_store(),
-                    again=how["again"],
-                    progress=progress,
-                )
-                results.append(cell.result)
-                if cell.found:
-                    click.echo(f"Found {', '.join(cell.found)} in {cell.folder}", err=True)
-                print_path(cell.folder / "result.json")
+    results = _score_cells(loaded, declared, suites, out, how)
     rows = [row for result in results for row in result.overview()]
     if how["seeds"] > 1:
         rows = seed_rows(results)
     print_rows(rows, title=f"Scores on {loaded.name}", as_json=as_json)
     if not as_json:
         _print_notes(results)
+
+
+def _score_cells(
+    model: Model, tasks: Sequence[Task], suites: Sequence[Suite], out: Path, how: dict[str, Any]
+) -> list[Result]:
+    """Every task with every seed, into the result folder."""
+    from sage.cells import score_cell
+    from sage.progress import progress_bar
+    from sage.store.store import user_store
+    from sage.zoo.text import default_text
+
+    results: list[Result] = []
+    text, store = default_text(model), user_store()
+    seeds = range(how["seed"], how["seed"] + how["seeds"])
+    with progress_bar() as progress:
+        for task, seed in product(tasks, seeds):
+            cell = score_cell(
+                model,
+                task,
+                suites,
+                out,
+                plan=_plan(how, seed),
+                text=text,
+                store=store,
+                again=how["again"],
+                progress=progress,
+            )
+            results.append(cell.result)
+            if cell.found:
+                names = ", ".join(cell.found)
+                click.echo(
+                    f"Found {names} in {cell.folder}: not scored again (--again does)", err=True
+                )
+            print_path(cell.folder / "result.json")
+    return results
 
 
 def _plan(how: dict[str, Any], seed: int) -> Plan:
@@ -131,7 +148,9 @@ def _plan(how: dict[str, Any], seed: int) -> Plan:
     return make_plan(how["plan_name"], **changes)
 
 
-def _screen(model: Any, tasks: Any, suites: Any, plan: Plan, *, as_json: bool) -> None:
+def _screen(
+    model: Model, tasks: Sequence[Task], suites: Sequence[Suite], plan: Plan, *, as_json: bool
+) -> None:
     """Print move of every suite, task by task."""
     from sage.progress import progress_bar
     from sage.screening import screen
@@ -146,7 +165,9 @@ def _screen(model: Any, tasks: Any, suites: Any, plan: Plan, *, as_json: bool) -
 
 def _print_notes(results: Sequence[Result]) -> None:
     """What a reader of the numbers must know: what the plan saved on, which contrasts are lost."""
-    for note in dict.fromkeys(note for result in results for note in result.notes):
+    from sage.report.words import told_notes
+
+    for note in told_notes([note for result in results for note in result.notes]):
         click.echo(f"Note: {note}")
     for result in results:
         for suite in result.suites:
@@ -160,7 +181,7 @@ def _print_notes(results: Sequence[Result]) -> None:
     "--all",
     "thorough",
     is_flag=True,
-    help="Every embedded suite at the standard plan: hours.",
+    help="Every task and embedded suite at the standard plan: hours.",
 )
 @click.option("--again", is_flag=True, help="Score anew what stands in --out already.")
 @click.option(
@@ -172,8 +193,8 @@ def _print_notes(results: Sequence[Result]) -> None:
 def demo(out: Path, thorough: bool, again: bool, workers: int | None, as_json: bool) -> None:
     """Run everything on the models and SAEs that ship with sage.
 
-    Seven tasks, three models, and the report on them. --out grows like that of `sage score`: cells
-    that stand there are not scored again.
+    Three models, three tasks each, and the report on them. --out grows like that of `sage score`:
+    cells that stand there are not scored again.
     """
     from sage.demo import gate_rows, run_demo, stage_rows, suite_rows
     from sage.progress import progress_bar

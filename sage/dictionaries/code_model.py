@@ -29,6 +29,9 @@ from sage.nodes import Node
 
 # Standard errors by which a change of a code must differ from 0.
 ERRORS = 2.0
+# Of a code's root mean square: no code is told more exactly. A change that is nothing but rounding
+# would else be a candidate, and the pursuit asks only where a candidate points.
+ROUNDING = 1e-6
 
 
 class CodeRegression(NamedTuple):
@@ -142,8 +145,10 @@ def _change(regressions: NodeCodes, fit: NodeFit, before: Labels, after: Labels)
 
 @dataclass(frozen=True, eq=False)
 class UnfittedCodes:
-    """The code model of a dictionary, fitted when moves are first asked for: where what they come to
-    is known already, nothing is fitted."""
+    """The code model of a dictionary, fitted when moves are first asked for.
+
+    Where what they come to is known already, nothing is fitted.
+    """
 
     dictionary: Dictionary
     fit: Activations
@@ -250,9 +255,8 @@ def _regression(
     solution = inverse @ centred
     spread = (squares - n * mean.square()).clamp(min=0)
     rest = (spread - (centred * solution).sum(0)).clamp(min=0)
-    # What rounding leaves of an exact fit is no noise.
-    rest = rest.where(rest > 1e-10 * spread, 0.0)
     noise = (rest / max(1, n - solver.rank)).sqrt()
+    noise = noise.clamp(min=ROUNDING * (squares / n).sqrt())
     size = design.size
     return CodeRegression(
         solution[:size].float(),

@@ -236,7 +236,7 @@ class _Site:
     nodes: tuple[Node, ...]
     runs: tuple[Activations, ...]
     wanted: Int[Tensor, "latent"] | None
-    known: Int[Tensor, "latent"]
+    shown: Int[Tensor, "latent"]
     vectors: Float[Tensor, "latent d_model"]
     projected: dict[Node, Tensor]
 
@@ -251,37 +251,37 @@ class _Site:
         sae, anatomy = judged.sae_at(nodes[0]), judged.anatomy
         for node in nodes:
             judged.sae_at(node)
-        known = wanted
+        shown = wanted
         if wanted is not None:
             assert judged.options.scale == "frozen", "a recomputed scale needs every active latent"
             assert bool((wanted.diff() > 0).all()), "latents are given in ascending order"
-        if known is None:
+        if shown is None:
             encoded = [judged.streams.of(run, anatomy.source(nodes[0]), sae) for run in runs]
-            known = torch.cat([stream.codes.latent for stream in encoded]).unique().long()
+            shown = torch.cat([stream.codes.latent for stream in encoded]).unique().long()
             usable = judged.usable(nodes) if judged.options.scale == "frozen" else None
-            known = known if usable is None else known[usable[known]]
-        vectors = judged.decoder(sae)[known].float()
+            shown = shown if usable is None else shown[usable[shown]]
+        vectors = judged.decoder(sae)[shown].float()
         norms = {anatomy.norm_before(node) for node in nodes}
         normed = {norm: through_norm(norm, vectors) for norm in norms}
         projected = {
             node: through_weights(anatomy, node, normed[anatomy.norm_before(node)])
             for node in nodes
         }
-        return _Site(judged, site, nodes, runs, wanted, known, vectors, projected)
+        return _Site(judged, site, nodes, runs, wanted, shown, vectors, projected)
 
     def parts(self) -> Iterator[SiteCodes]:
         """A bounded number of prompts at a time."""
         sae, options = self.judged.sae_at(self.nodes[0]), self.judged.options
         apart = options.sources == "apart"
         depth = self._depth()
-        width = len(self.known) if self.wanted is not None else sae.width
+        width = len(self.shown) if self.wanted is not None else sae.width
         copies = len(self.nodes) if apart else 1
         step = max(1, CODES_AT_ONCE // max(1, depth * width * copies))
         for first in range(0, len(self.runs[0]), step):
             rows = slice(first, first + step)
             sources = [self._sources(run, rows, depth) for run in self.runs]
             latents = self._latents(sources)
-            place = torch.searchsorted(self.known, latents)
+            place = torch.searchsorted(self.shown, latents)
             held = [self._held(source, latents, self.vectors[place]) for source in sources]
             copied = depth if apart else 1
             directions = {

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site, sites
+from sage.dictionaries.cross_validation import FOLDS, cross_validated, folded
 from sage.dictionaries.design import (
     Column,
     Design,
@@ -32,7 +33,6 @@ from sage.errors import SageError, unknown
 from sage.nodes import Node
 
 SUPERVISED = "supervised"
-FOLDS = 5
 # Of the node's variance: what an attribute must have there to count as present.
 MIN_CARRIED = 0.01
 # Of the nuisance-only fit's cross-validated error: what the attributes must save for a node to have
@@ -299,77 +299,25 @@ def fit_features(
     beside, aliased = nuisance_columns(nuisance, attributes, labels)
     generator = torch.Generator().manual_seed(seed)
     folds = torch.randperm(len(given), generator=generator) % FOLDS
-    additive = _folded(make_design(columns, beside, labels, how=how), folds)
-    only_nuisance = _folded(make_design((), beside, labels, how=how), folds)
+    additive = folded(make_design(columns, beside, labels, how=how), folds)
+    only_nuisance = folded(make_design((), beside, labels, how=how), folds)
     choices = [
-        _folded(make_design(joint, beside, labels, how=how), folds)
+        folded(make_design(joint, beside, labels, how=how), folds)
         for joint in (couplings(columns, labels) if coupled else ())
     ]
     fits: dict[Node, NodeFit] = {}
     for node in given.nodes:
         values = given.values[node].double().cpu()
-        errors = [_cross_validated(design, additive, values) for design in (additive, *choices)]
+        errors = [cross_validated(design, additive, values) for design in (additive, *choices)]
         best = min(range(len(errors)), key=lambda index: errors[index] + LEAST_GAIN * (index > 0))
         fits[node] = NodeFit(
             _node_features(additive.design, values, given, node),
             _node_features(choices[best - 1].design, values, given, node) if best else None,
             float(values.var(0, correction=0).sum()),
             errors[best],
-            _cross_validated(only_nuisance, only_nuisance, values),
+            cross_validated(only_nuisance, only_nuisance, values),
         )
     return FeatureDictionary(fits, how, aliased)
-
-
-class _Folded(NamedTuple):
-    """A design solved on all prompts and without each fold."""
-
-    design: Design
-    train: tuple[Tensor, ...]
-    held: tuple[Tensor, ...]
-    solvers: tuple[Solver, ...]
-
-
-def _folded(design: Design, folds: Int[Tensor, "prompt"]) -> _Folded:
-    train = tuple((folds != fold).nonzero().flatten() for fold in range(FOLDS))
-    held = tuple((folds == fold).nonzero().flatten() for fold in range(FOLDS))
-    whole = design.solver
-    solvers = tuple(Solver(whole.features[rows], whole.sizes, whole.how) for rows in train)
-    return _Folded(design, train, held, solvers)
-
-
-def _cross_validated(
-    folded: _Folded, additive: _Folded, values: Float[Tensor, "prompt d"]
-) -> float:
-    """The unexplained share of variance on prompts held out in turn, nuisances included in the
-    prediction; pairs of values unseen in training are left to the additive fit."""
-    missed = values.new_zeros(())
-    for fold, (train, held) in enumerate(zip(folded.train, folded.held, strict=True)):
-        mean = values[train].mean(0)
-        centred = values[train] - mean
-        predicted = _predicted(folded, fold, centred)
-        if folded is not additive:
-            counts = folded.solvers[fold].counts
-            coupled = folded.design.solver.features[held][:, : len(folded.design.columns)]
-            unseen = (counts[coupled] == 0).any(1)
-            if unseen.any():
-                plain = _predicted(additive, fold, centred)
-                predicted = torch.where(unseen[:, None], plain, predicted)
-        missed = missed + (values[held] - mean - predicted).square().sum()
-    total = (values - values.mean(0)).square().sum()
-    return float(missed / total.clamp(min=torch.finfo(values.dtype).tiny))
-
-
-def _predicted(
-    folded: _Folded, fold: int, centred: Float[Tensor, "train d"]
-) -> Float[Tensor, "held d"]:
-    held = folded.design.solver.features[folded.held[fold]]
-    predicted = centred.new_zeros(len(held), centred.shape[1])
-    if not held.shape[1]:
-        return predicted
-    features = folded.solvers[fold](centred)
-    for block in held.T:
-        predicted += features[block]
-    return predicted
 
 
 def _node_features(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sage.result import HEADLINES, MAIN
 
-__all__ = ["HEADLINES", "MAIN", "PANELS", "headline_title"]
+__all__ = ["HEADLINES", "MAIN", "headline_title", "panels"]
 
 
 def headline_title(metric: str) -> str:
@@ -13,5 +13,6 @@ def headline_title(metric: str) -> str:
     return metric if label == metric else f"{label}: {metric}"
 
 
-# Title of a panel -> the score in it.
-PANELS = {headline_title(metric): metric for metric in HEADLINES}
+def panels() -> dict[str, str]:
+    """Title of a panel -> the score in it."""
+    return {headline_title(metric): metric for metric in HEADLINES}

@@ -40,7 +40,9 @@ def told_notes(notes: Sequence[str]) -> list[str]:
             told.setdefault(f"{opening[0].upper()}{opening[1:]}", []).append(rest)
         else:
             told.setdefault(note, [])
-    return [f"{key}: {'; '.join(rest)}." if rest else key for key, rest in told.items()]
+    return [
+        f"{key}: {'; '.join(dict.fromkeys(rest))}." if rest else key for key, rest in told.items()
+    ]
 
 
 def suite_label(suite: str, model: str) -> str:

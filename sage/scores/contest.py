@@ -7,6 +7,7 @@ and the control that is best at T2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,8 @@ def hold(
     on_fit = _measure(node_set, _named(contenders, compared), split="decide")
     if not thorough:
         scout = scores()[SCOUT]
-        chosen = {_best(scout, on_fit, rivals_at[SCOUT], decisions), *LOOKUPS} & compared
+        best_scout = _best(scout, on_fit, rivals_at[SCOUT], decisions) or ""
+        chosen = {best_scout, *LOOKUPS} & compared
         contenders = _at_levels(contenders, chosen, EVERY_LEVEL)
         on_fit |= _measure(node_set, _named(contenders, chosen), split="decide")
     measured = _measure(node_set, contenders, split="test")
@@ -93,12 +95,14 @@ def _best(
     score: Score, measured: Mapping[str, Measured], names: Iterable[str], decisions: Decisions
 ) -> str | None:
     """The control with the highest score, the first of equals; None where none has one."""
-    values: dict[str, float] = {}
+    best: str | None = None
+    highest = -math.inf
     for name in names:
         evidence = _evidence(score, measured.get(name, {}), decisions)
-        if evidence is not None:
-            values[name] = at_means(evidence, score.statistic)
-    return max(values, key=lambda name: values[name]) if values else None
+        value = math.nan if evidence is None else at_means(evidence, score.statistic)
+        if value > highest:
+            best, highest = name, value
+    return best
 
 
 def _measure(

@@ -49,7 +49,7 @@ class Control(NamedTuple):
 
     def graded(self, level: float, budget: str) -> Float[np.ndarray, "prompt"]:
         """1 - |m_edit - m_gt| / E|m_clean - m_gt|."""
-        return _graded(self.behaviour[level, budget].metric, self.split)
+        return self.split.graded(self.behaviour[level, budget].metric)
 
     def weight(self, form: Form, level: float, budget: str) -> Float[np.ndarray, "prompt"]:
         """w: success or graded, times isolation where it is positive."""
@@ -60,7 +60,7 @@ class Control(NamedTuple):
         """w with nothing edited."""
         if form == "success":
             return self.split.unchanged
-        return _graded(self.split.clean.metric, self.split)
+        return self.split.graded(self.split.clean.metric)
 
     def columns(self, form: Form, levels: Sequence[float]) -> Columns:
         """w with nothing edited, and at every level and budget, level by level."""
@@ -173,12 +173,6 @@ def _by_level(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "dra
     nothing = means[:, :1]
     shares = (means[:, 1:] - nothing) / (1 - nothing)
     return shares.reshape(len(means), -1, len(BUDGETS)).mean(-1)
-
-
-def _graded(
-    metric: Float[np.ndarray, "prompt"], split: SplitBehaviour
-) -> Float[np.ndarray, "prompt"]:
-    return 1 - np.abs(metric - split.truth.metric) / split.effect.mean()
 
 
 def measure(

@@ -41,11 +41,9 @@ class Copying(NamedTuple):
     def _weight(self, form: Form, k: int | None) -> Float[np.ndarray, "prompt"]:
         behaviour = self.split.clean if k is None else self.behaviour[k]
         isolation = 1.0 if k is None else self.isolation[k]
-        truth = self.split.truth
         if form == "success":
-            return (behaviour.choice == truth.choice) * isolation
-        left = np.abs(behaviour.metric - truth.metric)
-        score = 1 - left / self.split.effect.mean()
+            return (behaviour.choice == self.split.truth.choice) * isolation
+        score = self.split.graded(behaviour.metric)
         return np.where(score > 0, score * isolation, score)
 
 

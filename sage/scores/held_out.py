@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 
 from sage.dictionaries.activations import Activations
+from sage.dictionaries.cross_validation import FOLDS
 from sage.dictionaries.design import design_columns
 from sage.dictionaries.edits import Edited
-from sage.dictionaries.supervised import FOLDS, FeatureDictionary, fit_features
+from sage.dictionaries.supervised import FeatureDictionary, fit_features
 from sage.scores.control import Edits, control_statistic, make_aim, make_edits, run_edits
 from sage.scores.levels import ANY, Form
 from sage.scores.node_set import NodeSet

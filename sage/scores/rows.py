@@ -208,7 +208,9 @@ def score_arrays(collected: NodeSetScores) -> dict[str, np.ndarray]:
     by `sage.result_file.names`.
     """
     start = f"{collected.id}|{collected.suite}"
-    arrays = {f"{start}|{ALL}|clusters": np.array(collected.clusters, dtype=np.int64)}
+    arrays: dict[str, np.ndarray] = {
+        f"{start}|{ALL}|clusters": np.array(collected.clusters, dtype=np.int64)
+    }
     for name, measured in collected.contest.measured.items():
         for score in headlines():
             evidence = collected.contest.evidence(score, name)

@@ -64,6 +64,11 @@ class SplitBehaviour(NamedTuple):
         """|m_clean - m_gt|: how far the ground truth takes the metric."""
         return np.abs(self.clean.metric - self.truth.metric)
 
+    def graded(self, metric: Float[np.ndarray, "prompt"]) -> Float[np.ndarray, "prompt"]:
+        """1 - |m - m_gt| / E|m_clean - m_gt|; not a number where the ground truth moves nothing."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1 - np.abs(metric - self.truth.metric) / self.effect.mean()
+
     @property
     def unchanged(self) -> Float[np.ndarray, "prompt"]:
         """Where the model says the same with nothing edited as under the ground truth."""
@@ -87,9 +92,12 @@ def run_split(model: Model, pairs: PairRuns, moments: Moments, answers: Answers)
 
 def pair_clusters(pairs: PairRuns) -> Clusters:
     """Connected components of pairs that share a prompt text; where one holds over 10 % of the
-    pairs, pairs of one base text (method, section 5.9)."""
+    pairs, pairs of one base text (method, section 5.9).
+
+    They are numbered in the order of their first texts, so that the order of pairs decides nothing.
+    """
     base, target = ([p.prompt.text for p in run.prompts] for run in pairs)
-    texts = {text: number for number, text in enumerate(dict.fromkeys((*base, *target)))}
+    texts = {text: number for number, text in enumerate(sorted({*base, *target}))}
     rows, columns = [texts[text] for text in base], [texts[text] for text in target]
     links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(texts), len(texts)))
     _, component = connected_components(links, directed=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,14 +13,22 @@ from torch import Tensor
 
 from linear import MLP, D, activations, claimed
 from sage.dictionaries.activations import Activations, Labels, moments
-from sage.dictionaries.code_model import CodeModel, fit_codes
-from sage.dictionaries.dictionary import SiteMoves
+from sage.dictionaries.code_model import CodeModel, UnfittedCodes, fit_codes
+from sage.dictionaries.dictionary import LabelMoves, SiteMoves
 from sage.dictionaries.edits import control
 from sage.dictionaries.projected import project
 from sage.dictionaries.supervised import fit_features
 from sage.nodes import Node, parse_node
 from sage.task.task import TEMPLATE, Label
-from tests.dictionaries.worlds import MLP_SITE, columns_of, one_after_another, products, uneven
+from tests.dictionaries.worlds import (
+    MLP_SITE,
+    Q,
+    V,
+    columns_of,
+    one_after_another,
+    products,
+    uneven,
+)
 from tests.toy import activations as toy
 from tests.toy import suite
 
@@ -131,21 +139,47 @@ def test_standard_errors_are_those_of_the_textbook() -> None:
     np.testing.assert_allclose(step @ regression.effects, expected.delta[:, :5], atol=1e-4)
 
 
-def test_codes_that_the_labels_decide_have_no_error() -> None:
-    """However small a change is it counts then; on a label that does not change none does."""
-    labels = [{"a": n % 3, "b": n % 2} for n in range(30)]
-    codes = torch.tensor([[1.0 + int(label["a"]) / 1024] for label in labels])
+def test_where_labels_decide_a_code_a_small_change_counts_and_rounding_does_not() -> None:
+    """The first code is 1 + a/1024, forty more are j b / 3, and 0 at times; b does not change."""
+    labels = [{"a": n % 3, "b": n % 5} for n in range(30)]
+    by_a = torch.tensor([[1 + int(label["a"]) / 1024] for label in labels])
+    by_b = torch.tensor([[int(label["b"]) / 3] for label in labels]) * torch.arange(1.0, 41)
+    codes = torch.cat([by_a, by_b], 1)
     given = activations(labels, mlp=torch.randn(30, D, generator=seeded(0)))
     features = fit_features(given, attributes=("a", "b"))
-    model = fit_codes(claimed(given, {MLP: codes}, {MLP: torch.ones(1, D)}), given, features)
-    assert model.regressions[MLP].additive.noise.tolist() == [0]
-    base = given.select([0, 1])
-    (part,) = model.moves(base, [{"a": 2, "b": 0}, {"a": 1, "b": 0}])
-    assert part.steps[MLP][:, 0].tolist() == pytest.approx([2 / 1024, 0], abs=1e-6)
+    model = fit_codes(claimed(given, {MLP: codes}, {MLP: torch.ones(41, D)}), given, features)
+    after = [{**label, "a": (int(label["a"]) + 1) % 3} for label in labels]
+    (part,) = model.moves(given, after)
+    assert part.latents.tolist() == [0]
+    expected = torch.tensor([-2.0 if label["a"] == 2 else 1.0 for label in labels]) / 1024
+    torch.testing.assert_close(part.steps[MLP][:, 0], expected, atol=1e-6, rtol=0)
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_a_latent_is_told_at_each_node_by_that_nodes_own_regression() -> None:
+    """At q latents 0 and 2 are active, at v 1 and 2, whose codes rise by 1, 2, 3 and 4 with a. All
+    three are shown at both nodes, and where a latent is not active it does not move."""
+    labels = [{"a": n % 2} for n in range(20)]
+    a = torch.tensor([float(label["a"]) for label in labels])
+    zeros = torch.zeros(20)
+    codes = {
+        Q: torch.stack([1 + a, zeros, 1 + 2 * a], -1),
+        V: torch.stack([zeros, 1 + 3 * a, 1 + 4 * a], -1),
+    }
+    given = activations(labels, mlp=torch.zeros(20, D))
+    generator = seeded(0)
+    values = {node: a[:, None] + torch.randn(20, 4, generator=generator) for node in (Q, V)}
+    given = replace(given, values=values)
+    features = fit_features(given, attributes=("a",))
+    directions = {node: torch.eye(4)[:3] for node in (Q, V)}
+    model = fit_codes(claimed(given, codes, directions), given, features)
+    (part,) = model.moves(given.select([0, 1]), [{"a": 1}, {"a": 0}])
+    assert part.latents.tolist() == [0, 1, 2]
+    torch.testing.assert_close(part.steps[Q], torch.tensor([[1.0, 0, 2], [-1, 0, -2]]))
+    torch.testing.assert_close(part.steps[V], torch.tensor([[0.0, 3, 4], [0, -3, -4]]))
 
 
 def test_a_nested_attribute_has_the_columns_of_its_whole_chain() -> None:
@@ -275,6 +309,30 @@ def test_nodes_with_the_same_codes_and_design_share_a_regression() -> None:
     k, v, z = (parse_node(name) for name in ("1.0.k@A", "1.1.v@A", "1.2.z@A"))
     assert regressions[k] is regressions[v]
     assert regressions[z] is not regressions[v]
+
+
+def test_a_model_that_is_not_fitted_yet_makes_the_moves_of_the_fitted_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is fitted once, when moves are first asked for."""
+    given, judged, features, base, after = projected_world()
+    expected = list(fit_codes(judged, given, features).moves(base, after))
+    fits: list[int] = []
+
+    def watched(*arguments: Any) -> CodeModel:
+        fits.append(1)
+        return fit_codes(*arguments)
+
+    monkeypatch.setattr("sage.dictionaries.code_model.fit_codes", watched)
+    unfitted = UnfittedCodes(judged, given, features)
+    assert isinstance(unfitted, LabelMoves)
+    assert not fits
+    for _ in range(2):
+        for part, other in zip(unfitted.moves(base, after), expected, strict=True):
+            assert torch.equal(part.latents, other.latents)
+            for node in part.nodes:
+                assert torch.equal(part.steps[node], other.steps[node])
+    assert fits == [1]
 
 
 def test_nothing_of_the_other_prompt_is_read_but_its_labels() -> None:

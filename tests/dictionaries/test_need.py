@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from linear import MLP, D, activations
+from linear import MLP, D, Z, activations
 from sage.dictionaries.activations import Activations, Labels
 from sage.dictionaries.need import needs
 from sage.dictionaries.supervised import FeatureDictionary, fit_features
@@ -54,6 +54,16 @@ def test_a_coupled_column_needs_2_whichever_of_its_attributes_change() -> None:
     for changes in ({"s": 1}, {"order": 1}, {"s": 1, "order": 1}):
         assert need(features, (start, {**start, **changes})) == 2
     assert need(features, (start, {"s": 1, "order": 1, "other": 1})) == 2, "`other` is noise"
+
+
+def test_of_the_nodes_of_a_site_the_one_where_most_changes_counts() -> None:
+    """q couples s and order, v adds them up: where both change 2 at q and 4 at v."""
+    given = products()
+    world = replace(given, values={Q: given.values[MLP][:, :4], V: given.values[Z]})
+    for nodes, expected in (((Q,), 2), ((V,), 4), ((Q, V), 4)):
+        features = fit_features(world.on(nodes), attributes=("s", "order", "other"))
+        base = world.on(nodes).select([0])
+        assert needs(features, base, [{"s": 1, "order": 1, "other": 0}]) == {Z_SITE: expected}
 
 
 def test_where_a_pair_of_values_is_unseen_the_columns_of_the_additive_fit_count() -> None:

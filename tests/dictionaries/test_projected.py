@@ -488,9 +488,11 @@ def test_results_do_not_depend_on_which_prompts_stand_together(
         )
 
 
-def test_only_leaves_out_latents_at_the_nodes_it_names() -> None:
+@pytest.mark.parametrize("scale", ["frozen", "recomputed"])
+def test_only_leaves_out_latents_at_the_nodes_it_names(scale: str) -> None:
+    """The recomputed scale is that of x_hat with all latents all the same."""
     base, target = activations("gpt2", seed=1), activations("gpt2", seed=2)
-    dictionary = projected(base)
+    dictionary = projected(base, scale=scale)
     node, other = parse_node("1.1.z@END"), parse_node("1.2.z@END")
     mask = torch.zeros(9, dtype=torch.bool)
     mask[[2, 5]] = True
@@ -505,7 +507,12 @@ def test_only_leaves_out_latents_at_the_nodes_it_names() -> None:
     torch.testing.assert_close(expected, dictionary.reconstruct(base)[node], atol=2e-5, rtol=1e-5)
     assert not narrowed.only({node: ~mask}).codes(base)[node].any()
     empty = {node: torch.zeros(9, dtype=torch.bool) for node in base.nodes}
-    nothing = copied(dictionary.only(empty), base, target, 9)
+    unused = dictionary.only(empty)
+    for node, value in unused.reconstruct(base).items():
+        latents = dictionary.codes(base)[node] @ dictionary.directions(node)
+        whole = dictionary.reconstruct(base)[node]
+        torch.testing.assert_close(value + latents, whole, atol=2e-5, rtol=1e-5)
+    nothing = copied(unused, base, target, 9)
     for latents in nothing.latents.values():
         assert set(latents.flatten().tolist()) <= {BIAS, -1}
 

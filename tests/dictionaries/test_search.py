@@ -264,6 +264,20 @@ def test_a_step_worked_by_hand() -> None:
     assert candidates.moved(A, choice.chosen).tolist() == [[2, 0]]
 
 
+def test_greedys_choice_counts_where_both_searches_end_as_near() -> None:
+    """Missing (1, 0). (.6, .3) and (1.5, 0) both leave D = .25: greedy takes the first of the two,
+    the pursuit the one that points there."""
+    moves = torch.tensor([[0.6, 0.3], [1.5, 0.0]])
+    candidates, missing = Candidates({A: torch.ones(1, 2)}, {A: moves}), {A: torch.eye(2)[:1]}
+    by_greedy, by_pursuit = (
+        walk(candidates, missing, {A: 1.0}, rule=rule, most=1) for rule in (greedy, pursuit)
+    )
+    assert (by_greedy.chosen.tolist(), by_pursuit.chosen.tolist()) == ([[0]], [[1]])
+    torch.testing.assert_close(by_greedy.distance, by_pursuit.distance)
+    (choice,) = search(candidates, missing, {A: 1.0}, budgets=(1,))
+    assert choice.chosen.tolist() == [[True, False]]
+
+
 def test_the_variance_decides_which_node_counts() -> None:
     """Each of two latents repairs one node wholly; the node that varies less weighs more, and one
     that does not vary not at all."""

@@ -184,8 +184,8 @@ def test_without_being_asked_a_projected_suite_shows_what_is_active_in_any_run()
 
 
 def two_runs() -> tuple[Activations, Activations, object]:
-    """Claimed codes of four latents at q and v (one site) and at mlp, the third never active at q
-    and v, the last nowhere."""
+    """Claimed codes of four latents at q and v (one site) and at mlp: at q and v the second is
+    active in the second run alone and the third never, the last nowhere."""
     generator = torch.Generator().manual_seed(0)
     widths = {MLP: D, Q: 4, V: 4}
     values = {node: torch.randn(6, size, generator=generator) for node, size in widths.items()}
@@ -196,6 +196,7 @@ def two_runs() -> tuple[Activations, Activations, object]:
         if node != MLP:
             codes[node][:, 2] = 0
     codes[Q][:, 0] = 0
+    codes[Q][:3, 1] = codes[V][:3, 1] = 0
     vectors = {node: torch.randn(4, size, generator=generator) for node, size in widths.items()}
     dictionary = claimed(given, codes, vectors)
     return given.select([0, 1, 2]), given.select([3, 4, 5]), dictionary

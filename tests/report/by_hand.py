@@ -11,6 +11,8 @@ import numpy as np
 
 from sage.result import (
     ALL,
+    HEADLINES,
+    BestControl,
     FeatureInfo,
     Gate,
     ModelInfo,
@@ -23,14 +25,21 @@ from sage.result import (
     StageInfo,
     SuiteInfo,
     TaskInfo,
-    save,
 )
+from sage.result_file import save_result
 
-COMPONENTS = ("T1", "T2", "T3", "T4")
+MAIN = "interpretable"
 NODES = ("1.0.z@END", "0.mlp_in@S2")
-KS = (0, 1, 2, 4, 8)
+KS = (1, 2, 4, 8)
+LEVELS = ("F1 >= 0.25", "F1 >= 0.5", "F1 >= 0.75")
+BUDGETS = ("need", "2 need", "4 need")
 STAGES = [StageInfo("gate", 0.5, 1.0), StageInfo("scores", 12.0, 29.0)]
-CONTROLS = {"supervised": 1.0, "PCA": 0.4, "untrained": 0.05}
+# What every dictionary beside a suite scores, everywhere; PCA has control alone.
+BESIDE = {"supervised": 0.95, "text lookup": 0.1, "task lookup": 0.2, "PCA": 0.4}
+CONTROL_ONLY = ("PCA",)
+BEST = "task lookup"
+NOT_MEASURED = "undefined: not measured by this plan"
+NO_EFFECT = "patching these nodes moves the metric by 0 in the mean, less than 0.1"
 
 # Names that break a page which takes them for markup, mathematics or a formula.
 TASK = "<script>alert('task')</script>"
@@ -39,6 +48,7 @@ SUITE = "=release/sae|<b>$x_1$</b>"
 CONTRAST = "_{S}/<i>&amp;"
 
 WIDTHS = {"tiniest": 32, "large": 128, MODEL: 128}
+QUICK = ["plan quick: pairs 50 instead of 500", "plan quick: detect 0 instead of 2000"]
 
 RUN = RunInfo(
     "0.1.0",
@@ -49,17 +59,23 @@ RUN = RunInfo(
     30.0,
     64,
     STAGES,
+    {"name": "standard"},
+    "cpu",
+    {"torch": "2.13"},
 )
 
 
 @dataclass(frozen=True)
 class ScoredSuite:
-    """A suite's control (None: no contrast has one) and reach, as all its contrasts have them."""
+    """A suite's score (None: no contrast has one) and reach, as all its contrasts have them; at the
+    contrasts in `lost` it has none, at those in `grouped` it has one at a group alone."""
 
     name: str
-    control: float | None
+    score: float | None
     reach: float
     stderr: float
+    lost: Sequence[str] = ()
+    grouped: Sequence[str] = ()
 
 
 def make_result(
@@ -68,23 +84,34 @@ def make_result(
     task: str = "ioi",
     model: str = "tiny",
     seed: int = 0,
+    plan: str = "standard",
     contrasts: Sequence[str] = ("IO",),
     stderr: float = 0.02,
     reach: Mapping[str, float] | None = None,
+    lost: Mapping[str, Sequence[str]] | None = None,
+    grouped: Mapping[str, Sequence[str]] | None = None,
 ) -> Result:
-    """One task and model; `suites` maps suites to their control, None where no contrast has one.
+    """One task and model; `suites` maps suites to what they score everywhere, None where no
+    contrast has a score. `lost` and `grouped` name contrasts of a suite.
 
     Models are 64 wide, but for those of `WIDTHS`.
     """
     scored = [
-        ScoredSuite(name, control, (reach or {}).get(name, 1.0), stderr)
-        for name, control in suites.items()
+        ScoredSuite(
+            name,
+            score,
+            (reach or {}).get(name, 1.0),
+            stderr,
+            (lost or {}).get(name, ()),
+            (grouped or {}).get(name, ()),
+        )
+        for name, score in suites.items()
     ]
     result = Result(
         task=TaskInfo(task, "By hand", "ab12"),
         model=ModelInfo(model, "cd34", "transformer-lens 3.9.0", "float32", WIDTHS.get(model, 64)),
-        run=replace(RUN, seed=seed),
-        gate=Gate(0.97, 3.25, 500, 0.75, True),
+        run=replace(RUN, seed=seed, plan={"name": plan}),
+        gate=Gate(0.97, 3.25, 500, 0.75, True, 0.9),
         sections=[],
         suites=[_suite_info(suite, contrasts, place) for place, suite in enumerate(scored)],
         discovery=[],
@@ -95,7 +122,10 @@ def make_result(
         result.sections.append(SectionInfo(f"{contrast}/z@END", contrast, [NODES[0]], 1.0))
         result.discovery.extend(_node_rows(contrast))
         for node in NODES:
-            feature = FeatureInfo(contrast, node, contrast, 2, 0.75, 0.125, "additive")
+            has_features = node == NODES[0]
+            feature = FeatureInfo(
+                contrast, node, contrast, 2, 0.75, 0.125, "additive", 0.5, has_features
+            )
             result.features.append(feature)
     for suite in scored:
         result.rows.extend(_suite_rows(suite, contrasts))
@@ -112,10 +142,20 @@ def make_failed(*, task: str = "ioi", model: str = "tiny") -> Result:
     return replace(result, gate=replace(result.gate, accuracy=0.6, passed=False), notes=[note])
 
 
-def make_arrays(suites: Sequence[str], *, contrasts: Sequence[str]) -> dict[str, np.ndarray]:
-    """F1 and cosines of two values at both nodes, for each suite and the supervised dictionary.
+def three_tasks(
+    suites: Mapping[str, float | None], *, model: str = "tiny", seeds: Sequence[int] = (0,)
+) -> list[Result]:
+    """As many tasks as a ranking takes, all alike."""
+    tasks = ("ioi", "induction", "successor")
+    return [
+        make_result(suites, task=task, model=model, seed=seed) for seed in seeds for task in tasks
+    ]
 
-    Latent 7 is for a, latent 3 for b.
+
+def make_arrays(suites: Sequence[str], *, contrasts: Sequence[str]) -> dict[str, np.ndarray]:
+    """F1 and cosines of three values at both nodes, for each suite and the supervised dictionary.
+
+    Latent 7 is for a, latent 3 for b; c has too few positives for an F1.
     """
     arrays: dict[str, np.ndarray] = {}
     for contrast in contrasts:
@@ -126,9 +166,9 @@ def make_arrays(suites: Sequence[str], *, contrasts: Sequence[str]) -> dict[str,
 
 
 def every_case() -> list[Result]:
-    """Three models and three tasks with everything that can go wrong.
+    """Three models and four tasks with everything that can go wrong.
 
-    Hostile names, undefined scores, a failed gate, a suite that reaches nothing, two seeds.
+    Hostile names, undefined scores, a failed gate, a suite that reaches nothing, two seeds, a null.
     """
     hostile = make_result(
         {SUITE: 0.5, "plain": 0.7}, task=TASK, model=MODEL, contrasts=(CONTRAST, "$y$")
@@ -138,11 +178,17 @@ def every_case() -> list[Result]:
         replace(hostile, task=source, notes=["A note with <em>markup</em>."]),
         make_result({SUITE: 0.6, "plain": None}, task="ioi", model=MODEL),
         make_result(
-            {"topk": 0.8, "relu": 0.6, "partial": 0.9, "nothing": 0.5},
+            {"topk": 0.8, "relu": 0.6, "partial": 0.9, "nothing": 0.5, "topk-soft-frozen-1": 0.3},
             reach={"partial": 0.4, "nothing": 0.0},
         ),
         make_result({"topk": 0.9, "relu": 0.5}, seed=1),
         make_result({"topk": 0.4, "relu": 0.3}, task="successor", contrasts=("number", "word")),
+        make_result(
+            {"topk": 0.7, "relu": 0.2},
+            task="induction",
+            contrasts=("token", "lost"),
+            lost={"topk": ("lost",), "relu": ("lost",)},
+        ),
         make_failed(task="successor", model="tiniest"),
         make_result({}, task="ioi", model="tiniest"),
     ]
@@ -153,15 +199,26 @@ def write_results(folder: Path, *results: Result) -> Path:
     for number, result in enumerate(results):
         contrasts = [section.id for section in result.sections if section.id == section.contrast]
         suites = [suite.id for suite in result.suites]
-        save(result, folder / f"{number}", arrays=make_arrays(suites, contrasts=contrasts))
+        arrays = make_arrays(suites, contrasts=contrasts)
+        save_result(result, folder / f"{number}", arrays=arrays)
     return folder
 
 
+def write_old_result(folder: Path) -> Path:
+    """A result as version 1 wrote it: schema 1, rows with floors and ceilings."""
+    path = save_result(make_result({"topk": 0.99}, task="old"), folder)
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        row |= {"floor": 0.1, "ceiling": 0.9, "choice": "joint", "option": "frozen"}
+    path.write_text(json.dumps({**content, "schema": 1}))
+    return path
+
+
 def _matrices(contrast: str, prefix: str) -> dict[str, np.ndarray]:
-    columns = json.dumps([f"{contrast}=a", f"{contrast}=b"]).encode()
+    columns = json.dumps([f"{contrast}={value}" for value in "abc"]).encode()
     matrices = {
-        "f1": [[0.0, 0.25], [0.125, 0.75], [0.5, 0.0]],
-        "cosine": [[0.5, -0.5], [-1.0, 1.0], [0.75, -0.75]],
+        "f1": [[0.0, 0.25, np.nan], [0.125, 0.75, np.nan], [0.5, 0.0, np.nan]],
+        "cosine": [[0.5, -0.5, 0.0], [-1.0, 1.0, 0.0], [0.75, -0.75, 0.0]],
     }
     arrays: dict[str, np.ndarray] = {}
     for kind, matrix in matrices.items():
@@ -178,7 +235,8 @@ def _suite_info(suite: ScoredSuite, contrasts: Sequence[str], place: int) -> Sui
         SAEInfo(f"{suite.name} 1", "topk", "1.resid_pre@*", 256, 8.0, 0.3),
     ]
     reach = dict.fromkeys(contrasts, suite.reach)
-    return SuiteInfo(suite.name, saes, reach, {"PCA": 12.0, "untrained": 8.0})
+    l0 = {"PCA": 12.0, "text lookup": 1.0, "task lookup": 1.0}
+    return SuiteInfo(suite.name, saes, reach, l0, digest=suite.name)
 
 
 def _node_rows(contrast: str) -> list[NodeRow]:
@@ -196,45 +254,83 @@ def _suite_rows(suite: ScoredSuite, contrasts: Sequence[str]) -> Iterator[Row]:
     for contrast in contrasts:
         row = Row(contrast, suite.name, suite.name, "reach", contrast, suite.reach, 500)
         yield replace(row, n=500 if suite.reach else 0, status="ok" if suite.reach else unreached)
-    if suite.reach:
-        for dictionary, control in {suite.name: suite.control, **CONTROLS}.items():
-            blank = Row(ALL, suite.name, dictionary, "", ALL, None, 500, suite.stderr)
-            yield from _overall_rows(blank, control)
-            for contrast in contrasts:
-                of_contrast = replace(blank, section=contrast, contrast=contrast)
-                yield from _contrast_rows(of_contrast, control)
+    yield Row(ALL, suite.name, suite.name, "reach", ALL, suite.reach, 0)
+    if not suite.reach:
+        return
+    for contrast in contrasts:
+        grouped = contrast in suite.grouped
+        is_lost = grouped or suite.score is None or contrast in suite.lost
+        yield from _place_rows(suite, contrast, contrast, lost=is_lost)
+        if grouped:
+            yield from _place_rows(suite, contrast, f"{contrast}/z@END", lost=False)
+    scored = [contrast for contrast in contrasts if contrast not in suite.lost]
+    yield from _overall_rows(suite, [] if suite.score is None else scored)
 
 
-def _overall_rows(blank: Row, control: float | None) -> Iterator[Row]:
-    """The numbers over all contrasts."""
-    for metric in ("control", "T2 normalised"):
-        yield _row(blank, metric, control, "no contrast has a control score")
-    for part in ("T1", "T3", "T4"):
-        yield _row(blank, f"{part} normalised", 0.5)
-    sage = None if control is None else (1.5 + control) / 4
-    yield _row(blank, "sage", sage, "a component is missing everywhere")
+def _overall_rows(suite: ScoredSuite, scored: Sequence[str]) -> Iterator[Row]:
+    """The numbers over the contrasts that have them."""
+    for dictionary, value in {suite.name: suite.score, **BESIDE}.items():
+        blank = Row(ALL, suite.name, dictionary, "", ALL, None, 500, version=2)
+        for metric in HEADLINES:
+            if _is_measured(dictionary, metric):
+                row = replace(blank, metric=metric, contrasts=len(scored))
+                if scored and value is not None:
+                    yield _with_beside(row, value, suite.stderr)
+                else:
+                    yield replace(row, status="undefined: no contrast has this score")
 
 
-def _contrast_rows(blank: Row, control: float | None) -> Iterator[Row]:
-    """Raw components between a floor of .1 and a ceiling of .9, and success that grows with k."""
-    ends = replace(blank, floor=0.1, ceiling=0.9)
-    why = "the ground-truth patch changes nothing"
-    for part in COMPONENTS:
-        raw = control if part == "T2" else 0.5
-        yield _row(ends, part, raw, why)
-        yield _row(ends, f"{part} normalised", None if raw is None else (raw - 0.1) / 0.8, why)
+def _place_rows(suite: ScoredSuite, contrast: str, section: str, *, lost: bool) -> Iterator[Row]:
+    """Every dictionary at one section or group."""
+    for dictionary, score in {suite.name: suite.score, **BESIDE}.items():
+        value = 0.0 if score is None else score
+        blank = Row(section, suite.name, dictionary, "", contrast, None, 500, version=2)
+        blank = replace(blank, need=2.0, sites=3)
+        for metric in HEADLINES:
+            row = replace(blank, metric=metric, form="success")
+            if not _is_measured(dictionary, metric):
+                yield replace(row, status=NOT_MEASURED)
+            elif lost:
+                yield replace(row, raw=value, status=f"undefined: {NO_EFFECT}")
+            else:
+                yield replace(_with_beside(row, value, suite.stderr), raw=value)
+        if not lost:
+            yield from _details(blank, value, suite.stderr)
+
+
+def _details(blank: Row, value: float, stderr: float) -> Iterator[Row]:
+    """The other form, levels, budgets, isolation, parts, and copying that grows with k."""
+    yield replace(_row(blank, MAIN, value / 2, stderr), form="graded")
+    for level in LEVELS:
+        yield replace(_row(blank, MAIN, value, stderr), form="success", at=level)
+    for place, budget in enumerate(BUDGETS, 1):
+        at_budget = replace(blank, budget=budget, picks=6.0 * place)
+        yield replace(_row(at_budget, "control", value, stderr), form="success")
+        yield _row(at_budget, "isolation", 0.9, stderr)
+    yield _row(blank, "sufficiency", 0.75, stderr)
+    yield replace(_row(blank, "coverage", 0.5, stderr), n=2000)
+    yield replace(_row(blank, "decoding", 0.25, stderr), at="3 values", n=2000)
     for k in KS:
-        at_k = replace(blank, k=k, picks=float(k))
-        yield _row(at_k, "accuracy", k / 8 * (control or 0.0))
-        for metric in ("graded", "isolation", "magnitude"):
-            yield _row(at_k, metric, 0.5)
-    yield replace(_row(blank, "area", 0.5), at="success", k=4)
+        yield replace(_row(blank, "copying", k / 8 * value, stderr), k=k, picks=float(k))
 
 
-def _row(blank: Row, metric: str, value: float | None, why: str = "") -> Row:
+def _is_measured(dictionary: str, metric: str) -> bool:
+    return dictionary not in CONTROL_ONLY or metric not in (MAIN, "move")
+
+
+def _with_beside(row: Row, value: float, stderr: float) -> Row:
+    """The row of a headline score: gains over the task lookup, their intervals as wide as its."""
+    best = BESIDE[BEST]
+    return replace(
+        _row(row, row.metric, value, stderr),
+        best_control=BestControl(BEST, best),
+        gain=value - best,
+        gain_low=value - best - 2 * stderr,
+        gain_high=value - best + 2 * stderr,
+    )
+
+
+def _row(blank: Row, metric: str, value: float, stderr: float) -> Row:
     """The row of one metric, its interval two standard errors wide on each side."""
-    if value is None:
-        return replace(blank, metric=metric, stderr=None, status=f"undefined: {why}")
-    stderr = blank.stderr or 0.0
     low, high = value - 2 * stderr, value + 2 * stderr
-    return replace(blank, metric=metric, value=value, low=low, high=high)
+    return replace(blank, metric=metric, value=value, low=low, high=high, stderr=stderr)

@@ -1,4 +1,4 @@
-"""The first line of a report: the best control among suites that can be ranked, or why none."""
+"""The first line of a report: which suite leads where suites can be ranked, or why none is."""
 
 from __future__ import annotations
 
@@ -6,54 +6,130 @@ from pathlib import Path
 
 import pytest
 
-from report.by_hand import make_failed, make_result, write_results
+from report.by_hand import make_failed, make_result, three_tasks, write_results
 from sage.report.claim import Claim, make_claim
-from sage.report.ranking import rank_suites, summarise_run
+from sage.report.ranking import over_tasks, summarise_run
 from sage.report.scored_run import read_run
 from sage.report.sources import find_sources
 from sage.result import Result
 
 
 def _claim(folder: Path, *results: Result) -> Claim:
-    sources = find_sources([write_results(folder, *results)])
+    sources, _ = find_sources([write_results(folder, *results)])
     runs = [summarise_run(read_run(source)) for source in sources]
-    return make_claim(rank_suites(runs), runs)
+    return make_claim(over_tasks(runs), runs)
 
 
-def test_the_claim_is_the_mean_over_tasks_with_its_interval(tmp_path: Path) -> None:
-    """(.6 + .8)/2, with sqrt(.03^2 + .04^2)/2 = .025."""
-    first = make_result({"a": 0.6, "b": 0.5}, task="ioi", stderr=0.03)
-    second = make_result({"a": 0.8, "b": 0.7}, task="successor", stderr=0.04)
-    assert _claim(tmp_path, first, second).headline == (
-        "The best suite, tiny/a, controls 0.70 [0.65, 0.75] of what supervised features control,"
-        " over 2 tasks."
+def test_the_claim_names_the_suite_its_score_over_tasks_and_its_l0(tmp_path: Path) -> None:
+    """(.6 + .8 + .7)/3 = .7, with sqrt(.03^2 + .06^2 + .06^2)/3 = .03; L0 (8 + 8)/2."""
+    results = [
+        make_result({"a": 0.6, "b": 0.5}, task="ioi", stderr=0.03),
+        make_result({"a": 0.8, "b": 0.1}, task="successor", stderr=0.06),
+        make_result({"a": 0.7, "b": 0.1}, task="induction", stderr=0.06),
+    ]
+    claim = _claim(tmp_path, *results)
+    assert claim.headline == (
+        "Highest interpretable control (sage): tiny/a 0.70 [0.64, 0.76] at L0 8.0."
     )
+    assert claim.parts[1::2] == ("tiny/a", "0.70 [0.64, 0.76]", "8.0")
 
 
 def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
-    scored = make_result({"a": 0.6, "b": 0.5}, task="ioi")
-    beside = " ".join(_claim(tmp_path, scored, make_failed(task="successor")).beside)
-    assert "PCA 0.40 [0.36, 0.44], untrained 0.05 [0.01, 0.09]" in beside
+    """PCA was not measured with the latents that mean something: its control, T2, stands in."""
+    claim = _claim(tmp_path, *three_tasks({"a": 0.6, "b": 0.59}))
+    beside = " ".join(claim.beside)
+    assert "tiny/a, over 3 contrasts of 3 tasks: best control 0.20, gain over it 0.40 [" in beside
+    assert "supervised features 0.95 [" in beside
+    assert "text lookup 0.10 [" in beside
+    assert "PCA (T2) 0.40 [" in beside
     assert "reach 100 % of the sections" in beside
-    assert "best of 2 suites on the same prompts" in beside
-    assert "tiny has a control score on 1 of 2 tasks" in beside
+    assert "Ranked on tiny: 2 suites over the 3 contrasts of 3 tasks" in beside
+    assert "Second: b 0.59" in beside
+    assert "not told apart" in beside
+    assert "over test prompts only" in beside
+
+
+def test_suites_whose_intervals_are_apart_are_told_apart(tmp_path: Path) -> None:
+    claim = _claim(tmp_path, *three_tasks({"a": 0.8, "b": 0.4}))
+    assert "not told apart" not in " ".join(claim.beside)
+
+
+def test_nothing_is_ranked_over_fewer_than_three_tasks(tmp_path: Path) -> None:
+    results = three_tasks({"a": 0.8, "b": 0.4})[:2]
+    claim = _claim(tmp_path, *results, make_failed(task="successor"))
+    assert claim.headline == (
+        "Nothing is ranked here: a ranking takes 3 tasks, and here there are 2."
+    )
+
+
+def test_seeds_are_no_tasks(tmp_path: Path) -> None:
+    results = [make_result({"a": 0.8, "b": 0.4}, seed=seed) for seed in range(3)]
+    claim = _claim(tmp_path, *results)
+    assert "here there is 1" in claim.headline
+    assert "t intervals over 3 seeds" in " ".join(claim.beside)
 
 
 def test_a_suite_that_reaches_less_is_not_ranked_with_the_others(tmp_path: Path) -> None:
-    result = make_result({"narrow": 0.9, "wide": 0.5}, reach={"narrow": 0.3})
-    assert "tiny/wide, controls 0.50" in _claim(tmp_path, result).headline
+    tasks = ("ioi", "induction", "successor")
+    results = [
+        make_result({"narrow": 0.9, "wide": 0.5, "other": 0.4}, task=task, reach={"narrow": 0.3})
+        for task in tasks
+    ]
+    assert "tiny/wide 0.50" in _claim(tmp_path, *results).headline
 
 
 def test_a_suite_scored_on_fewer_tasks_is_not_ranked_with_the_others(tmp_path: Path) -> None:
-    both = make_result({"often": 0.5, "once": 0.9}, task="ioi")
-    often = make_result({"often": 0.5, "once": None}, task="successor")
-    assert "tiny/often, controls 0.50" in _claim(tmp_path, both, often).headline
+    results = three_tasks({"often": 0.5, "too": 0.4, "once": 0.9})[:1]
+    results += three_tasks({"often": 0.5, "too": 0.4, "once": None})[1:]
+    assert "tiny/often 0.50" in _claim(tmp_path, *results).headline
 
 
-def test_models_are_compared_by_their_best_suites(tmp_path: Path) -> None:
-    small = make_result({"s": 0.4}, model="small")
-    large = make_result({"s": 0.6}, model="large")
-    assert "large/s, controls 0.60" in _claim(tmp_path, small, large).headline
+def test_a_null_is_never_ranked(tmp_path: Path) -> None:
+    suites = {"topk8": 0.5, "relu": 0.4, "topk8-soft-frozen-1": 0.9}
+    claim = _claim(tmp_path, *three_tasks(suites))
+    assert "tiny/topk8 0.50" in claim.headline
+    assert "Ranked on tiny: 2 suites" in " ".join(claim.beside)
+
+
+def test_suites_are_ranked_over_the_contrasts_that_all_of_them_have_on_the_same_nodes(
+    tmp_path: Path,
+) -> None:
+    """Where b has a contrast on a group of nodes alone, only the other contrast is compared."""
+    results = [
+        make_result(
+            {"a": 0.5, "b": 0.6},
+            task=task,
+            contrasts=("IO", "S"),
+            grouped={"b": ("S",)},
+        )
+        for task in ("ioi", "induction", "successor")
+    ]
+    beside = " ".join(_claim(tmp_path, *results).beside)
+    assert "Ranked on tiny: 2 suites over the 3 contrasts of 3 tasks" in beside
+
+
+def test_where_no_contrast_is_shared_nothing_is_ranked(tmp_path: Path) -> None:
+    results = [
+        make_result({"a": 0.5, "b": 0.6}, task=task, grouped={"b": ("IO",)})
+        for task in ("ioi", "induction", "successor")
+    ]
+    headline = _claim(tmp_path, *results).headline
+    assert "no contrast has a score for all of them on the same nodes" in headline
+
+
+def test_models_are_named_side_by_side_and_never_ranked(tmp_path: Path) -> None:
+    small = three_tasks({"s": 0.4, "t": 0.3}, model="small")
+    large = three_tasks({"s": 0.6, "t": 0.3}, model="large")
+    claim = _claim(tmp_path, *small, *large)
+    assert "small/s 0.40" in claim.headline
+    assert "large/s 0.60" in claim.headline
+    assert "Models are not ranked against each other" in claim.beside[-1]
+
+
+def test_one_suite_alone_is_told_and_not_called_the_highest(tmp_path: Path) -> None:
+    claim = _claim(tmp_path, *three_tasks({"a": 0.6}))
+    assert claim.headline.startswith("tiny/a comes to an interpretable control (sage) of 0.60 [")
+    assert "Highest" not in claim.headline
 
 
 @pytest.mark.parametrize(
@@ -66,15 +142,15 @@ def test_models_are_compared_by_their_best_suites(tmp_path: Path) -> None:
         ),
         (
             make_result({"a": None}),
-            "No suite has a control score here.",
-            "Undefined: no contrast has a control score.",
+            "No suite has a sage score here.",
+            "Undefined: no contrast has this score (IO: patching these nodes moves the metric",
         ),
         (
             make_result({"a": 0.5}, reach={"a": 0.0}),
-            "No suite has a control score here.",
+            "No suite has a sage score here.",
             "no node of the section reads an SAE of this suite",
         ),
-        (make_result({}), "No suite has a control score here.", "Undefined: no suite was given."),
+        (make_result({}), "No suite has a sage score here.", "Undefined: no suite was given."),
     ],
     ids=["gate", "undefined", "reach", "no suite"],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.by_hand import make_result, write_results
+from report.by_hand import make_result, write_old_result, write_results
 from sage.errors import BadFile, SageError
 from sage.report.sources import find_sources, slug
 
@@ -21,39 +21,67 @@ def test_results_are_found_below_a_folder_smaller_models_first(tmp_path: Path) -
         make_result({}, task="b"),
         make_result({}, task="a"),
     )
-    sources = find_sources([tmp_path])
+    sources, outdated = find_sources([tmp_path])
+    assert outdated == 0
     assert [source.is_of for source in sources] == [
-        ("a", "tiny", 0),
-        ("b", "tiny", 0),
-        ("b", "large", 0),
+        ("tiny", "standard", "a", 0),
+        ("tiny", "standard", "b", 0),
+        ("large", "standard", "b", 0),
     ]
     assert [source.slug for source in sources] == ["a--tiny", "b--tiny", "b--large"]
 
 
 def test_a_folder_given_twice_or_within_another_counts_once(tmp_path: Path) -> None:
     write_results(tmp_path, make_result({}))
-    assert len(find_sources([tmp_path, tmp_path / "0", tmp_path / "0" / "result.json"])) == 1
+    given = [tmp_path, tmp_path / "0", tmp_path / "0" / "result.json"]
+    (source,) = find_sources(given).listed
+    assert source.paths == (tmp_path / "0" / "result.json",)
 
 
 def test_hidden_folders_hold_unfinished_results_and_are_passed_over(tmp_path: Path) -> None:
     write_results(tmp_path, make_result({}))
     write_results(tmp_path / ".unfinished", make_result({}, task="other"))
-    assert [source.task for source in find_sources([tmp_path])] == ["ioi"]
+    assert [source.task for source in find_sources([tmp_path]).listed] == ["ioi"]
 
 
-def test_two_results_of_one_task_model_and_seed_clash(tmp_path: Path) -> None:
-    write_results(tmp_path, make_result({}), make_result({}))
-    with pytest.raises(
-        SageError,
-        match=r"0/result\.json and .*1/result\.json are both of task 'ioi' on tiny with seed 0",
-    ):
+def test_results_of_one_cell_are_one_source(tmp_path: Path) -> None:
+    write_results(tmp_path, make_result({"a": 0.5}), make_result({"b": 0.6}))
+    (source,) = find_sources([tmp_path]).listed
+    assert [path.parent.name for path in source.paths] == ["0", "1"]
+
+
+def test_another_seed_or_plan_has_a_page_of_its_own(tmp_path: Path) -> None:
+    results = [make_result({}), make_result({}, seed=1), make_result({}, plan="quick")]
+    sources = find_sources([write_results(tmp_path, *results)]).listed
+    assert [source.slug for source in sources] == [
+        "ioi--tiny--quick",
+        "ioi--tiny",
+        "ioi--tiny--seed-1",
+    ]
+    assert [source.model_and_plan for source in sources] == [
+        "tiny, plan quick",
+        "tiny, plan standard",
+        "tiny, plan standard",
+    ]
+
+
+def test_the_plan_goes_without_saying_where_all_results_have_the_same(tmp_path: Path) -> None:
+    write_results(tmp_path, make_result({}, plan="quick"))
+    (source,) = find_sources([tmp_path]).listed
+    assert source.model_and_plan == "tiny"
+
+
+def test_results_of_version_1_are_counted_and_left_out(tmp_path: Path) -> None:
+    write_old_result(tmp_path / "old")
+    write_results(tmp_path, make_result({"a": 0.5}))
+    sources, outdated = find_sources([tmp_path])
+    assert ([source.task for source in sources], outdated) == (["ioi"], 1)
+
+
+def test_where_all_results_are_of_version_1_there_is_no_report(tmp_path: Path) -> None:
+    write_old_result(tmp_path)
+    with pytest.raises(SageError, match=r"All results here \(1\) are of version 1 of the scores"):
         find_sources([tmp_path])
-
-
-def test_another_seed_has_a_page_of_its_own(tmp_path: Path) -> None:
-    write_results(tmp_path, make_result({}), make_result({}, seed=1))
-    slugs = [source.slug for source in find_sources([tmp_path])]
-    assert slugs == ["ioi--tiny", "ioi--tiny--seed-1"]
 
 
 def test_a_folder_without_results_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -77,8 +105,8 @@ def test_what_a_result_is_of_is_found_wherever_it_stands_in_the_file(tmp_path: P
     turned = dict(reversed(json.loads(path.read_text()).items()))
     path.write_text(json.dumps(turned))
     assert next(iter(turned)) == "schema"
-    (source,) = find_sources([tmp_path])
-    assert (source.is_of, source.d_model) == (("ioi", "tiny", 0), 64)
+    (source,) = find_sources([tmp_path]).listed
+    assert (source.is_of, source.d_model) == (("tiny", "standard", "ioi", 0), 64)
 
 
 def test_plain_names_are_their_own_slugs() -> None:

@@ -28,18 +28,18 @@ def f1(active: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_threshold_is_the_best_of_all_cuts_through_positive_codes(seed: int) -> None:
     codes, truth = some(seed)
-    found = detectors(codes, truth, thresholded=True)
+    chosen = detectors(codes, truth, thresholded=True)
     for latent in range(codes.shape[1]):
         own = codes[:, latent].numpy()
         cuts = [0.0, *own[own > 0]]
         for predicate in range(4):
             holds = truth[:, predicate].numpy()
             best = max([f1(own > cut, holds) for cut in cuts], default=0.0)
-            assert found.f1[latent, predicate] == pytest.approx(best, abs=1e-6)
-            fires = own > found.threshold[latent, predicate].item()
-            assert found.active[latent, predicate] == fires.sum()
-            assert found.hits[latent, predicate] == (fires & holds).sum()
-            assert fires.sum() == 0 or found.threshold[latent, predicate] >= 0
+            assert chosen.f1[latent, predicate] == pytest.approx(best, abs=1e-6)
+            fires = own > chosen.threshold[latent, predicate].item()
+            assert chosen.active[latent, predicate] == fires.sum()
+            assert chosen.hits[latent, predicate] == (fires & holds).sum()
+            assert fires.sum() == 0 or chosen.threshold[latent, predicate] >= 0
 
 
 def test_a_threshold_lies_halfway_to_the_next_lower_code() -> None:
@@ -48,8 +48,8 @@ def test_a_threshold_lies_halfway_to_the_next_lower_code() -> None:
         torch.tensor([[5.0], [3], [1], [1], [0]]),
         torch.tensor([[True], [True], [False], [False], [False]]),
     )
-    found = detectors(codes, truth, thresholded=True)
-    assert (found.threshold.item(), found.hits.item(), found.active.item()) == (2, 2, 2)
+    chosen = detectors(codes, truth, thresholded=True)
+    assert (chosen.threshold.item(), chosen.hits.item(), chosen.active.item()) == (2, 2, 2)
     lowest = detectors(codes, torch.tensor([[True]] * 4 + [[False]]), thresholded=True)
     assert lowest.threshold.item() == 0.5
 
@@ -58,26 +58,26 @@ def test_neighbouring_floats_are_told_apart() -> None:
     low = torch.tensor(1.0)
     high = torch.nextafter(low, torch.tensor(2.0))
     codes, truth = torch.stack([high, low])[:, None], torch.tensor([[True], [False]])
-    found = detectors(codes, truth, thresholded=True)
-    assert (codes > found.threshold)[:, 0].tolist() == [True, False]
+    chosen = detectors(codes, truth, thresholded=True)
+    assert (codes > chosen.threshold)[:, 0].tolist() == [True, False]
 
 
 def test_a_latent_that_is_never_active_with_the_predicate_is_never_active() -> None:
     codes, truth = torch.tensor([[0.0, -1], [2, -1]]), torch.tensor([[True], [False]])
-    found = detectors(codes, truth, thresholded=True)
-    assert torch.isinf(found.threshold).all()
-    assert found.f1.tolist() == found.precision.tolist() == [[0], [0]]
+    chosen = detectors(codes, truth, thresholded=True)
+    assert torch.isinf(chosen.threshold).all()
+    assert chosen.f1.tolist() == chosen.precision.tolist() == [[0], [0]]
 
 
 def test_without_thresholds_active_is_above_zero() -> None:
     codes, truth = some(9)
-    found = detectors(codes, truth, thresholded=False)
+    chosen = detectors(codes, truth, thresholded=False)
     for latent in range(codes.shape[1]):
         active = codes[:, latent].numpy() > 0
         for predicate in range(4):
             holds = truth[:, predicate].numpy()
-            assert found.f1[latent, predicate] == pytest.approx(f1(active, holds), abs=1e-6)
-            assert found.precision[latent, predicate] == pytest.approx(
+            assert chosen.f1[latent, predicate] == pytest.approx(f1(active, holds), abs=1e-6)
+            assert chosen.precision[latent, predicate] == pytest.approx(
                 (active & holds).sum() / max(active.sum(), 1), abs=1e-6
             )
 

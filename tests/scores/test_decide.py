@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from linear import D, activations
-from sage.dictionaries.supervised import FOLDS, fit_features
+from sage.dictionaries.cross_validation import FOLDS
+from sage.dictionaries.supervised import fit_features
 from sage.scores.control import control_statistic, make_aim, make_edits, run_edits
 from sage.scores.data import PairRuns
 from sage.scores.decide import decide

@@ -61,7 +61,7 @@ def test_latents_that_mean_nothing_are_left_where_they_are() -> None:
 
 
 def test_a_level_at_which_nothing_qualifies_scores_nothing() -> None:
-    """F1 = 24/30 of all four latents: .4, which passes at .25 alone. There codes rise by 1/2: graded
+    """F1 = 24/30 of all four latents: .4, which passes at .25 only. Codes rise by 1/2 there: graded
     .25 at need, .5 at 2 need and 4 need."""
     world = split_world()
     part = measured(world, with_noise(world, [6] * 4))

@@ -1,85 +1,119 @@
-"""Components between floor and ceiling, and their means, worked by hand."""
+"""Means over contrasts, worked by hand."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from sage.scores.summary import COMPONENTS, best_floor, between, summarise
+from sage.result import Row
+from sage.scores.levels import Decisions
+from sage.scores.rows import PlaceScores
+from sage.scores.score import headlines
+from sage.scores.summary import ContrastScores, summary_rows
 from sage.stats import Sampled
 
+# (value, draws) of a score
+Number = tuple[float, list[float]]
 
-def number(value: float, *draws: float) -> Sampled:
-    return Sampled(value, np.array(draws or (value, value)), 30)
+
+def place(
+    scores: Mapping[str, Number], *, best: str = "PCA", why: str | None = None, id: str = "x"
+) -> PlaceScores:
+    """What these dictionaries score in control, of which `best` is the best control on fit. `why`
+    control is undefined."""
+    sampled = {name: Sampled(value, np.array(draws), 30) for name, (value, draws) in scores.items()}
+    decisions = Decisions("nothing", why, "nothing", "success", 0.0, 1.0, 1.0)
+    empty: dict[str, Sampled] = {}
+    every = {score.name: empty for score in headlines()}
+    return PlaceScores(id, decisions, {**every, "control": sampled}, {"control": best})
 
 
-def test_a_component_is_its_share_of_the_way_from_floor_to_ceiling_draw_by_draw() -> None:
-    found = between(
-        number(0.5, 0.4, 0.7), floor=number(0.1, 0.0, 0.2), ceiling=number(0.9, 0.8, 1.2)
+def summary(*contrasts: ContrastScores) -> dict[str, Row]:
+    """The control of every dictionary over these contrasts."""
+    rows = summary_rows(contrasts, suite="suite", reach=0.75, seed=3)
+    return {row.dictionary: row for row in rows if row.metric == "control"}
+
+
+def contrast(name: str, union: PlaceScores | None, stand_in: PlaceScores | None = None):
+    return ContrastScores(name, 1.0, union, stand_in)
+
+
+def test_a_summary_is_the_mean_over_contrasts_draw_by_draw() -> None:
+    first = place({"suite": (0.8, [0.7, 1.0]), "PCA": (0.2, [0.1, 0.4])})
+    second = place({"suite": (0.4, [0.3, 0.6]), "PCA": (0.1, [0.1, 0.0])})
+    rows = summary(contrast("IO", first), contrast("S", second))
+    row = rows["suite"]
+    assert row.value == pytest.approx(0.6)
+    assert (row.contrasts, row.n, row.seed, row.status) == (2, 30, 3, "ok")
+    low, high = np.quantile([0.5, 0.8], [0.025, 0.975])
+    assert (row.low, row.high) == pytest.approx((low, high))
+    assert rows["PCA"].value == pytest.approx(0.15)
+
+
+def test_the_gain_is_over_the_best_control_of_each_contrast_paired() -> None:
+    """PCA is best at IO, random at S: .2 and .3. Draws of the gain are .4 and .5."""
+    first = place({"suite": (0.8, [0.7, 1.0]), "PCA": (0.2, [0.1, 0.4]), "random": (0.1, [0, 0])})
+    second = place(
+        {"suite": (0.4, [0.3, 0.6]), "PCA": (0.1, [0.1, 0.0]), "random": (0.3, [0.1, 0.2])},
+        best="random",
     )
-    assert found.status == "ok"
-    assert found.normalised is not None
-    assert found.normalised.value == pytest.approx(0.5)
-    np.testing.assert_allclose(found.normalised.draws, [0.5, 0.5])
-    over = between(number(1.1), floor=number(0.0), ceiling=number(1.0)).normalised
-    assert over is not None
-    assert over.value == pytest.approx(1.1), "clipped only after the mean over contrasts"
+    row = summary(contrast("IO", first), contrast("S", second))["suite"]
+    assert row.best_control is not None
+    assert row.best_control.value == pytest.approx(0.25)
+    assert row.gain == pytest.approx(0.35)
+    low, high = np.quantile([0.4, 0.5], [0.025, 0.975])
+    assert (row.gain_low, row.gain_high) == pytest.approx((low, high))
 
 
-def test_without_a_range_of_a_tenth_there_is_no_component() -> None:
-    found = between(number(0.5), floor=number(0.45), ceiling=number(0.54))
-    assert found.normalised is None
-    assert found.status == "undefined: ceiling 0.54 less floor 0.45 is under 0.1"
-    assert between(number(0.5), floor=number(0.4), ceiling=number(float("nan"))).normalised is None
+def test_without_a_best_control_everywhere_there_is_no_gain() -> None:
+    first = place({"suite": (0.8, [0.8, 0.8]), "PCA": (0.2, [0.2, 0.2])})
+    second = place({"suite": (0.4, [0.4, 0.4])})
+    row = summary(contrast("IO", first), contrast("S", second))["suite"]
+    assert row.value == pytest.approx(0.6)
+    assert (row.best_control, row.gain) == (None, None)
 
 
-def test_what_is_missing_is_said() -> None:
-    one = number(1.0)
-    assert between(None, floor=one, ceiling=one).status == "undefined: the score was not measured"
-    assert between(one, floor=None, ceiling=one).status == "undefined: a floor was not measured"
-    assert between(one, floor=one, ceiling=None).status == "undefined: a ceiling was not measured"
-    assert (
-        between(number(float("nan")), floor=number(0.0), ceiling=one).status
-        == "undefined: the raw score is"
-    )
-    assert (
-        between(one, floor=number(0.0), ceiling=one, missing="no effect").status
-        == "undefined: no effect"
-    )
+def test_contrasts_without_the_score_are_left_out_for_all_and_named() -> None:
+    scores: dict[str, Number] = {"suite": (0.8, [0.8, 0.8]), "supervised": (1.0, [1.0, 1.0])}
+    lost = place({}, why="too little")
+    rows = summary(contrast("IO", place(scores)), contrast("order", lost), contrast("S", None))
+    for name in ("suite", "supervised"):
+        assert rows[name].contrasts == 1
+        assert rows[name].status == "ok; without order, S"
+    assert rows["suite"].value == pytest.approx(0.8)
 
 
-def test_the_floor_is_the_best_control_on_fit_that_may_be_one() -> None:
-    scores = {"mean only": 0.0, "random": 0.1, "permuted": 0.3, "untrained": 0.2, "PCA": 0.9}
-    assert best_floor("T1", scores) == "permuted"
-    assert best_floor("T2", {**scores, "permuted": float("nan")}) == "untrained"
-    assert best_floor("T2", {"mean only": 0.0, "random": 0.0}) == "mean only"
-    assert best_floor("T3", {"untrained": 0.2, "random": 0.9, "permuted": 0.9}) == "untrained"
-    assert best_floor("T4", {"untrained": -0.1}) == "zero"
+def test_a_group_stands_in_where_the_union_has_no_score() -> None:
+    stand_in = place({"suite": (0.5, [0.5, 0.5])}, id="order/z@END")
+    undefined = place({}, why="too little")
+    row = summary(contrast("order", undefined, stand_in))["suite"]
+    assert (row.value, row.contrasts, row.status) == (0.5, 1, "ok")
+    union = place({"suite": (0.9, [0.9, 0.9])})
+    assert summary(contrast("order", union, stand_in))["suite"].value == pytest.approx(0.9)
 
 
-def test_components_are_averaged_over_the_contrasts_that_have_them_and_then_clipped() -> None:
-    """T1: (.9 + 1.3)/2 = 1.1, clipped to 1; T2 of one contrast -.2, clipped to 0; T3 .5; T4 (.2 +
-    .4)/2. sage = 1.8/4."""
-    first = {"T1": number(0.9), "T2": number(-0.2), "T3": number(0.5), "T4": number(0.2)}
-    found = summarise(
-        {"IO": first, "S": {"T1": number(1.3), "T3": number(0.5), "T4": number(0.4)}, "order": {}}
-    )
-    assert {
-        name: value and value.value for name, value in found.components.items()
-    } == pytest.approx({"T1": 1, "T2": 0, "T3": 0.5, "T4": 0.3})
-    assert found.contrasts == {"T1": 2, "T2": 1, "T3": 2, "T4": 2}
-    assert found.sage is not None
-    assert found.sage.value == pytest.approx(0.45)
+def test_a_dictionary_measured_at_fewer_contrasts_has_no_summary() -> None:
+    first = place({"suite": (0.8, [0.8, 0.8]), "random": (0.2, [0.2, 0.2])})
+    second = place({"suite": (0.4, [0.4, 0.4])})
+    rows = summary(contrast("IO", first), contrast("S", second))
+    assert rows["suite"].value == pytest.approx(0.6)
+    assert rows["random"].value is None
+    assert rows["random"].status == "undefined: measured at 1 of 2 contrasts"
 
 
-def test_every_draw_is_clipped_too() -> None:
-    found = summarise({"IO": dict.fromkeys(COMPONENTS, number(0.9, 0.7, 1.4))})
-    assert found.sage is not None
-    np.testing.assert_allclose(found.sage.draws, [0.7, 1.0])
+def test_where_no_contrast_has_a_score_the_suite_alone_says_so() -> None:
+    rows = summary(contrast("IO", place({}, why="too little")), contrast("S", None))
+    assert list(rows) == ["suite"]
+    row = rows["suite"]
+    assert (row.value, row.contrasts) == (None, 0)
+    assert row.status == "undefined: no contrast has this score"
 
 
-def test_sage_is_undefined_where_a_component_is_missing_everywhere() -> None:
-    found = summarise({"IO": {"T1": number(0.9), "T3": number(0.5), "T4": number(0.2)}})
-    assert found.components["T2"] is None
-    assert found.contrasts["T2"] == 0
-    assert found.sage is None
+def test_every_headline_score_and_the_reach_have_a_row() -> None:
+    rows = summary_rows([contrast("IO", None)], suite="suite", reach=0.75, seed=0)
+    assert [row.metric for row in rows] == ["reach", *(score.name for score in headlines())]
+    assert rows[0].value == 0.75
+    assert {row.section for row in rows} == {"*"}
+    assert [row.version for row in rows[1:]] == [score.version for score in headlines()]

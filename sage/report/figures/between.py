@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sage.report.charts.dot_plot import MOST_LINES, Line, dot_plot, dots_by_panel
 from sage.report.charts.look import MARKS
 from sage.report.figures.figure import HOLLOW, Drawing, Figure, count_test_pairs, says_over
-from sage.report.metrics import HEADLINES, PANELS
+from sage.report.metrics import HEADLINES, panels
 from sage.report.reported_score import ReportedScore
 from sage.report.scored_run import ScoredRun
 from sage.report.words import count
@@ -34,7 +34,7 @@ def draw(run: ScoredRun) -> Iterator[Drawing]:
         caption += f" The sparsest {MOST_LINES} of {len(suites)} suites are drawn."
     yield Drawing(
         "between",
-        dot_plot(lines, list(PANELS)),
+        dot_plot(lines, list(panels())),
         list(_data(run, suites)),
         alt=f"Dot plot of every score of {count(len(lines), 'suite')} among other dictionaries.",
         caption=caption,
@@ -48,7 +48,7 @@ def _line(run: ScoredRun, suite: str, *, hollow: bool) -> Line:
     def score(metric: str, dictionary: str | None) -> ReportedScore:
         return run.score(metric, suite, dictionary)
 
-    return Line(run.label(suite), hollow, dots_by_panel(PANELS, marked, score))
+    return Line(run.label(suite), hollow, dots_by_panel(panels(), marked, score))
 
 
 def _data(run: ScoredRun, suites: list[str]) -> Iterator[dict[str, object]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from sage.report.charts.dot_plot import MOST_LINES
 from sage.report.charts.end_plot import EndLine, EndScore, end_plot
 from sage.report.figures.figure import Drawing, Figure, count_test_pairs, says_over
-from sage.report.metrics import HEADLINES, PANELS
+from sage.report.metrics import HEADLINES, panels
 from sage.report.reported_score import ReportedScore, ScoreLine
 from sage.report.scored_run import ScoredRun
 from sage.report.words import count
@@ -32,7 +32,7 @@ def draw(run: ScoredRun) -> Iterator[Drawing]:
     contrasts = count(len(run.contrasts), "contrast")
     yield Drawing(
         "contrasts",
-        end_plot(lines, list(PANELS)),
+        end_plot(lines, list(panels())),
         list(_data(run, suites)),
         alt=f"Every score of {count(len(drawn), 'suite')} on {contrasts}.",
         caption=caption,
@@ -45,7 +45,7 @@ def _lines(run: ScoredRun, suites: Sequence[str]) -> Iterator[EndLine]:
         for suite in suites:
             head = contrast if suite == suites[0] else ""
             scores: dict[str, EndScore] = {}
-            for panel, metric in PANELS.items():
+            for panel, metric in panels().items():
                 line = _line(run, metric, suite, contrast)
                 ends = (line.best.value, line.supervised.value)
                 scores[panel] = EndScore(line.score, *ends)

@@ -13,7 +13,7 @@ from sage.report.figures.figure import (
     hollow_caption,
     says_over,
 )
-from sage.report.metrics import HEADLINES, MAIN, PANELS
+from sage.report.metrics import HEADLINES, MAIN, panels
 from sage.report.ranking import RankedSuite, by_model
 from sage.report.words import count
 
@@ -36,7 +36,7 @@ def draw(suites: Sequence[RankedSuite]) -> Iterator[Drawing]:
         for place, suite in enumerate(of_model[:most]):
             label = suite.name if len(models) > 1 else suite.label
             marked = [name for name in MARKS if name in suite.scores]
-            dots = dots_by_panel(PANELS, marked, suite.score)
+            dots = dots_by_panel(panels(), marked, suite.score)
             lines.append(Line(label, suite.hollow, dots, opens=place == 0))
             drawn.append(suite)
     scores = [suite.score(metric) for suite in drawn for metric in HEADLINES]
@@ -47,7 +47,7 @@ def draw(suites: Sequence[RankedSuite]) -> Iterator[Drawing]:
         )
     yield Drawing(
         "suites",
-        dot_plot(lines, list(PANELS)),
+        dot_plot(lines, list(panels())),
         list(_data(suites)),
         alt=f"Dot plot of every score of {count(len(drawn), 'suite')}, means over tasks.",
         caption=caption,

@@ -83,6 +83,7 @@ def contrast_table(run: ScoredRun) -> ReportTable:
         GAIN,
         TableColumn("supervised"),
         PAIRS,
+        TableColumn("resampled by", "what a bootstrap sample takes together"),
     ]
     rows = [
         _contrast_row(run, contrast, suite, metric)
@@ -185,6 +186,7 @@ def _contrast_row(run: ScoredRun, contrast: str, suite: SuiteInfo, metric: str) 
         number_entry(row.raw) if row and row.raw is not None else blank_entry(),
         *beside,
         count_entry(line.score.n),
+        text_entry((row.clusters if row else None) or "shared prompts"),
     ]
 
 

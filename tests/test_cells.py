@@ -124,14 +124,6 @@ def test_another_suite_is_added_and_nothing_is_replaced(
     assert result.run.seconds > alone["first"].result.run.seconds
 
 
-def test_suites_scored_together_score_what_they_score_alone(
-    first: Suite, second: Suite, score: Score, alone: dict[str, Cell], tmp_path: Path
-) -> None:
-    together = score(tmp_path, first, second)
-    for name, own in alone.items():
-        assert rows_of(together.result, name) == rows_of(own.result, name)
-
-
 @pytest.mark.usefixtures("no_run")
 def test_what_stands_there_is_recognised_and_not_scored_again(
     out: Path, first: Suite, score: Score, alone: dict[str, Cell]
@@ -139,13 +131,6 @@ def test_what_stands_there_is_recognised_and_not_scored_again(
     cell = score(out, first)
     assert (cell.found, cell.scored) == (("first",), ())
     assert cell.result == alone["first"].result
-
-
-def test_of_suites_of_which_some_stand_there_the_others_are_scored(
-    out: Path, first: Suite, second: Suite, score: Score
-) -> None:
-    cell = score(out, first, second)
-    assert (cell.found, cell.scored) == (("first",), ("second",))
 
 
 def test_again_scores_anew_and_leaves_the_other_suites(
@@ -240,7 +225,7 @@ def test_another_seed_and_another_plan_are_cells_of_their_own(
 ) -> None:
     names = [
         score(out, first, plan=plan).folder.name
-        for plan in (PLAN, replace(PLAN, seed=1), replace(PLAN, name="other", pairs=31))
+        for plan in (PLAN, replace(PLAN, seed=1), replace(PLAN, name="other"))
     ]
     assert names == [
         "wired--wired--least--seed0", "wired--wired--least--seed1", "wired--wired--other--seed0",
@@ -252,7 +237,8 @@ def test_a_run_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes
     model: Model, task: Task, first: Suite, second: Suite, warm: Store, tmp_path: Path,
     alone: dict[str, Cell], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """One contrast of two suites, stopped after the first of both parts."""
+    """One contrast of two suites, stopped after the first of both parts. Scored together they come
+    to what they come to alone."""
     scored: list[str] = []
     score_suite = sage.evaluation.score_suite
 
@@ -281,14 +267,13 @@ def test_a_run_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes
     assert not list(tmp_path.rglob(".scoring"))
 
 
-def test_a_warm_store_gives_what_a_cold_one_and_none_give(
-    model: Model, task: Task, first: Suite, alone: dict[str, Cell], tmp_path: Path
+def test_a_warm_store_gives_what_none_gives(
+    model: Model, task: Task, first: Suite, alone: dict[str, Cell], score: Score, tmp_path: Path
 ) -> None:
-    cold = score_cell(
-        model, task, [first], tmp_path / "cold", plan=PLAN, store=Store(tmp_path / "store")
-    )
     none = score_cell(model, task, [first], tmp_path / "none", plan=PLAN)
-    for cell in (cold, none):
+    warm = score(tmp_path / "warm", first)
+    assert {stage.forwards for stage in warm.result.run.stages if stage.stage != "scores"} == {0}
+    for cell in (none, warm):
         assert_same(cell.result, alone["first"].result)
         files = [c.folder / "result.safetensors" for c in (cell, alone["first"])]
         assert files[0].read_bytes() == files[1].read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -132,7 +133,7 @@ def test_choices_are_those_of_the_library() -> None:
     """Named in the commands as well, so that their help loads no library."""
     assert cli_options.BACKENDS == BACKENDS
     assert tuple(NAMED_OPTIONS) == scoring.ALSO
-    assert scoring.PLAN_NAMES == tuple(PLANS)
+    assert tuple(PLANS) == scoring.PLAN_NAMES
     assert discovering.METHODS == METHODS
 
 
@@ -172,45 +173,56 @@ def test_a_text_file_is_something_to_train_on(tmp_path: Path) -> None:
     assert (tmp_path / "sae" / "sae_weights.safetensors").is_file()
 
 
+QUICK = ("score", "wired", "--model", "wired", "--plan", "quick", "--pairs", "40")
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Specs of two suites whose latents are the wired model's own features."""
+    """Specs of two suites whose latents are the wired model's own features: at one place, and at
+    all."""
     from sage.models.load import load_model
     from sage.saes.planted import save_planted
 
     hooks = load_model("wired").anatomy.hooks
     folders = save_planted(hooks, tmp_path_factory.mktemp("planted"))
-    return ["+".join(map(str, folders)), str(folders[0])]
+    return [str(folders[2]), "+".join(map(str, folders))]
 
 
-QUICK = ("score", "wired", "--model", "wired", "--plan", "quick", "--pairs", "40")
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
 
 
+@pytest.fixture(scope="module")
+def scored(planted: list[str], out: Path) -> Invocation:
+    """The first suite, with two seeds."""
+    return _invoke(*QUICK, "--sae", planted[0], "--out", str(out), "--seeds", "2")
+
+
+def test_several_seeds_give_a_mean_and_its_t_interval(scored: Invocation, out: Path) -> None:
+    assert re.search(r" \d\.\d\d \[-?\d\.\d\d, \d\.\d\d\] ", scored.stdout)
+    assert re.search(r"\bsd\b.*\bseeds\b", scored.stdout)
+    assert "Note: Plan quick-pairs-40: pairs 40 instead of 500; " in scored.stdout
+    assert "Found" not in scored.stderr
+    assert sorted(path.name for path in out.iterdir())[:2] == [
+        "wired--wired--quick-pairs-40--seed0",
+        "wired--wired--quick-pairs-40--seed1",
+    ]
+
+
+@pytest.mark.usefixtures("scored")
 def test_a_result_folder_grows_and_what_stands_there_is_not_scored_again(
-    planted: list[str], tmp_path: Path
+    planted: list[str], out: Path
 ) -> None:
-    whole, part = planted
-    out = ("--out", str(tmp_path))
-    first = _invoke(*QUICK, "--sae", part, *out)
-    assert "Found" not in first.stderr
-    assert "Note: Plan quick-pairs-40: pairs 40 instead of 500; " in first.stdout
-    second = _invoke(*QUICK, "--sae", part, "--sae", whole, *out, "--json")
-    assert f"Found {part} in {tmp_path}" in second.stderr
-    assert "not scored again (--again does)" in second.stderr
-    rows = json.loads(second.stdout)
+    part, whole = planted
+    grown = _invoke(*QUICK, "--sae", part, "--sae", whole, "--out", str(out), "--json")
+    assert f"Found {part} in {out}" in grown.stderr
+    assert "not scored again (--again does)" in grown.stderr
+    rows = json.loads(grown.stdout)
     assert [row["suite"] for row in rows] == [part, whole]
     assert rows[1]["sage"] == pytest.approx(1, abs=0.05)
-    (folder,) = tmp_path.iterdir()
-    assert folder.name == "wired--wired--quick-pairs-40--seed0"
+    folder = out / "wired--wired--quick-pairs-40--seed0"
     assert [suite.id for suite in load_result(folder).suites] == [part, whole]
-
-
-def test_several_seeds_give_a_mean_and_its_t_interval(planted: list[str], tmp_path: Path) -> None:
-    scored = (*QUICK, "--sae", planted[1], "--out", str(tmp_path))
-    (row,) = _json(*scored, "--seeds", "2")
-    assert row["seeds"] == 2
-    assert str(row["sage"]).startswith("1.00 [")
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_screening_needs_no_folder_and_ranks_by_move(planted: list[str]) -> None:

@@ -1,5 +1,7 @@
-"""The whole path on the wired model, whose circuit and features are known: what must come out of
-the scores comes out."""
+"""The whole path on the wired model, whose circuit and features are known: what must come out does.
+
+Planted features score 1, what knows nothing scores 0, and every number says what it is of.
+"""
 
 from __future__ import annotations
 
@@ -7,225 +9,308 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from sage.errors import SageError
-from sage.evaluation import Evaluation, Plan, evaluate, measure_gate, prepare
+from sage.errors import BadFile, SageError
+from sage.evaluation import Evaluation, evaluate
 from sage.models.base import Model
-from sage.models.load import load_model
-from sage.result import Result, Row, load, load_arrays, save
+from sage.preparation import measure_gate, prepare
+from sage.result import HEADLINES, Result, Row
+from sage.result_file import load_arrays, load_result, save_result
 from sage.saes.formats import load_file
 from sage.saes.planted import planted_suite, save_planted
 from sage.saes.suite import Suite, assemble
-from sage.task.catalog import load_task
+from sage.scores.text import text_of
+from sage.store.store import Store
+from wired_runs import PLAN, planted, wired_model, wired_task
 
-COMPONENTS = ("T1 normalised", "T2 normalised", "T3 normalised", "T4 normalised")
+CONTRASTS = ("kind", "animal", "owner")
+# One run that asks for everything.
+WHOLE = replace(
+    PLAN,
+    pairs=40,
+    discover=40,
+    decide=40,
+    fit=300,
+    detect=60,
+    controls=("mean only", "random", "permuted", "untrained", "task lookup", "PCA", "identity"),
+    copying=(1, 4),
+    unbounded=True,
+    apart=True,
+    also=("per-node",),
+)
 _SCRIPT = """
+import sys
 from pathlib import Path
-from sage.task.catalog import load_task
-from sage.evaluation import Plan, evaluate
-from sage.models.load import load_model
-from sage.saes.planted import planted_suite
 
-wired = load_model("wired")
-evaluate(wired, load_task("wired"), [planted_suite(wired.anatomy.hooks)], plan={plan}, folder=Path({out!r}))
+sys.path.insert(0, {tests!r})
+from sage.evaluation import evaluate
+from wired_runs import PLAN, planted, wired_model, wired_task
+
+model = wired_model()
+suites = [planted(model), planted(model, "first", hooks=3)]
+evaluate(model, wired_task("kind"), suites, plan=PLAN, folder=Path({out!r}))
 """
-PLAN = Plan(prompts=60, discover=40, fit=400)
 
 
 @pytest.fixture(scope="module")
 def wired() -> Model:
-    return load_model("wired")
+    return wired_model()
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory, wired: Model) -> Suite:
+def scored(wired: Model, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folders = save_planted(wired.anatomy.hooks, tmp_path_factory.mktemp("planted"))
-    return assemble("planted", [load_file(folder) for folder in folders])
+    suite = assemble("planted", [load_file(folder) for folder in folders])
+    return evaluate(wired, wired_task(*CONTRASTS), [suite], plan=WHOLE)
 
 
-@pytest.fixture(scope="module")
-def scored(wired: Model, planted: Suite, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return evaluate(
-        wired, load_task("wired"), [planted], plan=PLAN, folder=tmp_path_factory.mktemp("scored")
-    )
+def summary(result: Result, dictionary: str) -> dict[str, float | None]:
+    """Every headline score of a dictionary over all contrasts."""
+    rows = {
+        metric: result.value(metric, suite="planted", dictionary=dictionary) for metric in HEADLINES
+    }
+    return {metric: row and row.value for metric, row in rows.items()}
 
 
-def test_the_planted_dictionary_scores_one_everywhere(scored: Evaluation) -> None:
-    found = _summary(scored.result, "planted")
-    for component in COMPONENTS:
-        assert found[component].value == pytest.approx(1, abs=0.01), component
-    assert found["sage"].value == pytest.approx(1, abs=0.01)
-    for row in _unions(scored.result, "planted"):
-        assert row.status != "ok" or row.value == pytest.approx(1, abs=0.02), row
+def rows_of(result: Result, dictionary: str, metric: str, section: str | None = None) -> list[Row]:
+    """The headline rows of a metric at every node set, or at one; the decided form comes first."""
+    return [
+        row
+        for row in result.headlines("planted", dictionary)
+        if row.metric == metric and section in (None, row.section)
+    ]
 
 
-def test_the_supervised_ceiling_scores_one_everywhere(scored: Evaluation) -> None:
-    found = _summary(scored.result, "supervised")
-    assert [found[component].value for component in COMPONENTS] == pytest.approx(
-        [1, 1, 1, 1], abs=0.01
-    )
+def raw(result: Result, dictionary: str, metric: str) -> dict[str, float]:
+    """What a metric came to before it was clipped, by contrast, at the union of its nodes."""
+    rows = [row for row in rows_of(result, dictionary, metric) if row.section == row.contrast]
+    return {row.section: row.raw for row in rows if row.raw is not None}
 
 
-def test_random_directions_leave_interpretability_alone_and_take_control_and_geometry_away(
+def test_planted_and_supervised_features_score_one_everywhere(scored: Evaluation) -> None:
+    for dictionary in ("planted", "supervised"):
+        scores = summary(scored.result, dictionary)
+        assert scores == pytest.approx(dict.fromkeys(HEADLINES, 1), abs=0.01), dictionary
+    for metric in HEADLINES:
+        for row in rows_of(scored.result, "planted", metric):
+            assert row.status != "ok" or row.value == pytest.approx(1, abs=0.02), row
+
+
+def test_told_the_labels_of_other_prompts_the_planted_features_score_nothing(
     scored: Evaluation,
 ) -> None:
-    found = _summary(scored.result, "random")
-    assert found["control"].value == pytest.approx(0, abs=0.02)
-    assert found["T4 normalised"].value == pytest.approx(0, abs=0.15)
-    assert _raw(scored.result, "random", "T3") == _raw(scored.result, "planted", "T3")
+    scores = summary(scored.result, "shuffled labels")
+    for metric in ("interpretable", "control", "move"):
+        assert scores[metric] == pytest.approx(0, abs=0.02)
+    assert abs(np.mean(list(raw(scored.result, "shuffled labels", "geometry").values()))) < 0.1
 
 
-def test_a_permuted_decoder_leaves_what_only_the_encoder_decides(scored: Evaluation) -> None:
-    assert _raw(scored.result, "permuted", "T3") == _raw(scored.result, "planted", "T3")
-    assert _summary(scored.result, "permuted")["control"].value == pytest.approx(0, abs=0.02)
-    for contrast, value in _raw(scored.result, "permuted", "sufficiency").items():
-        assert value < 0.5 * _raw(scored.result, "planted", "sufficiency")[contrast]
+@pytest.mark.parametrize("control", ["random", "permuted"])
+def test_without_their_directions_latents_control_nothing(scored: Evaluation, control: str) -> None:
+    scores = summary(scored.result, control)
+    assert scores["control"] == pytest.approx(0, abs=0.15)
+    assert scores["approximation"] < 0.5
 
 
-def test_the_mean_alone_is_neither_sufficient_nor_necessary_and_controls_nothing(
+def test_the_mean_alone_is_nothing_and_the_identity_all_of_an_approximation(
     scored: Evaluation,
 ) -> None:
-    for metric in ("sufficiency", "necessity"):
-        assert all(
-            value == pytest.approx(0, abs=1e-5)
-            for value in _raw(scored.result, "mean only", metric).values()
-        )
-    assert _summary(scored.result, "mean only")["control"].value == 0
+    for dictionary, value in (("mean only", 0), ("identity", 1)):
+        values = raw(scored.result, dictionary, "approximation")
+        assert list(values) == list(CONTRASTS)
+        assert all(number == pytest.approx(value, abs=1e-5) for number in values.values())
 
 
-def test_identity_is_sufficient_and_necessary(scored: Evaluation) -> None:
-    for metric in ("sufficiency", "necessity"):
-        assert all(
-            value == pytest.approx(1, abs=1e-6)
-            for value in _raw(scored.result, "identity", metric).values()
-        )
+def test_the_identity_is_a_line_and_never_the_best_control(scored: Evaluation) -> None:
+    named = {row.best_control.name for row in scored.result.rows if row.best_control}
+    assert "identity" not in named
+    best = rows_of(scored.result, "planted", "approximation")[0].best_control
+    assert best is not None
+    assert best.value < 0.95
 
 
-def test_shuffled_labels_score_nothing_after_correction(scored: Evaluation) -> None:
-    """A share of the labels stays right by chance, which the correction takes away up to the noise
-    of 60 prompts."""
-    for value in _raw(scored.result, "shuffled labels", "T3").values():
-        assert value < 0.25
+def test_where_the_union_has_no_control_the_strongest_group_that_has_one_stands_in(
+    scored: Evaluation,
+) -> None:
+    """Patching all that carries the animal puts both clauses right again; patching the keys alone
+    does not."""
+    result = scored.result
+    union = rows_of(result, "planted", "control", "animal")[0]
+    assert union.status.startswith("undefined: patching these nodes moves the metric")
+    stand_ins = {row.section for row in result.rows if row.section.startswith("animal/")}
+    assert stand_ins == {"animal/k@animal1"}
+    assert rows_of(result, "planted", "control", "animal/k@animal1")[0].value is not None
+    assert result.lost_contrasts("planted") == {}
+    row = result.value("control", suite="planted", dictionary="planted")
+    assert row is not None
+    assert (row.contrasts, row.status) == (3, "ok")
+
+
+def test_geometry_is_undefined_where_a_node_holds_one_direction_alone(scored: Evaluation) -> None:
+    row = rows_of(scored.result, "planted", "geometry", "owner")[0]
+    assert row.value is None
+    assert "shuffled labels match" in row.status
+    over_all = scored.result.value("geometry", suite="planted", dictionary="planted")
+    assert over_all is not None
+    assert (over_all.contrasts, over_all.status) == (2, "ok; without owner")
+
+
+def test_own_and_moved_nodes_are_told_apart_where_a_section_has_both(scored: Evaluation) -> None:
+    """The animal's own positions hold the token that changes; so do no others of its section."""
+    rows = [row for row in scored.result.rows if row.at in ("own nodes", "moved nodes")]
+    for row in rows:
+        assert (row.metric, row.budget) == ("control", "2 need")
+    assert {row.contrast for row in rows} == {"kind"}
+    assert {row.at for row in rows} == {"own nodes", "moved nodes"}
+    assert {row.dictionary for row in rows} >= {"planted", "supervised", "random", "PCA"}
+
+
+def test_options_of_copying_are_dictionaries_that_are_copied_alone(scored: Evaluation) -> None:
+    copied = rows_of(scored.result, "planted [per-node]", "copying")
+    assert len(copied) == 3 + 1
+    names = {row.metric for row in scored.result.rows if row.dictionary == "planted [per-node]"}
+    assert "control" not in names
+    assert "geometry" not in names
 
 
 def test_every_number_has_its_n_and_every_undefined_one_its_reason(scored: Evaluation) -> None:
     for row in scored.result.rows:
         assert (row.value is None) == row.status.startswith("undefined: "), row
-        assert row.n > 0 or row.section == "*" or row.status != "ok" or row.value is not None
-    scores = [
-        row
-        for row in scored.result.rows
-        if row.metric in ("control", "sage", *COMPONENTS) and row.value is not None
-    ]
-    assert all(
-        row.low is not None
-        and row.high is not None
-        and row.low - 1e-9 <= row.value <= row.high + 1e-9
-        for row in scores
-    )
+        assert row.n > 0 or row.metric == "reach" or row.value is None, row
+        if row.value is not None and row.metric in HEADLINES:
+            assert 0 <= row.value <= 1
+            assert row.low is not None
+            assert row.low - 1e-9 <= row.value <= row.high + 1e-9
+
+
+def test_coverage_is_of_prompts_beyond_those_of_the_pairs(scored: Evaluation) -> None:
+    row = rows_of(scored.result, "planted", "coverage", "animal")[0]
+    assert row.n == 60
+    assert row.value > 0.9
+
+
+def test_what_a_plan_saves_on_stands_in_the_notes(scored: Evaluation) -> None:
+    notes = scored.result.notes
+    assert "plan least: pairs 40 instead of 500" in notes
+    assert any(note.startswith("plan least: no text lookup, neurons") for note in notes)
 
 
 def test_a_result_is_read_back_equal_with_its_arrays(tmp_path: Path, scored: Evaluation) -> None:
-    save(scored.result, tmp_path, arrays=scored.arrays)
-    assert load(tmp_path) == scored.result
+    save_result(scored.result, tmp_path, arrays=scored.arrays)
+    assert load_result(tmp_path) == scored.result
     arrays = load_arrays(tmp_path)
     assert arrays.keys() == scored.arrays.keys()
-    assert all(np.array_equal(arrays[name], scored.arrays[name]) for name in arrays)
+    assert all(
+        np.array_equal(arrays[n], scored.arrays[n], equal_nan=n.count("f1|") > 0) for n in arrays
+    )
 
 
 def test_a_run_that_is_killed_and_repeated_ends_with_the_same_numbers(
-    scored: Evaluation, tmp_path: Path
+    wired: Model, tmp_path: Path
 ) -> None:
     out, script = tmp_path / "out", tmp_path / "score.py"
-    script.write_text(_SCRIPT.format(plan=PLAN, out=str(out)))
+    script.write_text(_SCRIPT.format(tests=str(Path(__file__).parent), out=str(out)))
     command = [sys.executable, str(script)]
     unfinished = out / ".unfinished"
+
+    def parts() -> list[Path]:
+        return list(unfinished.rglob("[!.]*.safetensors"))
+
     with subprocess.Popen(command) as running:
-        _wait(
-            lambda: (
-                len(list(unfinished.rglob("[!.]*.safetensors"))) >= 2 or running.poll() is not None
-            )
-        )
+        wait_until(lambda: bool(parts()) or running.poll() is not None)
         running.send_signal(signal.SIGKILL)
     assert running.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in unfinished.rglob("[!.]*.safetensors")}
-    assert kept
+    assert parts()
     subprocess.run(command, check=True)
     assert not unfinished.exists()
-    again = load(out)
-    assert again.rows == scored.result.rows
-    assert again.discovery == scored.result.discovery
+    suites = [planted(wired), planted(wired, "first", hooks=3)]
+    whole = evaluate(wired, wired_task("kind"), suites, plan=PLAN)
+    repeated = load_result(out)
+    assert replace(repeated, run=whole.result.run) == whole.result
+    arrays = load_arrays(out)
+    assert arrays.keys() == whole.arrays.keys()
+    assert all(arrays[name].tobytes() == array.tobytes() for name, array in whole.arrays.items())
 
 
-def test_a_model_below_the_gate_is_reported_and_not_scored(wired: Model, planted: Suite) -> None:
-    task = replace(load_task("wired"), gate=1.01)
-    result = evaluate(wired, task, [planted], plan=PLAN).result
-    assert not result.gate.passed
-    assert (result.rows, result.discovery) == ([], [])
-    assert "does not do this task" in result.notes[0]
-
-
-def test_the_gate_counts_prompts_on_which_the_answer_beats_the_foil(wired: Model) -> None:
-    prepared = prepare(wired, load_task("wired"), test=60, discover=20)
-    gate = measure_gate(wired, prepared.task, prepared.splits.fit[:50])
-    assert (gate.accuracy, gate.n, gate.passed) == (1.0, 50, True)
-
-
-def test_an_sae_of_another_width_is_refused_before_anything_runs(wired: Model) -> None:
-    from sage.errors import BadFile
-
-    suite = planted_suite(wired.anatomy.hooks[:1])
-    hook, sae = next(iter(suite.saes.items()))
-    narrow = replace(sae, W_dec=sae.W_dec[:, :-1], b_dec=sae.b_dec[:-1])
-    with pytest.raises(BadFile, match="W_dec"):
-        evaluate(wired, load_task("wired"), [Suite("narrow", {hook: narrow})], plan=PLAN)
-
-
-def _summary(result: Result, dictionary: str) -> dict[str, Any]:
-    return {
-        row.metric: row
-        for row in result.rows
-        if row.section == "*" and row.dictionary == dictionary
-    }
-
-
-def _unions(result: Result, dictionary: str) -> list[Row]:
-    sections = {section.contrast for section in result.sections}
-    return [
-        row
-        for row in result.rows
-        if row.section in sections and row.dictionary == dictionary and row.metric in COMPONENTS
-    ]
-
-
-def _raw(result: Result, dictionary: str, metric: str) -> dict[str, float]:
-    sections = {section.contrast for section in result.sections}
-    rows = [
-        row
-        for row in result.rows
-        if row.section in sections and row.dictionary == dictionary and row.metric == metric
-    ]
-    return {row.contrast: row.value for row in rows if row.value is not None}
-
-
-def _wait(done: Any, seconds: float = 200) -> None:
+def wait_until(done: Callable[[], bool], seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:
         time.sleep(0.05)
 
 
-def test_suites_whose_rows_could_not_be_told_apart_are_refused(
-    wired: Model, planted: Suite
+def test_another_text_is_another_lookup_whatever_the_store_knows(
+    wired: Model, tmp_path: Path
 ) -> None:
-    for suites, said in (
-        ([replace(planted, id="PCA")], "a control has that name"),
-        ([planted, planted], "Two suites are called 'planted'"),
-    ):
-        with pytest.raises(SageError, match=said):
-            evaluate(wired, load_task("wired"), suites)
+    plan = replace(PLAN, controls=("text lookup",))
+    task = wired_task("kind")
+    prompts = prepare(wired, task, plan).splits.fit
+    texts = [text_of(prompts[:20]), text_of(prompts[20:60])]
+    store = Store(tmp_path)
+
+    def lookup(text: int, store: Store | None) -> list[Row]:
+        run = evaluate(wired, task, [planted(wired)], plan=plan, text=texts[text], store=store)
+        return [row for row in run.result.rows if row.dictionary == "text lookup"]
+
+    first, second = lookup(0, store), lookup(1, store)
+    assert first != second
+    assert second == lookup(1, None)
+
+
+def test_a_model_below_the_gate_is_reported_and_not_scored(wired: Model) -> None:
+    task = replace(wired_task("kind"), gate=1.01)
+    result = evaluate(wired, task, [planted(wired)], plan=PLAN).result
+    assert not result.gate.passed
+    assert (result.rows, result.discovery, result.suites) == ([], [], [])
+    assert "does not do this task" in result.notes[0]
+    assert result.overview()[0]["sage"] is None
+
+
+def test_the_gate_counts_prompts_on_which_the_answer_beats_the_foil(wired: Model) -> None:
+    prepared = prepare(wired, wired_task("kind"), PLAN)
+    gate = measure_gate(wired, prepared.task, prepared.splits.fit[:50])
+    assert (gate.accuracy, gate.n, gate.passed, gate.says_answer) == (1.0, 50, True, 1.0)
+
+
+def test_an_sae_of_another_width_is_refused_before_anything_runs(wired: Model) -> None:
+    suite = planted_suite(wired.anatomy.hooks[:1])
+    hook, sae = next(iter(suite.saes.items()))
+    narrow = replace(sae, W_dec=sae.W_dec[:, :-1], b_dec=sae.b_dec[:-1])
+    with pytest.raises(BadFile, match="W_dec"):
+        evaluate(wired, wired_task("kind"), [Suite("narrow", {hook: narrow})], plan=PLAN)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["PCA"], "a control has that name"),
+        (["shuffled labels"], "a control has that name"),
+        (["supervised"], "a control has that name"),
+        (["planted", "planted"], "Two suites are called 'planted'"),
+    ],
+)
+def test_suites_whose_rows_could_not_be_told_apart_are_refused(
+    wired: Model, names: list[str], said: str
+) -> None:
+    with pytest.raises(SageError, match=said):
+        evaluate(wired, wired_task("kind"), [planted(wired, name) for name in names])
+
+
+def test_a_suite_that_reaches_no_node_has_every_score_undefined_and_the_reason(
+    wired: Model,
+) -> None:
+    """What enters the first layer is read by no node of the section."""
+    result = evaluate(wired, wired_task("kind"), [planted(wired, hooks=1)], plan=PLAN).result
+    rows = {row.metric: row for row in result.headlines("planted", "planted")}
+    assert rows["reach"].value == 0
+    for metric in HEADLINES:
+        assert rows[metric].status == (
+            "undefined: no node of the section reads an SAE of this suite"
+        )
+    assert list(result.lost_contrasts("planted")) == ["kind"]
+    assert result.overview()[0]["sage"] is None

@@ -1,5 +1,7 @@
-"""Activations without a model: random streams, attention rows and weights shaped like each family;
-every node by its formula."""
+"""Activations without a model: every node by its formula, from random streams.
+
+Attention rows and weights are random too, and shaped like each family's.
+"""
 
 from __future__ import annotations
 
@@ -176,21 +178,21 @@ def relu_sae(hook: Node, *, width: int = 9, d: int = D, seed: int = 0, **changes
         0.3 * torch.randn(width, generator=generator),
     )
     decoder = torch.randn(width, d, generator=generator) / d**0.5
-    made = SAE(f"sae {hook}", encoder, decoder, torch.randn(d, generator=generator), hook)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    sae = SAE(f"sae {hook}", encoder, decoder, torch.randn(d, generator=generator), hook)
+    return replace(sae, **changes)  # type: ignore[arg-type]
 
 
 def identity_sae(hook: Node, *, d: int = D, **changes: object) -> SAE:
     """x_hat = x: one latent for each sign of each dimension."""
     both = torch.cat([torch.eye(d), -torch.eye(d)])
-    made = SAE(
+    sae = SAE(
         f"identity {hook}",
         ReLU(both.T.contiguous(), torch.zeros(2 * d)),
         both,
         torch.zeros(d),
         hook,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(sae, **changes)  # type: ignore[arg-type]
 
 
 def suite(given: Activations, **changes: object) -> Suite:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site, sites
-from sage.dictionaries.cross_validation import FOLDS, cross_validated, folded
+from sage.dictionaries.cross_validation import FOLDS, Folded, cross_validated, folded
 from sage.dictionaries.design import (
     Column,
     Design,
@@ -305,19 +305,29 @@ def fit_features(
         folded(make_design(joint, beside, labels, how=how), folds)
         for joint in (couplings(columns, labels) if coupled else ())
     ]
-    fits: dict[Node, NodeFit] = {}
-    for node in given.nodes:
-        values = given.values[node].double().cpu()
-        errors = [cross_validated(design, additive, values) for design in (additive, *choices)]
-        best = min(range(len(errors)), key=lambda index: errors[index] + LEAST_GAIN * (index > 0))
-        fits[node] = NodeFit(
-            _node_features(additive.design, values, given, node),
-            _node_features(choices[best - 1].design, values, given, node) if best else None,
-            float(values.var(0, correction=0).sum()),
-            errors[best],
-            cross_validated(only_nuisance, only_nuisance, values),
-        )
+    fits = {node: _fit_node(given, node, additive, choices, only_nuisance) for node in given.nodes}
     return FeatureDictionary(fits, how, aliased)
+
+
+def _fit_node(
+    given: Activations,
+    node: Node,
+    additive: Folded,
+    choices: Sequence[Folded],
+    only_nuisance: Folded,
+) -> NodeFit:
+    """The additive fit of a node, and beside it the best of the coupled choices where it is
+    better."""
+    values = given.values[node].double().cpu()
+    errors = [cross_validated(design, additive, values) for design in (additive, *choices)]
+    best = min(range(len(errors)), key=lambda index: errors[index] + LEAST_GAIN * (index > 0))
+    return NodeFit(
+        _node_features(additive.design, values, given, node),
+        _node_features(choices[best - 1].design, values, given, node) if best else None,
+        float(values.var(0, correction=0).sum()),
+        errors[best],
+        cross_validated(only_nuisance, only_nuisance, values),
+    )
 
 
 def _node_features(

@@ -263,18 +263,16 @@ def test_sums_in_parts_are_those_of_all_prompts_at_once(monkeypatch: pytest.Monk
     apart = list(parts.moves(base, after))
     assert len(apart) > len(together)
     for node in given.nodes:
-        one, other = whole.regressions[node], parts.regressions[node]
-        assert torch.equal(one.latents, other.latents)
-        torch.testing.assert_close(one.additive.effects, other.additive.effects)
-        torch.testing.assert_close(one.additive.noise, other.additive.noise)
-        assert torch.equal(one.additive.spread, other.additive.spread)
+        at_once, in_parts = whole.regressions[node], parts.regressions[node]
+        assert torch.equal(at_once.latents, in_parts.latents)
+        torch.testing.assert_close(at_once.additive.effects, in_parts.additive.effects)
+        torch.testing.assert_close(at_once.additive.noise, in_parts.additive.noise)
+        assert torch.equal(at_once.additive.spread, in_parts.additive.spread)
     for part in together:
         for node in part.nodes:
-            of_site = [other for other in apart if node in other.directions]
-            assert [other.latents.tolist() for other in of_site] == [part.latents.tolist()] * len(
-                of_site
-            )
-            steps = torch.cat([other.steps[node] for other in of_site])
+            pieces = [piece for piece in apart if node in piece.directions]
+            assert all(torch.equal(piece.latents, part.latents) for piece in pieces)
+            steps = torch.cat([piece.steps[node] for piece in pieces])
             torch.testing.assert_close(steps, part.steps[node], atol=1e-6, rtol=1e-5)
 
 
@@ -328,10 +326,10 @@ def test_a_model_that_is_not_fitted_yet_makes_the_moves_of_the_fitted_one(
     assert isinstance(unfitted, LabelMoves)
     assert not fits
     for _ in range(2):
-        for part, other in zip(unfitted.moves(base, after), expected, strict=True):
-            assert torch.equal(part.latents, other.latents)
+        for part, fitted_part in zip(unfitted.moves(base, after), expected, strict=True):
+            assert torch.equal(part.latents, fitted_part.latents)
             for node in part.nodes:
-                assert torch.equal(part.steps[node], other.steps[node])
+                assert torch.equal(part.steps[node], fitted_part.steps[node])
     assert fits == [1]
 
 
@@ -359,12 +357,12 @@ def test_nothing_of_the_other_prompt_is_read_but_its_labels() -> None:
             )[0]
             for run in (target, broken)
         )  # fmt: skip
-        for edit, other in zip(whole, spoilt, strict=True):
+        for edit, spoilt_edit in zip(whole, spoilt, strict=True):
             assert edit.picks.any()
-            assert torch.equal(edit.picks, other.picks)
+            assert torch.equal(edit.picks, spoilt_edit.picks)
             for node in given.nodes:
-                assert torch.equal(edit.values[node], other.values[node])
-                assert other.values[node].isfinite().all()
+                assert torch.equal(edit.values[node], spoilt_edit.values[node])
+                assert spoilt_edit.values[node].isfinite().all()
 
 
 def test_edits_of_many_prompts_are_those_of_each_alone() -> None:
@@ -374,8 +372,9 @@ def test_edits_of_many_prompts_are_those_of_each_alone() -> None:
     arguments = {"variance": features.variance, "budgets": dict.fromkeys(sites, (1, 4))}
     together = control(model, base, after, features.aim(base, after), **arguments)[0]
     for row in range(10):
-        one, labels = base.select([row]), after[row : row + 1]
-        alone = control(model, one, labels, features.aim(one, labels), **arguments)[0]
+        prompt, labels = base.select([row]), after[row : row + 1]
+        aim = features.aim(prompt, labels)
+        alone = control(model, prompt, labels, aim, **arguments)[0]
         for edit, whole in zip(alone, together, strict=True):
             assert edit.picks[0] == whole.picks[row]
             for node in given.nodes:
@@ -399,13 +398,13 @@ def test_an_exact_dictionary_of_two_values_arrives_whatever_their_cosine(cosine:
     base, after = given.select([0, 1]), [{"v": 1}, {"v": 0}]
     aim = features.aim(base, after)
     torch.testing.assert_close(aim[MLP], given.values[MLP][[1, 0]], atol=1e-5, rtol=0)
-    one, two = control(
+    one_move, two_moves = control(
         model, base, after, aim, variance=features.variance, budgets={MLP_SITE: (1, 2)}
     )[0]
-    torch.testing.assert_close(two.values[MLP], aim[MLP], atol=1e-5, rtol=0)
-    assert two.distance.tolist() == pytest.approx([0, 0], abs=1e-6)
-    assert two.picks.tolist() == [2, 2]
-    assert one.picks.tolist() == ([1, 1] if cosine < 0.5 else [0, 0])
+    torch.testing.assert_close(two_moves.values[MLP], aim[MLP], atol=1e-5, rtol=0)
+    assert two_moves.distance.tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert two_moves.picks.tolist() == [2, 2]
+    assert one_move.picks.tolist() == ([1, 1] if cosine < 0.5 else [0, 0])
 
 
 def test_a_dictionary_that_is_never_active_moves_nothing() -> None:

@@ -64,15 +64,15 @@ def depends(name, setting):
 """
 
 
-def judged(given: Activations, **changes: object) -> ProjectedSuite:
+def project_suite(given: Activations, **changes: object) -> ProjectedSuite:
     return project(suite(given, **changes), given.anatomy, given.nodes, moments(given))
 
 
-def setting(given: Activations, own: ProjectedSuite | None = None, *, seed: int = 0) -> Setting:
-    return Setting(own or judged(given), given, SECTION, seed)
+def setting(given: Activations, judged: ProjectedSuite | None = None, *, seed: int = 0) -> Setting:
+    return Setting(judged or project_suite(given), given, SECTION, seed)
 
 
-def made(where: Setting, *names: str) -> dict[str, Dictionary]:
+def dictionaries(where: Setting, *names: str) -> dict[str, Dictionary]:
     """These controls by name; all there are where none is named."""
     return {
         control.name: control.dictionary
@@ -81,7 +81,7 @@ def made(where: Setting, *names: str) -> dict[str, Dictionary]:
 
 
 def control(where: Setting, name: str) -> ProjectedSuite:
-    dictionary = made(where, name)[name]
+    dictionary = dictionaries(where, name)[name]
     assert isinstance(dictionary, ProjectedSuite)
     return dictionary
 
@@ -101,9 +101,9 @@ def test_a_control_is_added_by_one_file(mirrored: ModuleType) -> None:
     assert load_control("mirrored") is mirrored
     assert control_names() == (*NAMES, "mirrored")
     assert rivals("control", ("mirrored", "best-4", "random")) == ("random", "mirrored")
-    own = judged(given)
-    turned = control(setting(given, own), "mirrored")
-    assert torch.equal(turned.directions(Z), -own.directions(Z))
+    judged = project_suite(given)
+    turned = control(setting(given, judged), "mirrored")
+    assert torch.equal(turned.directions(Z), -judged.directions(Z))
 
 
 def test_every_file_gives_what_a_control_gives() -> None:
@@ -117,8 +117,8 @@ def test_every_file_gives_what_a_control_gives() -> None:
 def test_controls_stand_in_their_order_and_only_those_asked_for() -> None:
     given = activations("gpt2", prompts=12)
     assert control_names() == NAMES
-    assert [*made(setting(given))] == [name for name in NAMES if name != "text lookup"]
-    assert [*made(setting(given), "PCA", "random")] == ["random", "PCA"]
+    assert [*dictionaries(setting(given))] == [name for name in NAMES if name != "text lookup"]
+    assert [*dictionaries(setting(given), "PCA", "random")] == ["random", "PCA"]
 
 
 def test_what_reconstructs_by_construction_is_no_rival_in_approximation() -> None:
@@ -129,8 +129,8 @@ def test_what_reconstructs_by_construction_is_no_rival_in_approximation() -> Non
 
 
 def test_the_codes_of_bases_alone_are_signed() -> None:
-    dictionaries = made(setting(activations("gpt2", prompts=12)))
-    assert [name for name in dictionaries if dictionaries[name].signed] == ["PCA", "neurons"]
+    by_control = dictionaries(setting(activations("gpt2", prompts=12)))
+    assert [name for name in by_control if by_control[name].signed] == ["PCA", "neurons"]
 
 
 def test_every_control_has_its_own_l0() -> None:
@@ -138,12 +138,14 @@ def test_every_control_has_its_own_l0() -> None:
     where = setting(given)
     l0 = {
         name: float(np.mean(list(mean_l0(dictionary, given).values())))
-        for name, dictionary in made(where).items()
+        for name, dictionary in dictionaries(where).items()
         if isinstance(dictionary, ProjectedSuite)
     }
-    own = np.mean(list(mean_l0(where.judged, given).values()))
-    assert l0["random"] == l0["permuted"] == l0["best-16"] == l0["best-64"] == pytest.approx(own)
-    assert l0["best-1"] < l0["best-4"] < own
+    of_suite = np.mean(list(mean_l0(where.judged, given).values()))
+    assert (
+        l0["random"] == l0["permuted"] == l0["best-16"] == l0["best-64"] == pytest.approx(of_suite)
+    )
+    assert l0["best-1"] < l0["best-4"] < of_suite
     rounded = np.mean([round(value) for value in mean_l0(where.judged, given).values()])
     assert l0["PCA"] == l0["neurons"] == pytest.approx(rounded)
     assert 0 < l0["untrained"] <= rounded
@@ -171,18 +173,18 @@ def test_random_and_permuted_keep_the_codes_and_the_lengths() -> None:
     """So encoder-only scores cannot move. Permuting keeps the set of directions; random ones are
     new at every hook and for every seed."""
     given = activations("gpt2")
-    own = judged(given)
+    judged = project_suite(given)
     drawn, again, reseeded = (
-        made(setting(given, own, seed=seed), "random", "permuted") for seed in (0, 0, 1)
+        dictionaries(setting(given, judged, seed=seed), "random", "permuted") for seed in (0, 0, 1)
     )
     for name in ("random", "permuted"):
         for node, codes in drawn[name].codes(given).items():
-            assert torch.equal(codes, own.codes(given)[node])
-            assert not torch.allclose(drawn[name].directions(node), own.directions(node))
+            assert torch.equal(codes, judged.codes(given)[node])
+            assert not torch.allclose(drawn[name].directions(node), judged.directions(node))
             assert torch.equal(drawn[name].directions(node), again[name].directions(node))
             assert not torch.allclose(drawn[name].directions(node), reseeded[name].directions(node))
-    random, permuted = (control(setting(given, own), name) for name in ("random", "permuted"))
-    for hook, sae in own.suite.saes.items():
+    random, permuted = (control(setting(given, judged), name) for name in ("random", "permuted"))
+    for hook, sae in judged.suite.saes.items():
         directions, dealt = random.decoder(sae), permuted.decoder(sae)
         torch.testing.assert_close(directions.norm(dim=-1), sae.W_dec.norm(dim=-1))
         lengths = (sae.W_dec @ sae.W_dec.T).abs().diagonal().mean()
@@ -206,11 +208,12 @@ def test_a_control_draws_nothing_that_a_seed_of_a_training_draws() -> None:
 
 def test_random_directions_are_seen_through_the_same_weights() -> None:
     given = activations("neox", [Z])
-    own = judged(given)
-    random = control(setting(given, own), "random")
-    directions = project_direction(given.anatomy, Z, random.decoder(own.suite.saes[PRE]))
-    bias = own.reconstruct(given)[Z] - own.codes(given)[Z] @ own.directions(Z)
-    expected = bias + own.codes(given)[Z] @ directions
+    judged = project_suite(given)
+    random = control(setting(given, judged), "random")
+    directions = project_direction(given.anatomy, Z, random.decoder(judged.suite.saes[PRE]))
+    codes = judged.codes(given)[Z]
+    bias = judged.reconstruct(given)[Z] - codes @ judged.directions(Z)
+    expected = bias + codes @ directions
     torch.testing.assert_close(random.reconstruct(given)[Z], expected, atol=2e-5, rtol=1e-5)
 
 
@@ -244,7 +247,7 @@ def test_untrained_is_centred_on_the_fit_tokens_whatever_the_judged_sae_subtract
     """In units of what the encoder reads: the mean input of its encoder is 0, and the mean
     reconstruction without latents is the mean token."""
     given = activations("gpt2", prompts=12)
-    where = setting(given, judged(given, **INPUTS[kind]))
+    where = setting(given, project_suite(given, **INPUTS[kind]))
     dictionary = control(where, "untrained")
     for hook, sae in dictionary.suite.saes.items():
         tokens = where.tokens(hook)
@@ -273,8 +276,8 @@ def beside_one_latent(given: Activations) -> Setting:
     """The setting of an SAE with one active latent at Q."""
     sae = identity_sae(PRE, W_dec=torch.zeros(2 * D, D))
     sparse = replace(sae, encoder=untrained(sae, torch.zeros(D), k=1, seed=0).encoder)
-    own = project(assemble("one", [sparse]), given.anatomy, [Q], moments(given))
-    return Setting(own, given, Section("IO", {Q: 1.0}))
+    judged = project(assemble("one", [sparse]), given.anatomy, [Q], moments(given))
+    return Setting(judged, given, Section("IO", {Q: 1.0}))
 
 
 def test_tokens_are_those_of_every_prompt_but_bos_and_padding() -> None:
@@ -282,6 +285,18 @@ def test_tokens_are_those_of_every_prompt_but_bos_and_padding() -> None:
     assert tokens[:, :2].tolist() == [[9, 0], [1, 0], [9, 1], [1, -1], [5, 2], [5, -2]]
     without = replace(planes(), bos=False)
     assert len(beside_one_latent(without).tokens(PRE)) == 8
+
+
+def test_bases_and_untrained_keep_at_least_one_latent() -> None:
+    """Beside an SAE that is never active, too."""
+    given = activations("gpt2")
+    silent = [
+        replace(sae, encoder=TopK(torch.zeros(D, 9), torch.zeros(9), torch.ones(9), 1))
+        for sae in suite(given).saes.values()
+    ]
+    judged = project(assemble("silent", silent), given.anatomy, given.nodes, moments(given))
+    assert set(mean_l0(judged, given).values()) == {0}
+    assert set(setting(given, judged).sparsity.values()) == {1}
 
 
 def test_pca_by_hand() -> None:
@@ -329,7 +344,7 @@ def test_a_basis_keeps_the_k_largest_coordinates_of_each_token(name: str) -> Non
         kept = coordinates.gather(-1, largest)
         expected = torch.zeros_like(coordinates).scatter(-1, largest, kept)
         torch.testing.assert_close(sae.encode(tokens), expected, atol=1e-5, rtol=1e-4)
-    wide = setting(given, judged(given, width=100))
+    wide = setting(given, project_suite(given, width=100))
     assert min(wide.sparsity.values()) > D
     reconstructions = control(wide, name).reconstruct(given)
     for node, value in given.values.items():
@@ -348,16 +363,16 @@ def test_bases_leave_bos_out_of_the_fit_and_pass_it_through() -> None:
 
 def test_best_m_keeps_at_each_site_what_explains_most_weighted_by_the_statistic() -> None:
     given = activations("gpt2", prompts=30)
-    own = judged(given)
-    shares = explained(own, given)
+    judged = project_suite(given)
+    shares = explained(judged, given)
     for m in (1, 4, 16):
-        chosen = control(setting(given, own), f"best-{m}")
+        chosen = control(setting(given, judged), f"best-{m}")
         for nodes in sites(given.nodes, given.anatomy).values():
             gain = sum(SECTION.statistic[node] * shares[node].numpy() for node in nodes)
             kept = np.zeros(9, dtype=bool)
             kept[np.argsort(-gain)[:m]] = True
             for node in nodes:
-                expected = own.codes(given)[node] * torch.from_numpy(kept)
+                expected = judged.codes(given)[node] * torch.from_numpy(kept)
                 assert torch.equal(chosen.codes(given)[node], expected)
 
 
@@ -369,8 +384,8 @@ def topk_suite(given: Activations, *, k: int, seed: int, width: int = 9) -> Proj
     return project(assemble("topk", sparse), given.anatomy, given.nodes, moments(given))
 
 
-def by_name(own: ProjectedSuite, given: Activations) -> dict[str, Control]:
-    entries = make_controls(setting(given, own), among=control_names())
+def by_name(judged: ProjectedSuite, given: Activations) -> dict[str, Control]:
+    entries = make_controls(setting(given, judged), among=control_names())
     return {entry.name: entry for entry in entries}
 
 

@@ -77,19 +77,19 @@ def test_a_value_that_training_has_not_seen_adds_nothing_to_the_mean() -> None:
     labels += [{"a": 2, "b": 0}] * 3
     folds = np.array([*(number % FOLDS for number in range(57)), 0, 0, 0])
     values = generator.normal(size=(60, 4)) + 3 * columns_of(labels, "b")[:, [0, 1, 1, 0]]
-    design = columns_of(labels, "ab")
+    columns = columns_of(labels, "ab")
     missed = 0.0
     for fold in range(FOLDS):
         train, held = folds != fold, folds == fold
         mean = values[train].mean(0)
-        features = np.linalg.pinv(design[train]) @ (values[train] - mean)
+        features = np.linalg.pinv(columns[train]) @ (values[train] - mean)
         for block in (slice(0, 3), slice(3, 5)):
-            features[block] -= (design[train][:, block] @ features[block]).mean(0)
-        features[design[train].sum(0) == 0] = 0
-        missed += float(np.square((values - mean - design @ features)[held]).sum())
+            features[block] -= (columns[train][:, block] @ features[block]).mean(0)
+        features[columns[train].sum(0) == 0] = 0
+        missed += float(np.square((values - mean - columns @ features)[held]).sum())
     expected = missed / float(np.square(values - values.mean(0)).sum())
-    made = make_design(design_columns(("a", "b"), {}, labels), (), labels, how="least squares")
-    additive = folded(made, torch.from_numpy(folds))
+    design = make_design(design_columns(("a", "b"), {}, labels), (), labels, how="least squares")
+    additive = folded(design, torch.from_numpy(folds))
     share = cross_validated(additive, additive, torch.from_numpy(values))
     assert share == pytest.approx(expected, rel=1e-9)
 

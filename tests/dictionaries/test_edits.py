@@ -125,9 +125,9 @@ def test_a_latent_moves_only_the_nodes_where_it_qualifies() -> None:
     assert everything[0].latents[Z_SITE].tolist() == [[2]]
     assert torch.equal(everything[1].values[Q], aim[Q])
     assert torch.equal(everything[1].values[V], aim[V])
-    one, both = some
-    assert one.latents[Z_SITE].tolist() == [[2]]
-    assert (one.values[Q].tolist(), one.values[V].tolist()) == ([[0] * 4], [[0, 0, 0, 2]])
+    first, both = some
+    assert first.latents[Z_SITE].tolist() == [[2]]
+    assert (first.values[Q].tolist(), first.values[V].tolist()) == ([[0] * 4], [[0, 0, 0, 2]])
     assert both.latents[Z_SITE].tolist() == [[0, 2]]
     assert (both.values[Q].tolist(), both.values[V].tolist()) == ([[1, 0, 0, 0]], [[0, 0, 0, 2]])
     assert both.distance.tolist() == [4 + 1]

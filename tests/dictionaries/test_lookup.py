@@ -102,7 +102,7 @@ def at_one_hook(width: int, text: int) -> Setting:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def sizes_made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The number of tokens and of centres of every table that is made, in place of k-means."""
     sizes: list[tuple[int, int]] = []
 
@@ -116,22 +116,24 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_there_are_as_many_centres_as_latents_an_eighth_of_the_tokens_or_4096(
-    made: list[tuple[int, int]],
+    sizes_made: list[tuple[int, int]],
 ) -> None:
     """Of a text as many tokens are used as that needs."""
     for width, tokens in ((9, 800), (9, 40), (9, 7), (5000, 8 * 4200)):
         lookup.make("text lookup", at_one_hook(width, tokens))
-    assert made == [(72, 9), (40, 5), (7, 1), (8 * 4096, 4096)]
+    assert sizes_made == [(72, 9), (40, 5), (7, 1), (8 * 4096, 4096)]
 
 
-def test_a_table_is_made_once_for_all_suites_of_one_width(made: list[tuple[int, int]]) -> None:
+def test_a_table_is_made_once_for_all_suites_of_one_width(
+    sizes_made: list[tuple[int, int]],
+) -> None:
     where = at_one_hook(9, 800)
     for _ in range(2):
         lookup.make("text lookup", replace(where, judged=replace(where.judged, name="other")))
-    assert len(made) == 1
+    assert len(sizes_made) == 1
     lookup.make("text lookup", replace(where, seed=1))
     lookup.make("task lookup", where)
-    assert len(made) == 3
+    assert len(sizes_made) == 3
 
 
 def test_the_task_lookup_is_of_the_fit_tokens_and_the_text_lookup_of_the_text() -> None:

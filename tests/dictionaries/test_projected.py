@@ -77,9 +77,9 @@ def literal(given: Activations, sae: SAE, node: Node, row: int) -> Literal:
         if s == 0 and given.bos != sae.reads_bos:
             rest, f = x, np.zeros(sae.width)
         else:
-            known = sae.normalise(torch.from_numpy(x).float())
-            f = known.n.item() * sae.encode(torch.from_numpy(x).float()).double().numpy()
-            rest = known.n.item() * sae.b_dec.double().numpy() + known.mu.double().numpy()
+            normalised = sae.normalise(torch.from_numpy(x).float())
+            f = normalised.n.item() * sae.encode(torch.from_numpy(x).float()).double().numpy()
+            rest = normalised.n.item() * sae.b_dec.double().numpy() + normalised.mu.double().numpy()
         rest = rest - rest.mean() if norm.kind == "layer" else rest
         codes = codes + attention[s] * f / scale
         bias = bias + attention[s] * W @ (g * rest) / scale
@@ -161,7 +161,7 @@ def test_the_error_is_the_residual_error_seen_through_the_weights(family: str, k
     where BOS passes through."""
     given = activations(family, prompts=4)
     saes = suite(given, **SAES[kind])
-    found = projected(given, saes).reconstruct(given)
+    reconstructions = projected(given, saes).reconstruct(given)
     for node in given.nodes:
         hook = given.anatomy.source(node)
         sae, norm = saes.at(hook), given.anatomy.norm_before(node)
@@ -170,12 +170,14 @@ def test_the_error_is_the_residual_error_seen_through_the_weights(family: str, k
         missing = (stream - sae.reconstruct(stream)) / norm.scale(stream)
         if not sae.reads_bos:
             missing[:, 0] = 0
-        own = torch.nn.functional.one_hot(given.index(node.position), stream.shape[1]).float()
-        attention = given.patterns[node] if node.kind == "z" else own
+        itself = torch.nn.functional.one_hot(given.index(node.position), stream.shape[1]).float()
+        attention = given.patterns[node] if node.kind == "z" else itself
         error = project_direction(
             given.anatomy, node, torch.einsum("ps,psd->pd", attention, missing)
         )
-        torch.testing.assert_close(given.values[node] - found[node], error, atol=5e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            given.values[node] - reconstructions[node], error, atol=5e-5, rtol=1e-4
+        )
 
 
 def test_position_0_is_exact_where_bos_passes_through() -> None:
@@ -194,9 +196,9 @@ def test_position_0_is_exact_where_bos_passes_through() -> None:
     }
     given = replace(given, values=values, patterns={node: pattern}, prompts=first)
     passing = projected(given, suite(given, reads_bos=False))
-    for one, value in passing.reconstruct(given).items():
-        torch.testing.assert_close(value, values[one], atol=2e-5, rtol=1e-5)
-        assert not passing.codes(given)[one].any()
+    for passed, value in passing.reconstruct(given).items():
+        torch.testing.assert_close(value, values[passed], atol=2e-5, rtol=1e-5)
+        assert not passing.codes(given)[passed].any()
     assert projected(given, suite(given)).codes(given)[node].any()
 
 
@@ -356,16 +358,18 @@ def test_recomputed_scale_is_the_sublayer_on_the_reconstructed_stream(family: st
     applied to x_hat."""
     given = activations(family)
     saes = suite(given)
-    found = projected(given, saes, scale="recomputed").reconstruct(given)
+    reconstructions = projected(given, saes, scale="recomputed").reconstruct(given)
     for node in given.nodes:
         hook = given.anatomy.source(node)
         sae = saes.at(hook)
         assert sae is not None
         W, b = (torch.from_numpy(array).float() for array in weight(given, node))
         y = given.anatomy.norm_before(node).apply(sae.reconstruct(given.streams[hook])) @ W.T + b
-        own = torch.nn.functional.one_hot(given.index(node.position), y.shape[1]).float()
-        expected = torch.einsum("ps,psd->pd", given.patterns[node] if node.kind == "z" else own, y)
-        torch.testing.assert_close(found[node], expected, atol=5e-5, rtol=1e-4)
+        itself = torch.nn.functional.one_hot(given.index(node.position), y.shape[1]).float()
+        expected = torch.einsum(
+            "ps,psd->pd", given.patterns[node] if node.kind == "z" else itself, y
+        )
+        torch.testing.assert_close(reconstructions[node], expected, atol=5e-5, rtol=1e-4)
 
 
 def test_oracle_codes_are_the_nearest_non_negative_ones_of_the_active_latents() -> None:
@@ -580,15 +584,15 @@ def test_what_a_latent_explains_alone_is_the_variance_that_it_takes_away() -> No
 
 def test_reach_is_the_share_of_the_statistic_at_nodes_with_an_sae() -> None:
     model = anatomy("gpt2")
-    one = assemble("one", [relu_sae(Node("resid_post", 0))])
+    short = assemble("one", [relu_sae(Node("resid_post", 0))])
     section = Section(
         "IO",
         {parse_node("1.0.q@END"): 3.0, parse_node("1.mlp_in@END"): 1.0, parse_node("0.1.z@A"): 4.0},
     )
-    assert reached(one, model, section.nodes) == (parse_node("1.0.q@END"),)
-    assert reach(one, model, section) == 3 / 8
-    assert reach(one, model, Section("none", {})) == 0
-    assert reached(one, anatomy("neox"), section.nodes) == (
+    assert reached(short, model, section.nodes) == (parse_node("1.0.q@END"),)
+    assert reach(short, model, section) == 3 / 8
+    assert reach(short, model, Section("none", {})) == 0
+    assert reached(short, anatomy("neox"), section.nodes) == (
         parse_node("1.0.q@END"),
         parse_node("1.mlp_in@END"),
     )
@@ -596,14 +600,14 @@ def test_reach_is_the_share_of_the_statistic_at_nodes_with_an_sae() -> None:
 
 def test_what_is_not_reached_cannot_be_projected_onto() -> None:
     given = activations("gpt2")
-    one = assemble("one", [relu_sae(Node("resid_pre", 1))])
+    short = assemble("one", [relu_sae(Node("resid_pre", 1))])
     with pytest.raises(
         SageError,
         match=r"'one' has SAEs at 1.resid_pre@\*.*does not reach 0.3.z@END and 2 more nodes",
     ):
-        projected(given, one)
+        projected(given, short)
     q, z = parse_node("1.0.q@END"), parse_node("1.1.z@END")
-    dictionary = project(one, given.anatomy, [q], moments(given))
+    dictionary = project(short, given.anatomy, [q], moments(given))
     with pytest.raises(SageError, match=r"1\.1\.z@END is not among them"):
         dictionary.reconstruct(given.on([q, z]))
     with pytest.raises(SageError, match="width of the model"):

@@ -233,11 +233,11 @@ def test_greedy_alone_stalls_between_values_that_are_alike_and_the_search_arrive
     alone = walk(candidates, missing, {A: 1.0}, rule=greedy)
     assert alone.chosen.shape[1] == (0 if stalls else 2)
     assert alone.distance[0, 0].item() == pytest.approx(2 - 2 * cosine)
-    one, two = search(candidates, missing, {A: 1.0}, budgets=(1, 2))
-    assert one.distance.item() == pytest.approx(min(1.0, 2 - 2 * cosine), abs=1e-6)
-    assert two.distance.item() == pytest.approx(0, abs=1e-6)
-    assert two.chosen.all()
-    assert one.chosen.sum() == (not stalls)
+    one_move, two_moves = search(candidates, missing, {A: 1.0}, budgets=(1, 2))
+    assert one_move.distance.item() == pytest.approx(min(1.0, 2 - 2 * cosine), abs=1e-6)
+    assert two_moves.distance.item() == pytest.approx(0, abs=1e-6)
+    assert two_moves.chosen.all()
+    assert one_move.chosen.sum() == (not stalls)
 
 
 def test_a_step_worked_by_hand() -> None:
@@ -350,13 +350,14 @@ def test_turning_a_nodes_space_changes_no_choice() -> None:
         return {A: arrays[A], B: arrays[B] @ turn}
 
     assert case.shift is not None
-    other = replace(
+    turned_case = replace(
         case,
         directions=turned(case.directions),
         shift=turned(case.shift),
         missing=turned(case.missing),
     )
-    for straight, turned_choice in zip(case.search(1, 4), other.search(1, 4), strict=True):
+    choices = zip(case.search(1, 4), turned_case.search(1, 4), strict=True)
+    for straight, turned_choice in choices:
         assert torch.equal(straight.chosen, turned_choice.chosen)
 
 

@@ -26,8 +26,8 @@ WIDTH = 9
 
 def projected(given: Activations, options: Options | None = None) -> ProjectedSuite:
     saes = suite(given, reads_bos=False)
-    made = project(saes, given.anatomy, given.nodes, moments(given))
-    return made if options is None else replace(made, options=options)
+    judged = project(saes, given.anatomy, given.nodes, moments(given))
+    return judged if options is None else replace(judged, options=options)
 
 
 @dataclass(frozen=True, eq=False)

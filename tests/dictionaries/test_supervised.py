@@ -89,8 +89,8 @@ def literal_fit(labels: Sequence[Mapping[str, Label]], values: np.ndarray, how: 
     mean = values.mean(0)
     parts: list[np.ndarray] = []
     for name in "abc":
-        own = np.array([label[name] for label in labels])
-        parts.append(np.stack([values[own == value].mean(0) - mean for value in own]))
+        of_prompt = np.array([label[name] for label in labels])
+        parts.append(np.stack([values[of_prompt == value].mean(0) - mean for value in of_prompt]))
     if how == "mean":
         return mean + sum(parts)
     if how == "weighted":

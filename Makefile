@@ -2,10 +2,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test check format clean
+DEMO ?= out/demo
+
+.PHONY: demo figures test check format clean
 
 demo: $(STAMP)
 	@$(BIN)/sage demo
+
+# The README's first figure and its table, from what `make demo` found.
+figures: $(STAMP)
+	@$(BIN)/sage report $(DEMO) --out $(DEMO)/report
+	@cp $(DEMO)/report/figures/overview/interpretable.svg notebooks/interpretable.svg
+	@$(BIN)/python -m tests.benchmarks.readme_numbers $(DEMO) --write
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -rfEs --numprocesses logical --maxprocesses 8 --dist loadfile

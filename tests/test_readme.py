@@ -10,6 +10,8 @@ from typing import Any
 import click
 import pytest
 
+from benchmarks import readme_numbers
+from report.by_hand import three_tasks, write_results
 from sage.circuits.catalog import load_circuit
 from sage.cli import cli
 from sage.models.catalog import known_models
@@ -42,10 +44,34 @@ def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(
 
 
 def test_the_python_of_the_readme_scores_an_sae_above_random_directions() -> None:
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(PYTHON[0], names)
-    control = {row["dictionary"]: row["control"] for row in names["result"].controls()}  # type: ignore[attr-defined]
-    assert control["tiny-neox/topk4"] > 0.5 > control["random"]
+    rows = {row["dictionary"]: row for row in names["result"].controls()}
+    assert rows["tiny-neox/topk4"]["sage"] > 2 * rows["task lookup"]["sage"]
+    assert rows["tiny-neox/topk4"]["T2"] > 2 * rows["random"]["T2"]
+    assert rows["supervised"]["sage"] > 0.5
+    (row,) = names["result"].overview()
+    assert {"L0", "reach", "best control", "gain", "supervised", "T2"} <= set(row)
+
+
+def test_the_table_of_the_readme_is_filled_from_the_results_of_a_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(tmp_path, *three_tasks({"topk": 0.5, "relu": 0.25}))
+    readme_numbers.main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.splitlines() == [
+        "| suite | L0 | reach | tasks | sage [95 %] | best control | gain [95 %] | supervised |"
+        " T2 | T1 | T4 | move |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| tiny/topk | 8.0 | 1.00 | 3 | .50 [.48, .52] | .20 | .30 [.28, .32] | .95 |"
+        " .50 | .50 | .50 | .50 |",
+        "| tiny/relu | 12.0 | 1.00 | 3 | .25 [.23, .27] | .20 | .05 [.03, .07] | .95 |"
+        " .25 | .25 | .25 | .25 |",
+    ]
+    filled = readme_numbers.filled(TEXT, printed)
+    assert f"{readme_numbers.START}\n{printed}{readme_numbers.END}" in filled
+    assert readme_numbers.filled(filled, printed) == filled
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -57,6 +83,12 @@ def test_a_command_of_the_readme_is_one_that_sage_takes(line: str) -> None:
         assert load_task(task).name == task
     assert given.get("model") in {None, *(model.name for model in known_models())}
     assert all(suite_specs(spec) for spec in given.get("specs", []))
+
+
+def test_the_readme_shows_the_options_of_scoring() -> None:
+    given = {word for line in COMMANDS for word in line.split() if word.startswith("--")}
+    assert {"--plan", "--nulls", "--screen", "--seeds", "--out"} <= given
+    assert "`--again`" in TEXT
 
 
 def test_the_readme_shows_how_to_score_and_how_to_report() -> None:
@@ -83,12 +115,12 @@ def test_make_targets_of_the_readme_exist() -> None:
     )
     assert set(re.findall(r"^    make (\w+)", TEXT, re.MULTILINE)) == {"demo", "test"}
     assert set(re.findall(r"\bmake (\w+)`", TEXT)) <= targets
-    assert {"demo", "test"} <= targets
+    assert {"demo", "test", "figures"} <= targets
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
-    assert "notebooks/control.svg" in links
+    assert "notebooks/interpretable.svg" in links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 

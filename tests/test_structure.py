@@ -41,6 +41,7 @@ LAYERS = (
         "cells",
         "export",
         "screening",
+        "seeds",
     ),
     ("frontier", "audit", "toy", "sweep"),
     ("zoo",),
@@ -158,7 +159,8 @@ def _run(code: str) -> str:
 def test_every_module_has_a_layer() -> None:
     unknown = sorted({_room(module) for module in SAGE} - set(HEIGHT))
     assert not unknown, (
-        f"sage/ has rooms without a layer: {unknown}. Put each into LAYERS of tests/test_structure.py, no lower than what it imports."
+        f"sage/ has rooms without a layer: {unknown}. Put each into LAYERS of "
+        "tests/test_structure.py, no lower than what it imports."
     )
 
 

@@ -28,6 +28,7 @@ class Sparse(NamedTuple):
     l0: float
     hollow: bool
     score: ReportedScore
+    pairs: int
     beside: Mapping[str, Mapping[str, ReportedScore]]
     controls_l0: Mapping[str, float]
 
@@ -46,16 +47,22 @@ def sparse_suite(suite: RankedSuite, metric: str) -> Sparse:
         suite.l0,
         suite.hollow,
         suite.score(metric),
+        suite.score(MAIN).n or suite.score(metric).n,
         suite.scores,
         suite.controls_l0,
     )
 
 
 def draw_by_l0(
-    models: Mapping[str, Sequence[Sparse]], metric: str, *, name: str, words: str
+    models: Mapping[str, Sequence[Sparse]],
+    metric: str,
+    *,
+    name: str,
+    words: str,
+    lines: str = AMONG_LINES,
 ) -> Iterator[Drawing]:
     """A panel for each model that has a suite with a score; nothing where none has. `words` says
-    what the score is, for the caption."""
+    what the score is, for the caption, `lines` what stands beside the suites."""
     panels = [_panel(model, suites, metric) for model, suites in models.items()]
     panels = [panel for panel in panels if panel.dots]
     if not panels:
@@ -73,7 +80,7 @@ def draw_by_l0(
             f" {count(len(panels), 'model')}, among supervised features, lookup tables and PCA."
         ),
         caption=(
-            f"{words} {AMONG_LINES}{PCA_IS_T2 if _has_t2(suites, metric) else ''}"
+            f"{words} {lines}{PCA_IS_T2 if _has_t2(suites, metric) else ''}"
             f" {says_over([suite.score for suite in suites])}{HOLLOW if hollow else ''}"
         ),
         n=count_compared(suites),
@@ -112,10 +119,11 @@ def _data(models: Mapping[str, Sequence[Sparse]], metric: str) -> list[dict[str,
 
 def count_compared(suites: Sequence[Sparse]) -> str:
     """How many test pairs, tasks and suites the figure rests on."""
-    scores = [suite.score for suite in suites if suite.score.value is not None]
-    pairs, tasks = span([score.n for score in scores]), [score.tasks for score in scores]
+    scored = [suite for suite in suites if suite.score.value is not None]
+    pairs = span([suite.pairs for suite in scored])
+    tasks = [suite.score.tasks for suite in scored]
     words = "task" if set(tasks) == {1} else "tasks"
-    judged = count(len(scores), "suite")
+    judged = count(len(scored), "suite")
     return f"n = {pairs} test pairs per contrast, {span(tasks)} {words}, {judged}"
 
 

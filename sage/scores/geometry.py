@@ -27,6 +27,8 @@ from sage.scores.targets import Targets, targets_at, targets_of
 
 MIN_ACTIVE = 0.01
 SUBSPACE_VARIANCE = 0.9
+# Of a cosine: less is none.
+ROUNDING = 1e-6
 
 
 class NodeGeometry(NamedTuple):
@@ -218,8 +220,9 @@ def _angles(
 
 
 def raw_geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:
-    """(MCC - null)/(1 - null)."""
-    return (means[:, 0] - means[:, 1]) / np.maximum(1 - means[:, 1], np.finfo(float).eps)
+    """(MCC - null)/(1 - null); 0 where the null leaves no room."""
+    room = 1 - means[:, 1]
+    return np.where(room > ROUNDING, means[:, 0] - means[:, 1], 0) / np.maximum(room, ROUNDING)
 
 
 def geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:

@@ -256,6 +256,13 @@ def test_zero_is_the_null_and_what_falls_short_of_it_is_nothing() -> None:
     assert geometry(np.array([[0.1, 0.4]])) == [0]
 
 
+def test_above_a_null_of_one_there_is_nothing() -> None:
+    """Up to rounding, which would else be all."""
+    almost = 1 - 2e-16
+    means = np.array([[1.0, 1.0], [almost, 1.0], [1.0, almost]])
+    assert raw_geometry(means).tolist() == [0, 0, 0]
+
+
 def noisy_world() -> World:
     """Three values of `a` and two of `b`, and noise in all directions."""
     labels = [{"a": n % 3, "b": n // 3 % 2} for n in range(360)]

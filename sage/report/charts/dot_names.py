@@ -71,6 +71,7 @@ def name_dots(axes: Axes, dots: Sequence[DotName], width: float, height: float) 
             size=TINY - 0.5,
             color=SOFT,
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
         )
 
 

@@ -9,6 +9,8 @@ from sage.report.metrics import HEADLINES, headline_title
 from sage.report.ranking import RankedSuite, by_model
 from sage.report.sparsity import draw_by_l0, sparse_suite
 
+AS_BEFORE = "Dots and lines are those of the first figure of the overview."
+
 
 def draw(suites: Sequence[RankedSuite]) -> Iterator[Drawing]:
     """A figure for each score, a panel for each model."""
@@ -18,7 +20,8 @@ def draw(suites: Sequence[RankedSuite]) -> Iterator[Drawing]:
             for model, of_model in by_model(suites).items()
         }
         words = f"{headline_title(metric)}, means over tasks."
-        yield from draw_by_l0(models, metric, name=f"{metric}-by-l0", words=words)
+        name = f"{metric}-by-l0"
+        yield from draw_by_l0(models, metric, name=name, words=words, lines=AS_BEFORE)
 
 
 figure = Figure(

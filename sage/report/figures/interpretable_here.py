@@ -31,6 +31,7 @@ def _sparse(run: ScoredRun, suite: SuiteInfo, *, hollow: bool) -> Sparse:
         suite.l0,
         hollow,
         run.score(MAIN, suite.id),
+        run.score(MAIN, suite.id).n,
         beside,
         suite.controls_l0,
     )

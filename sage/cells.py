@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sage.errors import BadFile
-from sage.evaluation import evaluate
+from sage.evaluation import Evaluation, evaluate
 from sage.merging import can_merge, difference, difference_ahead, merge, without
 from sage.models.base import Model
 from sage.progress import Progress, silent
@@ -83,17 +83,25 @@ def score_cell(
         model, task, rest, plan=plan, text=text, folder=folder / _PART, store=store,
         progress=progress,
     )  # fmt: skip
-    names = tuple(suite.id for suite in rest)
-    result, arrays = scored.result, scored.arrays
-    if before is not None:
-        if (name := difference(before, result)) is None:
-            result = merge([without(before, names), result])
-            arrays = {**_arrays_without(folder, names), **arrays}
-        elif not again:
-            raise _other_state(folder, name)
-    save_result(result, folder, arrays=arrays)
+    whole = _joined(before, scored, folder, again=again)
+    save_result(whole.result, folder, arrays=whole.arrays)
     _remove(folder / _PART)
-    return Cell(result, folder, found, names)
+    return Cell(whole.result, folder, found, tuple(suite.id for suite in rest))
+
+
+def _joined(before: Result | None, scored: Evaluation, folder: Path, *, again: bool) -> Evaluation:
+    """What was scored now, with the other suites of a cell; BadFile where they are of another
+    state, unless that is to be scored again."""
+    result, arrays = scored
+    if before is None:
+        return scored
+    if (name := difference(before, result)) is not None:
+        if again:
+            return scored
+        raise _other_state(folder, name)
+    names = [suite.id for suite in result.suites]
+    kept = _arrays_without(folder, names)
+    return Evaluation(merge([without(before, names), result]), {**kept, **arrays})
 
 
 # Where a cell's new suites are scored before they join it.

@@ -16,11 +16,10 @@ import numpy as np
 
 from sage.models.base import Model
 from sage.preparation import (
-    GATE_PROMPTS,
     Prepared,
+    check_gate,
     find_sections,
     hooks_read,
-    measure_gate,
     prepare,
     read_features,
 )
@@ -34,7 +33,7 @@ from sage.scores.data import read_contrast
 from sage.scores.suite import NodeSets, SuiteScores, check_names, score_suite
 from sage.scores.text import Text, no_text
 from sage.stopwatch import Stopwatch
-from sage.store.key import digest, suite_digest
+from sage.store.key import digest, run_keys, suite_digest
 from sage.store.store import Store
 from sage.task.task import Task
 
@@ -71,12 +70,10 @@ def evaluate(
     with watch.stage(WHOLE):
         with watch.stage("prompts"):
             prepared = prepare(model, task, plan)
-        run = begin(
-            model, *prepared, plan, watch=watch, store=store, folder=folder, progress=progress
-        )
+        keys = run_keys(model, *prepared, plan)
+        run = begin(keys, plan, watch=watch, store=store, folder=folder, progress=progress)
         with run.stage("gate"):
-            prompts = prepared.splits.fit[:GATE_PROMPTS]
-            gate = run.task_once("gate", lambda: measure_gate(model, prepared.task, prompts))
+            gate = check_gate(model, prepared, run)
         found = Findings(*prepared, gate, None, None, {})
         if gate.passed:
             found = _score(model, prepared, gate, suites, run, text)

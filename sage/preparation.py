@@ -66,6 +66,12 @@ def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate
     )
 
 
+def check_gate(model: Model, prepared: Prepared, run: Run) -> Gate:
+    """Whether the model does the task on prompts of fit: found by an earlier run, or now."""
+    prompts = prepared.splits.fit[:GATE_PROMPTS]
+    return run.task_once("gate", lambda: measure_gate(model, prepared.task, prompts))
+
+
 def find_sections(model: Model, prepared: Prepared, run: Run) -> Discovery:
     """Where every contrast lives: found by an earlier run, or now."""
 

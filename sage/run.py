@@ -19,12 +19,10 @@ from sage.progress import Progress, silent
 from sage.scores.node_set import Settings
 from sage.scores.suite import Wanted
 from sage.stopwatch import Stopwatch
-from sage.store.key import RunKeys, run_keys
+from sage.store.key import RunKeys
 from sage.store.mapping import StoredMapping
 from sage.store.reading import Remembered
 from sage.store.store import Store
-from sage.task.splits import Splits
-from sage.task.task import Task
 
 Value = TypeVar("Value")
 
@@ -179,9 +177,7 @@ UNFINISHED = ".unfinished"
 
 
 def begin(
-    model: Model,
-    task: Task,
-    splits: Splits,
+    keys: RunKeys,
     plan: Plan,
     *,
     watch: Stopwatch,
@@ -189,8 +185,7 @@ def begin(
     folder: Path | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """A run of a plan on a task: `store` keeps what other runs may use, `folder` holds the parts
-    that are finished until all of it is."""
-    keys = run_keys(model, task, splits, plan)
+    """A run of a plan: `store` keeps what other runs may use, `folder` holds the parts that are
+    finished until all of it is."""
     parts = Store(folder and folder / UNFINISHED)
     return Run(plan, keys, store or Store(None), parts, watch, progress)

@@ -16,13 +16,14 @@ from sage.preparation import find_sections, hooks_read, prepare, read_features
 from sage.progress import Progress, silent
 from sage.run import PLANS, Plan, begin
 from sage.saes.suite import Suite, on_model
-from sage.scores.control import Control, make_aim, make_edits
+from sage.scores.control import EditOutcomes, make_aim, make_edits
 from sage.scores.data import ContrastData, read_contrast
 from sage.scores.levels import ANY, LEVELS
 from sage.scores.move import move_statistic
 from sage.scores.node_set import NodeSet
 from sage.scores.score import at_means
 from sage.stopwatch import Stopwatch
+from sage.store.key import run_keys
 from sage.store.store import Store
 from sage.task.task import Task
 
@@ -40,7 +41,8 @@ def screen(
     prepared = prepare(model, task, plan)
     suites = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
     watch = Stopwatch(lambda: model.counter.tokens)
-    run = begin(model, *prepared, plan, watch=watch, store=store, progress=progress)
+    keys = run_keys(model, *prepared, plan)
+    run = begin(keys, plan, watch=watch, store=store, progress=progress)
     discovery = find_sections(model, prepared, run)
     hooks = hooks_read(model, discovery, suites)
     shared = read_features(model, prepared, discovery, hooks, run)
@@ -83,5 +85,5 @@ def _moved(model: Model, data: ContrastData, suite: Suite, plan: Plan) -> _Move:
     assert contender.candidates is not None
     masks = node_set.masks(contender)
     edits = make_edits(contender.candidates, base, labels, aim, masks=masks)
-    moved = [Control.distances(edits, levels) for levels in (LEVELS, (ANY,))]
+    moved = [EditOutcomes.distances(edits, levels) for levels in (LEVELS, (ANY,))]
     return _Move(*(at_means(columns, move_statistic) for columns in moved))

@@ -8,12 +8,11 @@ from typing import NamedTuple
 from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite, Ranking, RunSummary, rankings
 from sage.report.reported_score import ReportedScore, covers
+from sage.report.tables.all_runs import LINES
 from sage.report.words import count, listed
 
 # Of more models than this the table has the names.
 MOST_NAMED = 3
-# Named beside the claim where they were scored.
-LINES = ("text lookup", "task lookup", "PCA")
 _CONTROL = "control"
 
 

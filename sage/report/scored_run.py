@@ -1,7 +1,6 @@
-"""A scored run: the results of one cell (a task on a model, one plan, one seed), with its rows at
-hand by what they are of.
+"""A scored run: the results of one cell, with its rows at hand by what they are of.
 
-Everything a run's page shows comes from here.
+A cell is a task on a model by one plan and one seed. Everything a run's page shows comes from here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""T1, approximation: do reconstructions carry what the model needs (sufficiency), and does what
-they leave out carry nothing (necessity)?
+"""T1, approximation: do reconstructions carry what the model needs, and their errors nothing?
 
-All nodes of the set are written at once, from clean runs (method, section 5.2; Makelov, Lange and
-Nanda 2024, section 4.2). 0 is mean ablation, 1 the activation itself.
+The first is sufficiency, the second necessity. All nodes of the set are written at once, from clean
+runs (method, section 5.2; Makelov, Lange and Nanda 2024, section 4.2). 0 is mean ablation, 1 the
+activation itself.
 """
 
 from __future__ import annotations

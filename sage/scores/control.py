@@ -1,10 +1,10 @@
-"""T2, control: do a few moved latents, told the labels of p' alone, make the model do what the
-whole activation of p' would?
+"""T2, control: does the model do under a few moved latents what it does under a whole patch?
 
-Method, sections 5.3 and 5.4. The ground truth patches the same nodes with the activations of p'.
-Success is that the model says what it then says; the graded form is the share of the change of the
-metric that the edit brings about. Both count only as far as the edit leaves alone what it was not
-meant to change. T3 (`interpretable`) and `move` are measured on the same edits.
+Method, sections 5.3 and 5.4. The latents are moved by what the labels of p' tell alone; the ground
+truth patches the same nodes with the activations of p'. Success is that the model says what it then
+says; the graded form is the share of the change of the metric that the edit brings about. Both
+count only as far as the edit leaves alone what it was not meant to change. T3 (`interpretable`) and
+`move` are measured on the same edits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sage.scores.runs import Behaviour, SplitBehaviour, SplitRuns, behaviours
 from sage.scores.score import Columns, Detail, Score, mean_of
 
 
-class Control(NamedTuple):
+class EditOutcomes(NamedTuple):
     """One dictionary's edits of the pairs of one split, by F1 level and budget.
 
     `behaviour` is what the model does under each, `isolation` the share of bystanders left alone,
@@ -146,11 +146,11 @@ def make_edits(
 
 def run_edits(
     model: Model, edits: Edits, split: SplitRuns, watched: Bystanders, answers: Answers
-) -> Control:
+) -> EditOutcomes:
     """What the model does under edits, and what they leave alone."""
     values = [edit.values for edit in edits.values()]
     results = behaviours(model, values, split.pairs, answers)
-    return Control(
+    return EditOutcomes(
         split.behaviour,
         {key: edit._replace(values={}) for key, edit in edits.items()},
         dict(zip(edits, results, strict=True)),
@@ -177,10 +177,10 @@ def _by_level(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "dra
 
 def measure(
     node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
-) -> dict[str, Control]:
+) -> dict[str, EditOutcomes]:
     """Every contender that has latents to move, edited at its levels."""
     runs = node_set.split(split)
-    controls: dict[str, Control] = {}
+    controls: dict[str, EditOutcomes] = {}
     for contender in contenders:
         if contender.candidates is None:
             continue
@@ -193,11 +193,11 @@ def measure(
     return controls
 
 
-def _columns(part: Control, decisions: Decisions) -> Columns:
+def _columns(part: EditOutcomes, decisions: Decisions) -> Columns:
     return part.columns(decisions.form, (ANY,))
 
 
-def _details(part: Control, decisions: Decisions) -> Iterator[Detail]:
+def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
     """The other form, every budget in both forms, isolation, and the budget without a bound."""
     for form in FORMS:
         if form != decisions.form:

@@ -8,20 +8,15 @@ published numbers, can be won by a lookup table, and is in no mean.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from sage.dictionaries.dictionary import Dictionary
 from sage.dictionaries.edits import Edited, copying
-from sage.models.base import Model
-from sage.nodes import Node
-from sage.scores.data import Answers
-from sage.scores.isolation import Bystanders
 from sage.scores.levels import Decisions, Form, Split
 from sage.scores.node_set import Contender, NodeSet
-from sage.scores.runs import Behaviour, SplitBehaviour, SplitRuns, behaviours
+from sage.scores.runs import Behaviour, SplitBehaviour, behaviours
 from sage.scores.score import Columns, Detail, Score
 
 
@@ -47,23 +42,19 @@ class Copying(NamedTuple):
         return np.where(score > 0, score * isolation, score)
 
 
-def run_copying(
-    model: Model,
-    dictionary: Dictionary,
-    split: SplitRuns,
-    watched: Bystanders,
-    *,
-    variance: Mapping[Node, float],
-    ks: Sequence[int],
-    answers: Answers,
-    choice: Literal["joint", "per node"] = "joint",
-) -> Copying:
-    """Copy at most k latents at each site, for every k, and run the model."""
+def run_copying(node_set: NodeSet, contender: Contender) -> Copying:
+    """Copy at most k latents at each site of the test pairs, for every k, and run the model."""
+    split, watched = node_set.test, node_set.watched("test")
     edits: dict[int, Edited] = copying(
-        dictionary, *split.pairs, variance=variance, ks=ks, choice=choice
+        contender.dictionary,
+        *split.pairs,
+        variance=node_set.data.supervised.variance,
+        ks=node_set.settings.copying,
+        choice=contender.choice,
     )
     values = [edit.values for edit in edits.values()]
-    results = behaviours(model, values, split.pairs, answers)
+    answers = node_set.data.shared.answers
+    results = behaviours(node_set.model, values, split.pairs, answers)
     return Copying(
         split.behaviour,
         dict(zip(edits, results, strict=True)),
@@ -89,16 +80,7 @@ def measure(
     if split != "test" or not node_set.settings.copying:
         return {}
     return {
-        contender.name: run_copying(
-            node_set.model,
-            contender.dictionary,
-            node_set.test,
-            node_set.watched(split),
-            variance=node_set.data.supervised.variance,
-            ks=node_set.settings.copying,
-            answers=node_set.data.shared.answers,
-            choice=contender.choice,
-        )
+        contender.name: run_copying(node_set, contender)
         for contender in contenders
         if contender.copied
     }

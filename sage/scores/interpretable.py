@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sage.scores.control import Control, control_statistic, raw_control_statistic
+from sage.scores.control import EditOutcomes, control_statistic, raw_control_statistic
 from sage.scores.levels import FORMS, LEVELS, Decisions
 from sage.scores.score import Columns, Detail, Score
 
 
-def _columns(part: Control, decisions: Decisions) -> Columns | None:
+def _columns(part: EditOutcomes, decisions: Decisions) -> Columns | None:
     return part.columns(decisions.form, LEVELS) if part.has_levels else None
 
 
-def _details(part: Control, decisions: Decisions) -> Iterator[Detail]:
+def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
     """The other form, and every level by itself in both forms."""
     if not part.has_levels:
         return

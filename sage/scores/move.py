@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from sage.scores.control import Control
+from sage.scores.control import EditOutcomes
 from sage.scores.levels import ANY, BUDGETS, LEVELS, Decisions
 from sage.scores.score import Columns, Detail, Score
 
@@ -31,12 +31,12 @@ def _by_level(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "dra
     return shares.reshape(len(means), -1, len(BUDGETS)).mean(-1)
 
 
-def _columns(part: Control, decisions: Decisions) -> Columns | None:
+def _columns(part: EditOutcomes, decisions: Decisions) -> Columns | None:
     del decisions
     return part.moved(LEVELS) if part.has_levels else None
 
 
-def _details(part: Control, decisions: Decisions) -> Iterator[Detail]:
+def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
     """With all latents, and every level by itself."""
     del decisions
     rules = (move_statistic, raw_move_statistic)

@@ -1,7 +1,7 @@
-"""What the model does on the pairs of one split, whatever the dictionary: clean, with the nodes at
-their means, and at the ground truth.
+"""What the model does on the pairs of one split, whatever the dictionary.
 
-Method, sections 5.2 and 5.4. The ground truth sets the nodes to what they hold on p'.
+Clean, with the nodes at their means, and at the ground truth, which sets them to what they hold on
+p' (method, sections 5.2 and 5.4).
 """
 
 from __future__ import annotations

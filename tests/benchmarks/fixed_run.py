@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import sage
+from sage.zoo.text import default_text
 
 # (task, model, suites): union and groups, every control, every option, coupled and nested
 # attributes.
@@ -34,9 +35,10 @@ def numbers() -> dict[str, object]:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
             model = sage.load_model(name, device="cpu")
-            plan = sage.Plan(prompts=40, discover=40, tried=40, fit=300)
+            plan = sage.make_plan("full", pairs=40, discover=40, decide=40, fit=300, detect=60)
+            declared, suites = sage.load_task(task), sage.load_suites(specs)
             sage.evaluate(
-                model, sage.load_task(task), sage.load_suites(specs), plan=plan, folder=Path(folder)
+                model, declared, suites, plan=plan, text=default_text(model), folder=Path(folder)
             )
             result = json.loads((Path(folder) / "result.json").read_text())
             arrays = (Path(folder) / "result.safetensors").read_bytes()
@@ -69,9 +71,9 @@ def main() -> None:
     if not rest:
         first.write_text(json.dumps(numbers(), indent=1) + "\n")
         return
-    found = differences(json.loads(first.read_text()), json.loads(rest[0].read_text()))
-    print("\n".join(found[:50]) or "equal")
-    sys.exit(bool(found))
+    lines = differences(json.loads(first.read_text()), json.loads(rest[0].read_text()))
+    print("\n".join(lines[:50]) or "equal")
+    sys.exit(bool(lines))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from sage.circuits.catalog import load_circuit
 from sage.models.anatomy import Anatomy
 from sage.nodes import Node, Section
 from sage.saes.architectures.topk import TopK
 from sage.saes.sae import SAE
 from sage.saes.suite import Suite, assemble
-from sage.task.catalog import load_circuit
 
 TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
 WIDTH, L0 = 24_576, 60

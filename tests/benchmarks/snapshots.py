@@ -1,4 +1,4 @@
-"""Does the score follow training? Snapshots of one suite over five prompt seeds, task by task.
+"""Does a score follow training? Snapshots of one suite over five seeds, task by task.
 
     python -m tests.benchmarks.snapshots --workers 2 --out out/snapshots
 
@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from sage.demo import QUICK, DemoRun, score_run
-from sage.result import load
+from sage.cells import load_results, score_cell
+from sage.models.load import load_model
+from sage.result import HEADLINES, SUPERVISED, Result
+from sage.run import make_plan
+from sage.saes.releases import load_suites
+from sage.task.catalog import load_task
 from sage.threads import one_thread
 from sage.zoo.corpus import TASKS
+from sage.zoo.text import default_text
 
 MODEL = "tiny-gpt2"
 SEEDS = (42, 123, 456, 789, 2024)
 SNAPSHOTS = ("topk8-step0", "topk8-early", "topk8-middle", "topk8-late", "topk8")
-METRICS = ("control", "sage", "T1 normalised", "T2 normalised", "T3 normalised", "T4 normalised")
+LATE, EARLY = ("topk8-late", "topk8"), ("topk8-early", "topk8-step0")
 APART = 2.77
 
 
@@ -37,14 +41,12 @@ class Job(NamedTuple):
     out: Path
 
 
-def run(job: Job) -> Path:
-    """Score all snapshots."""
-    suites = tuple(f"{MODEL}/{name}" for name in SNAPSHOTS)
-    return score_run(
-        DemoRun(job.task, MODEL, suites),
-        out=job.out / str(job.seed),
-        plan=replace(QUICK, seed=job.seed),
-    )
+def run(job: Job) -> None:
+    """Score all snapshots; what stands there already is left as it is."""
+    model = load_model(MODEL, device="cpu")
+    suites = load_suites([f"{MODEL}/{name}" for name in SNAPSHOTS])
+    plan = make_plan("quick", seed=job.seed)
+    score_cell(model, load_task(job.task), suites, job.out, plan=plan, text=default_text(model))
 
 
 def main() -> None:
@@ -53,76 +55,60 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/snapshots"))
-    parser.add_argument(
-        "--again", action="store_true", help="only read what lies there from an earlier run"
-    )
     arguments = parser.parse_args()
     jobs = [Job(task, seed, arguments.out) for task in TASKS for seed in SEEDS]
-    if arguments.again:
-        return tell([job.out / str(job.seed) / f"{job.task}--{MODEL}" for job in jobs])
     with ProcessPoolExecutor(
         arguments.workers, mp_context=get_context("spawn"), initializer=one_thread
     ) as pool:
-        folders = list(pool.map(run, jobs))
-    return tell(folders)
+        list(pool.map(run, jobs))
+    tell(load_results(arguments.out))
 
 
-def tell(folders: list[Path]) -> None:
+def tell(results: list[Result]) -> None:
     """Mean and standard deviation over seeds, and how far late snapshots stand above early and
     untrained ones; `all`: mean over tasks."""
-    rows = pd.DataFrame([row for folder in folders for row in _scores(folder)])
-    whole = (
-        rows.groupby(["metric", "seed", "suite"], as_index=False)["value"].mean().assign(task="all")
-    )
-    by = (
-        pd.concat([rows, whole])
-        .groupby(["metric", "task", "suite"])["value"]
-        .agg(["mean", "std", "count"])
-    )
-    for metric in METRICS:
-        for task in (*TASKS, "all"):
-            found = by.loc[metric, task]
-            print(
-                f"{metric}, {task}: "
-                + "; ".join(
-                    f"{name} {one['mean']:.3f} sd {one['std']:.3f}"
-                    for name, one in found.iterrows()
-                )
-            )
-            for one in ("topk8-late", "topk8"):
-                for other in ("topk8-early", "topk8-step0"):
-                    print(f"    {one} above {other}: {_apart(found, one, other)}")
+    rows = pd.DataFrame([row for result in results for row in _scores(result)])
+    over_tasks = rows.groupby(["metric", "seed", "suite"], as_index=False)["value"].mean()
+    everything = pd.concat([rows, over_tasks.assign(task="all")])
+    statistics = everything.groupby(["metric", "task", "suite"])["value"].agg(["mean", "std"])
+    for metric, task in dict.fromkeys(statistics.index.droplevel("suite")):
+        scores = statistics.loc[metric, task]
+        listed = [f"{name} {s['mean']:.3f} sd {s['std']:.3f}" for name, s in scores.iterrows()]
+        print(f"{metric}, {task}: {'; '.join(listed)}")
+        for late in LATE:
+            for early in EARLY:
+                print(f"    {late} above {early}: {_apart(scores, late, early)}")
 
 
-def _apart(found: pd.DataFrame, one: str, other: str) -> str:
+def _apart(scores: pd.DataFrame, late: str, early: str) -> str:
     """The difference of the means in units of the larger deviation."""
-    if not {one, other} <= set(found.index):
+    if not {late, early} <= set(scores.index):
         return "undefined"
-    difference = found.loc[one, "mean"] - found.loc[other, "mean"]
-    deviation = max(found.loc[one, "std"], found.loc[other, "std"])
-    return f"{difference:+.3f} = {difference / deviation:.1f} sd, {'apart' if difference > APART * deviation else 'not apart'}"
+    difference = scores.loc[late, "mean"] - scores.loc[early, "mean"]
+    deviation = max(scores.loc[late, "std"], scores.loc[early, "std"])
+    verdict = "apart" if difference > APART * deviation else "not apart"
+    return f"{difference:+.3f} = {difference / deviation:.1f} sd, {verdict}"
 
 
-def _scores(folder: Path) -> list[dict[str, object]]:
-    result = load(folder)
-    every = [*(suite.id for suite in result.suites)]
-    pairs = [(suite, suite) for suite in every] + [(every[-1], "supervised")]
-    found = [
-        (dictionary, result.value(metric, suite=suite, dictionary=dictionary), metric)
-        for suite, dictionary in pairs
-        for metric in METRICS
-    ]
-    return [
-        {
-            "task": result.task.name,
-            "seed": result.run.seed,
-            "suite": name.removeprefix(f"{MODEL}/"),
-            "metric": metric,
-            "value": row.value,
-        }
-        for name, row, metric in found
-        if row is not None and row.value is not None
-    ]
+def _scores(result: Result) -> list[dict[str, object]]:
+    """The headline scores of every suite of a cell, and of the supervised features once."""
+    suites = [suite.id for suite in result.suites]
+    pairs = [(suite, suite) for suite in suites] + [(suites[-1], SUPERVISED)] if suites else []
+    scores: list[dict[str, object]] = []
+    for suite, dictionary in pairs:
+        for metric in HEADLINES:
+            row = result.value(metric, suite=suite, dictionary=dictionary)
+            if row is not None and row.value is not None:
+                scores.append(
+                    {
+                        "task": result.task.name,
+                        "seed": result.run.seed,
+                        "suite": dictionary.removeprefix(f"{MODEL}/"),
+                        "metric": metric,
+                        "value": row.value,
+                    }
+                )
+    return scores
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What sage costs on full-size models: against whole forward passes, for a whole task, in memory,
-and how it grows.
+"""What sage costs on full-size models: against whole passes, for a whole task, in memory.
 
-    python -m tests.benchmarks.speed gpt2-small --prompts 100 --device cpu
+    python -m tests.benchmarks.speed gpt2-small --pairs 100 --device cpu
 
 Ratios are of this run. Processor seconds are printed beside the clock's because they hardly depend
 on what else the machine does.
@@ -18,15 +17,20 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sage.evaluation import prepare
+from sage.dictionaries.code_model import fit_codes
+from sage.dictionaries.need import needs
+from sage.dictionaries.projected import project
+from sage.dictionaries.projection import reached
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node
-from sage.scores.reading import gather
+from sage.preparation import Prepared, prepare
+from sage.run import Plan, make_plan
+from sage.scores.control import make_aim, make_edits
+from sage.scores.data import read_contrast, read_shared
+from sage.scores.levels import ANY
 from sage.task.catalog import load_task
 from sage.task.metric import logit_difference
-from sage.task.splits import Splits
-from sage.task.task import Task
 from sage.task.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite, save_full_size
 from tests.benchmarks.task import SETS, one_suite, whole_task
@@ -37,52 +41,46 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     print(
-        f"{arguments.size}, {arguments.device}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}, {arguments.prompts} prompts"
+        f"{arguments.size}, {arguments.device}, {arguments.threads} threads, load "
+        f"{os.getloadavg()[0]:.1f}, {arguments.pairs} pairs"
+    )
+    plan = make_plan(
+        "standard", pairs=arguments.pairs, fit=arguments.fit, decide=arguments.decide, detect=0
     )
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(
-            str(save_full_size(Path(folder), arguments.size)), device=arguments.device
-        )
-        task, splits = prepare(
-            model,
-            load_task("ioi"),
-            test=arguments.prompts,
-            fit=arguments.fit,
-            tried=arguments.tried,
-        )
+        saved = save_full_size(Path(folder), arguments.size)
+        model = load_model(str(saved), device=arguments.device)
+        prepared = prepare(model, load_task("ioi"), plan)
         print(f"peak after loading {peak_gigabytes(arguments.device):.2f} GB")
         for part in arguments.parts:
-            PARTS[part](model, task, splits, arguments)
-            print(
-                f"({part}) peak {peak_gigabytes(arguments.device):.2f} GB, load {os.getloadavg()[0]:.1f}",
-                flush=True,
-            )
+            PARTS[part](model, prepared, plan, arguments)
+            peak, load = peak_gigabytes(arguments.device), os.getloadavg()[0]
+            print(f"({part}) peak {peak:.2f} GB, load {load:.1f}", flush=True)
 
 
-def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
+def groups(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.Namespace) -> None:
     """(a) Edits of every group of nodes: ours against whole forward passes, same numbers, time,
     token-layers, floating-point operations."""
-    del task
-    prompts = [pair.clean for pair in splits.test["IO"]][: arguments.compared]
+    del plan
+    prompts = [pair.clean for pair in prepared.splits.test["IO"]][: arguments.compared]
     own, other = watch(model), fully(model)
     section = circuit_section("IO", model.anatomy)
     own.write(own.read(section.nodes, prompts), prompts, logit_difference)
     print(
-        f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs and the unedited union: {own.counter.token_layers} token-layers"
+        f"(a) {SETS} sets of edits on {len(prompts)} prompts; clean runs and the unedited union: "
+        f"{own.counter.token_layers} token-layers"
     )
     print(
-        "    group      nodes  difference   token-layers (by operations) : whole     processor s, the metric alone     clock s"
+        "    group      nodes  difference   token-layers (by operations) : whole     "
+        "processor s, the metric alone     clock s"
     )
     ratios: list[tuple[float, ...]] = []
     for name, nodes in {"union": section.nodes, **section.groups}.items():
         edits = _random_edits(model, nodes, prompts)
         with timed(own) as cost, FlopCounterMode(display=False) as counted:
-            found = own.write_many(edits, prompts, logit_difference, logits=True)
-        ours, work = (
-            cost(),
-            _token_layers(counted.get_total_flops(), model, len(edits) * len(prompts)),
-        )
-        ours = _again(own, edits, prompts, ours)
+            outcomes = own.write_many(edits, prompts, logit_difference, logits=True)
+        work = _token_layers(counted.get_total_flops(), model, len(edits) * len(prompts))
+        ours = _again(own, edits, prompts, cost())
         with timed(own) as cost:
             own.measure(edits, prompts, logit_difference)
         alone = cost()
@@ -90,8 +88,8 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
             expected = other.write_many(edits, prompts, logit_difference, logits=True)
         whole = cost()
         difference = max(
-            float((one.logits - two.logits).abs().max())
-            for one, two in zip(found, expected, strict=True)
+            float((mine.logits - its.logits).abs().max())
+            for mine, its in zip(outcomes, expected, strict=True)
         )
         pairs = (
             (ours.token_layers, whole.token_layers),
@@ -99,53 +97,53 @@ def groups(model: Model, task: Task, splits: Splits, arguments: argparse.Namespa
             (alone.processor, whole.processor),
             (ours.seconds, whole.seconds),
         )
-        ratios.append(tuple(two / one for one, two in pairs))
+        ratios.append(tuple(its / mine for mine, its in pairs))
         layers, processor, measured, clock = (
-            f"{one:8.2f} : {two:8.2f} = {two / one:5.1f}" for one, two in pairs
+            f"{mine:8.2f} : {its:8.2f} = {its / mine:5.1f}" for mine, its in pairs
         )
         print(
-            f"    {name:10} {len(nodes):5}  {difference:10.1e}   {layers} ({work:.0f})   {processor} ({measured})   {clock}",
+            f"    {name:10} {len(nodes):5}  {difference:10.1e}   {layers} ({work:.0f})   "
+            f"{processor} ({measured})   {clock}",
             flush=True,
         )
     means = [sum(ratio[place] for ratio in ratios[1:]) / len(ratios[1:]) for place in range(4)]
     print(
-        f"    mean over groups: {means[0]:.1f}x fewer token-layers, {means[1]:.1f}x less processor time "
-        f"({means[2]:.1f}x for the metric alone), clock {means[3]:.1f}x"
+        f"    mean over groups: {means[0]:.1f}x fewer token-layers, {means[1]:.1f}x less processor "
+        f"time ({means[2]:.1f}x for the metric alone), clock {means[3]:.1f}x"
     )
 
 
-def growth(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
-    """(e) The price of one dictionary's edit and run as prompts, latents and hooks grow."""
-    from sage.dictionaries.projected import project, reached
-
+def growth(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.Namespace) -> None:
+    """(e) The price of one dictionary's regression, edits and runs as latents and hooks grow, and
+    the memory of it."""
     section = circuit_section(arguments.contrast, model.anatomy)
-    data = gather(watch(model), task, splits, section)
-    print("(e)  prompts  latents  hooks   encode+choose s (processor)   run s (processor)")
-    tests = len(data.test.base)
-    for prompts, latents, hooks in [
-        (tests // 4, 24_576, 1),
-        (tests // 2, 24_576, 1),
-        (tests, 24_576, 1),
-        (tests, 6_144, 1),
-        (tests, 12_288, 1),
-        (tests, 24_576, 2),
-        (tests, 24_576, 4),
-    ]:
+    every = sorted({model.anatomy.source(node) for node in section.nodes})
+    shared = read_shared(watch(model), *prepared, [section], seed=plan.seed)
+    data = read_contrast(model, prepared.splits, section, shared)
+    print("(e) latents  hooks   regression s   edits s   run s (processor)   peak GB")
+    for latents, count in [
+        (6_144, 1), (12_288, 1), (24_576, 1), (24_576, 2), (24_576, 4), (24_576, len(every)),
+    ]:  # fmt: skip
         own = watch(model)
-        suite = random_suite(
-            "random", hooks_of(section, model.anatomy, count=hooks), model.anatomy, width=latents
-        )
-        nodes = reached(suite, model.anatomy, section.nodes)
-        base, target = (run.on(nodes).select(range(prompts)) for run in data.test)
-        dictionary = project(suite, model.anatomy, nodes, data.on(nodes).moments)
+        hooks = hooks_of(section, model.anatomy, count=count)
+        suite = random_suite("random", hooks, model.anatomy, width=latents)
+        part = data.on(reached(suite, model.anatomy, data.section.nodes))
+        base, labels = part.test.base, part.test.labels
+        judged = project(suite, model.anatomy, part.section.nodes, part.moments)
         with timed(own) as cost:
-            edits = dictionary.edit(base, target, ks=(0, 1, 2, 4, 8, 16, 32))
+            codes = fit_codes(judged, part.fit, part.supervised)
+        regression = cost()
+        needed = needs(part.supervised, part.decide.base, part.decide.labels)
+        aim = make_aim(part.supervised, needed, unbounded=False)
+        with timed(own) as cost:
+            edits = make_edits(codes, base, labels, aim, masks={ANY: None})
         chosen = cost()
         own.write(base.values, base.prompts, logit_difference)
         with timed(own) as cost:
             own.write_many([edit.values for edit in edits.values()], base.prompts, logit_difference)
         print(
-            f"    {prompts:8} {latents:8} {hooks:6}   {chosen.processor:12.2f}              {cost().processor:12.2f}",
+            f"    {latents:7} {count:6}   {regression.processor:12.2f}   {chosen.processor:7.2f}   "
+            f"{cost().processor:17.2f}   {peak_gigabytes(arguments.device):7.2f}",
             flush=True,
         )
 
@@ -158,14 +156,14 @@ def _random_edits(
 ) -> list[dict[Node, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     values = model.read(nodes, prompts)
-    moved = [
-        {
+    edits: list[dict[Node, torch.Tensor]] = []
+    for _ in range(SETS):
+        steps = {
             node: torch.randn(value.shape, generator=generator).to(value)
             for node, value in values.items()
         }
-        for _ in range(SETS)
-    ]
-    return [{node: values[node] + step for node, step in one.items()} for one in moved]
+        edits.append({node: values[node] + step for node, step in steps.items()})
+    return edits
 
 
 def _again(
@@ -174,8 +172,7 @@ def _again(
     """The same call timed without anything watching it."""
     with timed(own) as cost:
         own.write_many(edits, prompts, logit_difference)
-    found = cost()
-    return found._replace(token_layers=first.token_layers)
+    return cost()._replace(token_layers=first.token_layers)
 
 
 def _token_layers(operations: int, model: Model, cells: int) -> float:
@@ -195,15 +192,12 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("size", choices=("gpt2-small", "pythia-70m"))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--prompts", type=int, default=500, help="test pairs of a contrast")
+    parser.add_argument("--pairs", type=int, default=500, help="test pairs of a contrast")
     parser.add_argument(
-        "--fit",
-        type=int,
-        default=None,
-        help="prompts that everything is decided on; by default as many as a run takes",
+        "--fit", type=int, default=None, help="prompts of fit; by default as many as a run takes"
     )
     parser.add_argument(
-        "--tried", type=int, default=200, help="pairs of a contrast that everything is decided on"
+        "--decide", type=int, default=200, help="pairs of a contrast that everything is decided on"
     )
     parser.add_argument(
         "--compared", type=int, default=16, help="prompts on which whole forward passes are run"

@@ -1,142 +1,155 @@
-"""What a contrast of a task costs: what all SAEs share, the first SAE, the next, and the same with
-nothing shared and nothing skipped."""
+"""What a contrast of a task costs: what all SAEs share, the first SAE, the next, and one alone.
+
+The same with nothing shared and nothing skipped is priced too, dictionary by dictionary.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sage.dictionaries.activations import Dictionary
-from sage.dictionaries.controls import BEST, controls
-from sage.dictionaries.projected import project, reached
+from sage.dictionaries.controls import Setting, make_controls
+from sage.dictionaries.projected import project
+from sage.dictionaries.projection import reached
 from sage.discovery.attribution import attribute
 from sage.discovery.candidates import SECTION_KINDS, nodes_at, reachable
 from sage.discovery.patching import patch
 from sage.discovery.search import TOP
 from sage.discovery.statistic import pool
-from sage.evaluation import measure_gate
 from sage.models.base import Model
-from sage.nodes import Section
+from sage.nodes import Node, Section
+from sage.preparation import Prepared, measure_gate
 from sage.result import SUPERVISED
-from sage.saes.suite import Suite
-from sage.scores.control import largest_k
-from sage.scores.data import Settings
-from sage.scores.node_set import IDENTITY, MEAN_ONLY, NodeSet, NodeSets
-from sage.scores.reading import Recalls, gather
-from sage.scores.suite import score_suite
-from sage.scores.summary import FLOORS
-from sage.store.cache import Cache, cache_entries
-from sage.store.recall import Recall
+from sage.run import Plan
+from sage.saes.suite import Suite, on_model
+from sage.scores.contest import hold
+from sage.scores.data import FittedFeatures, read_contrast, read_shared
+from sage.scores.node_set import NodeSet
+from sage.scores.suite import NodeSets, score_suite
+from sage.store.key import run_keys
+from sage.store.mapping import StoredMapping
+from sage.store.reading import Remembered
+from sage.store.store import Store
 from sage.task.metric import find_metric, logit_difference
-from sage.task.splits import Splits, directions, interleave
-from sage.task.task import Task
+from sage.task.splits import directions, interleave
 from sage.task.tokens import Tokenized
 from tests.benchmarks.full_size import circuit_section, hooks_of, random_suite
 from tests.benchmarks.watched import Cost, Watched, fully, timed, total, watch
 
-# How many of the dictionaries of a suite each of these stands for in the price of the literal
-# evaluation: `random` for those that are measured on `fit` too, the suite for those that are not.
-STANDS_FOR = {"suite": 3 + len(BEST), "random": 3, SUPERVISED: 1, MEAN_ONLY: 1, IDENTITY: 1}
+# How many dictionaries of a suite each of these stands for in the price of the literal evaluation.
+STANDS_FOR = {"suite": 2, "random": 8, SUPERVISED: 1, "mean only": 1}
 SETS = 8
 
 
-def whole_task(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
+def whole_task(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.Namespace) -> None:
     """(b, c) A contrast with all its controls: what is shared, the first SAE and the next, against
     whole forward passes."""
-    contrast = arguments.contrast
+    splits, contrast = prepared.splits, arguments.contrast
     section = circuit_section(contrast, model.anatomy)
     hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
-    settings = Settings(find_metric(task.metric), largest_k(model.anatomy.d_model))
-    suites = [
-        _on(random_suite(f"random {number}", hooks, model.anatomy, seed=number), model.device)
-        for number in range(3)
-    ]
+    suites = [_suite(model, hooks, number) for number in range(3)]
     with TemporaryDirectory() as folder:
-        recalls = _recalls(Path(folder), model)
-        own = watch(model)
-        found = _discovered(own, task, splits, contrast)
+        store = Store(Path(folder))
+        own, later = watch(model), watch(model)
+        discovered = _discovered(own, prepared, contrast)
         with timed(own) as cost:
-            node_sets = NodeSets(
-                own,
-                gather(own, task, splits, section, hooks=hooks, recalls=recalls),
-                settings,
-                recalls.task,
-            )
+            node_sets = _node_sets(own, prepared, plan, section, hooks, store)
         shared = cost()
-        first, second = (_scored(node_sets, suite) for suite in suites[:2])
-        later = watch(model)
+        first, second = (_scored(node_sets, suite, plan) for suite in suites[:2])
         with timed(later) as cost:
-            node_sets = NodeSets(
-                later,
-                gather(later, task, splits, section, hooks=hooks, recalls=recalls),
-                settings,
-                recalls.task,
-            )
+            node_sets = _node_sets(later, prepared, plan, section, hooks, store)
         recalled = cost()
-        third = _scored(node_sets, suites[2])
-        kept = sum(entry.bytes for entry in cache_entries(Path(folder)))
-    sizes = {
-        split: len(pairs[contrast])
-        for split, pairs in (("test", splits.test), ("fit", splits.fit_pairs))
-    }
+        third = _scored(node_sets, suites[2], plan)
+        kept = sum(entry.bytes for entry in store.entries())
     print(
-        f"(b) {contrast} at {', '.join(map(str, hooks))}: {sizes['test']} pairs of test, {sizes['fit']} of fit, {len(splits.fit)} of fit"
+        f"(b) {contrast} at {', '.join(map(str, hooks))}: {len(splits.test[contrast])} pairs of "
+        f"test, {len(splits.fit_pairs[contrast])} of fit, {len(splits.fit)} prompts of fit"
     )
-    for name, spent in (
-        (f"gate, attribution, exact patching of {TOP} nodes (not used)", found),
-        ("reading and fitting, for all suites", shared),
-        ("first suite", first),
-        ("next suite, same run", second),
-        (f"a run that finds all that in the cache ({kept / 1e6:.0f} MB)", recalled),
-        ("next suite, in that run", third),
-    ):
+    for name, spent in {
+        f"gate, attribution, exact patching of {TOP} nodes (not used)": discovered,
+        "reading and fitting, for all suites": shared,
+        "first suite": first,
+        "next suite, same run": second,
+        f"a run that finds all that in the store ({kept / 1e6:.0f} MB)": recalled,
+        "next suite, in that run": third,
+    }.items():
         print(f"    {name:58} {told(spent)}")
-    base, marginal = shared.plus(first), recalled.plus(third)
-    for name, spent in (("same run", second), ("later run", marginal)):
-        with_discovery = spent.processor / base.plus(found).processor
+    whole = shared.plus(first)
+    for name, spent in (("same run", second), ("later run", recalled.plus(third))):
+        share = spent.processor / whole.processor
+        with_discovery = spent.processor / whole.plus(discovered).processor
         print(
-            f"    next suite, {name}: {spent.processor / base.processor:.2f} of the first, {with_discovery:.2f} with gate and patching; "
-            f"token-layers {spent.token_layers / base.token_layers:.2f}, {spent.token_layers / base.plus(found).token_layers:.2f}"
+            f"    next suite, {name}: {share:.2f} of the first, {with_discovery:.2f} with discovery"
         )
-    _against_whole_passes(
-        own, [pair.clean for pair in splits.test[contrast]], total([shared, first, second])
-    )
+    test = [pair.clean for pair in splits.test[contrast]]
+    _against_whole_passes(own, test, total([shared, first, second]))
     if arguments.literal:
-        _against_nothing_shared(model, task, splits, section, suites[0], settings, base)
+        _against_nothing_shared(model, prepared, plan, section, suites[0], whole)
 
 
-def one_suite(model: Model, task: Task, splits: Splits, arguments: argparse.Namespace) -> None:
+def one_suite(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.Namespace) -> None:
     """(d) The memory that one suite takes, from the first read to the last score: nothing else is
     held."""
     section = circuit_section(arguments.contrast, model.anatomy)
     hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
-    suite = _on(random_suite("random", hooks, model.anatomy), model.device)
-    settings = Settings(find_metric(task.metric), largest_k(model.anatomy.d_model))
-    own = watch(model)
+    suite, own = _suite(model, hooks, 0), watch(model)
     with timed(own) as cost:
-        score_suite(NodeSets(own, gather(own, task, splits, section, hooks=hooks), settings), suite)
-    print(
-        f"(d) {', '.join(map(str, hooks))}, {len(splits.test[arguments.contrast])} test pairs, {len(splits.fit)} of fit: {told(cost())}"
-    )
+        node_sets = _node_sets(own, prepared, plan, section, hooks, Store(None))
+        score_suite(node_sets, suite, plan.wanted)
+    pairs = len(prepared.splits.test[arguments.contrast])
+    print(f"(d) {', '.join(map(str, hooks))}, {pairs} test pairs: {told(cost())}")
 
 
 def told(cost: Cost) -> str:
-    return f"{cost.processor:7.1f} s of the processor, {cost.seconds:7.1f} s, {cost.token_layers:8} token-layers"
+    return (
+        f"{cost.processor:7.1f} s of the processor, {cost.seconds:7.1f} s, "
+        f"{cost.token_layers:8} token-layers"
+    )
 
 
-def _discovered(own: Watched, task: Task, splits: Splits, contrast: str) -> Cost:
+def _suite(model: Model, hooks: Sequence[Node], number: int) -> Suite:
+    suite = random_suite(f"random {number}", hooks, model.anatomy, seed=number)
+    return on_model(suite, model.anatomy.d_model, model.device)
+
+
+def _node_sets(
+    model: Watched,
+    prepared: Prepared,
+    plan: Plan,
+    section: Section,
+    hooks: Sequence[Node],
+    store: Store,
+) -> NodeSets:
+    """What one contrast is scored on, as a run with this store finds or reads it."""
+    keys = run_keys(model, *prepared, plan)
+    reader = Remembered(model, store, keys.model)
+
+    def remember(fit: object) -> FittedFeatures:
+        return store.once("features", keys.task.about(section), fit)  # type: ignore[arg-type]
+
+    shared = read_shared(
+        reader, *prepared, [section], hooks=hooks, remember=remember, seed=plan.seed
+    )
+    data = read_contrast(reader, prepared.splits, section, shared, hooks=hooks)
+    return NodeSets(
+        model,
+        data,
+        plan.settings,
+        memo=lambda at: StoredMapping(store, "scores", keys.task.about(at, plan.settings)),
+    )
+
+
+def _discovered(own: Watched, prepared: Prepared, contrast: str) -> Cost:
     """The least that gate and discovery cost: with random weights, where every node does a little,
     discovery would patch them all."""
+    task, splits = prepared
     pairs, metric = splits.discover[contrast], find_metric(task.metric)
     with timed(own) as cost:
         measure_gate(own, task, splits.fit[:500])
-        ranking = attribute(
-            own, nodes_at(reachable(pairs, task), SECTION_KINDS, own.anatomy), pairs, metric
-        )
-        ranks = ranking.ranks(pool(directions(pairs, contrast, task)))
+        nodes = nodes_at(reachable(pairs, task), SECTION_KINDS, own.anatomy)
+        ranks = attribute(own, nodes, pairs, metric).ranks(pool(directions(pairs, contrast, task)))
         first = sorted(ranks, key=lambda node: (ranks[node], node))[:TOP]
         for chosen in (pairs, interleave(splits.discover_null, most=len(pairs))):
             patch(own, [(), *((node,) for node in first)], chosen, metric)
@@ -147,9 +160,9 @@ def _discovered(own: Watched, task: Task, splits: Splits, contrast: str) -> Cost
     return spent
 
 
-def _scored(node_sets: NodeSets, suite: Suite) -> Cost:
+def _scored(node_sets: NodeSets, suite: Suite, plan: Plan) -> Cost:
     with timed(node_sets.model) as cost:
-        score_suite(node_sets, suite)
+        score_suite(node_sets, suite, plan.wanted)
     return cost()
 
 
@@ -159,88 +172,48 @@ def _against_whole_passes(own: Watched, test: Sequence[Tokenized], everything: C
     each = _whole_cost(own, test[:8])
     edits, read, would = total(own.written), total(own.read_cost), sum(own.whole)
     once = own.anatomy.layers * sum(len(prompt.ids) for prompt in test)
-    print(
-        f"    edits: {told(edits)}; by whole passes {would} token-layers = {would / edits.token_layers:.1f}x more"
-    )
-    print(
-        f"    and {each * would:.0f} s = {each * would / edits.processor:.1f}x more (a token-layer's price measured on 8 prompts)"
-    )
+    fewer, less = would / edits.token_layers, each * would / edits.processor
+    print(f"    edits: {told(edits)}; by whole passes {would} token-layers = {fewer:.1f}x more")
+    print(f"    and {each * would:.0f} s = {less:.1f}x more (a token-layer's price of 8 prompts)")
     uncached = everything.processor - edits.processor + each * would
-    print(
-        f"    two suites: {told(everything)}; with whole passes {uncached:.0f} s = {uncached / everything.processor:.1f}x more"
-    )
-    print(
-        f"(c) {everything.token_layers / once:.1f} forward passes over the test prompts, reading {read.token_layers / once:.1f} of them"
-    )
+    slower = uncached / everything.processor
+    print(f"    two suites: {told(everything)}; with whole passes {uncached:.0f} s = {slower:.1f}x")
+    passes, reads = everything.token_layers / once, read.token_layers / once
+    print(f"(c) {passes:.1f} forward passes over the test prompts, reading {reads:.1f} of them")
 
 
 def _against_nothing_shared(
-    model: Model,
-    task: Task,
-    splits: Splits,
-    section: Section,
-    suite: Suite,
-    settings: Settings,
-    ours: Cost,
+    model: Model, prepared: Prepared, plan: Plan, section: Section, suite: Suite, ours: Cost
 ) -> None:
-    """The first suite again, every dictionary by itself: reads, fits and edits of its own, one
-    budget at a time, all by whole passes.
-
-    What whole passes cost does not depend on the nodes they edit: the price at the union is taken
-    for every group as well.
-    """
+    """The first suite again, every dictionary by itself: reads, fits and edits of its own, all by
+    whole passes."""
     here = section.restrict(reached(suite, model.anatomy, section.nodes))
-    sets = 1 + (len(here.groups) if len(here.groups) > 1 else 0)
-    spent = {
-        name: _alone(fully(model), task, splits, here, suite, settings, name) for name in STANDS_FOR
-    }
+    spent = {name: _alone(fully(model), prepared, plan, here, suite, name) for name in STANDS_FOR}
     price = sum(STANDS_FOR[name] * cost.processor for name, cost in spent.items())
     each = ", ".join(f"{name} {cost.processor:.0f}" for name, cost in spent.items())
-    print(
-        f"    nothing shared: {each}; all {sum(STANDS_FOR.values())} dictionaries {price:.0f} s of the processor, at {sets} node sets"
-    )
-    print(
-        f"    the first suite with nothing shared {sets * price:.0f} s, ours {ours.processor:.0f} s = {sets * price / ours.processor:.1f}x"
-    )
+    count = sum(STANDS_FOR.values())
+    print(f"    nothing shared: {each}; all {count} dictionaries {price:.0f} s of the processor")
+    print(f"    ours {ours.processor:.0f} s = {price / ours.processor:.1f}x less")
 
 
 def _alone(
-    model: Model,
-    task: Task,
-    splits: Splits,
-    section: Section,
-    suite: Suite,
-    settings: Settings,
-    name: str,
+    model: Model, prepared: Prepared, plan: Plan, section: Section, suite: Suite, name: str
 ) -> Cost:
-    """One dictionary on one node set, by whole forward passes from the first read to the last edit."""
+    """One dictionary on one node set, by whole forward passes from the first read to the last
+    edit."""
     with timed(model) as cost:
-        data = gather(model, task, splits, section, hooks=suite.hooks)
-        node_set = NodeSet(model, data, settings)
-        judged = project(suite, model.anatomy, section.nodes, data.moments)
-        own = {"suite": judged, SUPERVISED: data.supervised, **_controls(judged, node_set, name)}[
-            name
-        ]
-        sides = [(node_set.fit, node_set.small_ks)] if name in (SUPERVISED, *FLOORS["T1"]) else []
-        for side, ks in (*sides, (node_set.test, settings.ks)):
-            node_set.approximate({name: own}, side=side)
-            for k in ks if name != IDENTITY else ():
-                node_set.control(
-                    {name: own},
-                    side=side,
-                    ks=(k,),
-                    watched=node_set.watched if side is node_set.test else None,
-                )
-        if name != IDENTITY:
-            node_set.compare(own, node_set.interpret(own))
+        shared = read_shared(model, *prepared, [section], hooks=suite.hooks, seed=plan.seed)
+        data = read_contrast(model, prepared.splits, section, shared, hooks=suite.hooks)
+        node_set = NodeSet(model, data, plan.settings)
+        judged = project(suite, model.anatomy, node_set.nodes, data.moments, name="suite")
+        setting = Setting(judged, node_set.fit, data.section, plan.seed)
+        made = {
+            control.name: control.dictionary for control in make_controls(setting, among=[name])
+        }
+        dictionary = {"suite": judged, SUPERVISED: data.supervised, **made}[name]
+        contender = node_set.contender(dictionary, copied=True)
+        hold(node_set, [contender], controls=[name], thorough=True)
     return cost()
-
-
-def _controls(judged: Dictionary, node_set: NodeSet, name: str) -> Mapping[str, Dictionary]:
-    made = controls(
-        judged, node_set.data.fit, section=node_set.data.section, among=(name,)
-    ).dictionaries
-    return {found.name: found for found in made}
 
 
 def _whole_cost(model: Model, prompts: Sequence[Tokenized]) -> float:
@@ -251,13 +224,3 @@ def _whole_cost(model: Model, prompts: Sequence[Tokenized]) -> float:
     with timed(other) as cost:
         other.write_many([{}] * SETS, prompts, logit_difference)
     return cost().processor / cost().token_layers
-
-
-def _recalls(folder: Path, model: Model) -> Recalls:
-    return Recalls(
-        *(Recall(Cache(folder), name, (name,), model.device) for name in ("model", "task"))
-    )
-
-
-def _on(suite: Suite, device: str) -> Suite:
-    return replace(suite, saes={hook: sae.to(device) for hook, sae in suite.saes.items()})

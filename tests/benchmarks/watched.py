@@ -1,4 +1,4 @@
-"""A model that notes what every call costs, and the price of the same call by whole forward passes."""
+"""A model that notes what every call costs, and what whole forward passes would."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sage.task.tokens import Tokenized
 
 
 class Cost(NamedTuple):
-    """Seconds on the clock and of the processor, and layers computed, counted once for each token."""
+    """Seconds on the clock and of the processor; layers computed, counted once for each token."""
 
     seconds: float = 0.0
     processor: float = 0.0
     token_layers: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(*(one + two for one, two in zip(self, other, strict=True)))
+        return Cost(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Watched(Model):
 
     def read(self, nodes: Sequence[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
         with timed(self) as cost:
-            found = super().read(nodes, prompts)
+            values = super().read(nodes, prompts)
         self.read_cost.append(cost())
-        return found
+        return values
 
     def write_many(
         self,
@@ -52,10 +52,11 @@ class Watched(Model):
         prompts: Sequence[Tokenized],
         metric: Metric,
         *,
+        among: Sequence[int] = (),
         logits: bool = False,
     ) -> list[Outcome]:
         with self._noted(edits, prompts):
-            return super().write_many(edits, prompts, metric, logits=logits)
+            return super().write_many(edits, prompts, metric, among=among, logits=logits)
 
     def measure(
         self, edits: Sequence[Mapping[Node, Tensor]], prompts: Sequence[Tokenized], metric: Metric
@@ -77,14 +78,8 @@ class Watched(Model):
 
 def watch(model: Model) -> Watched:
     """The same model, counting from zero and knowing no clean run."""
-    known = {one.name: getattr(model, one.name) for one in fields(model)}
-    return Watched(
-        **{
-            **known,
-            "counter": Counter(),
-            "clean_runs": CleanRuns(),
-        }
-    )
+    same = {entry.name: getattr(model, entry.name) for entry in fields(model)}
+    return Watched(**{**same, "counter": Counter(), "clean_runs": CleanRuns()})
 
 
 def fully(model: Model) -> Model:
@@ -110,10 +105,10 @@ def timed(model: Model) -> Iterator[Callable[[], Cost]]:
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    found = Cost()
+    whole = Cost()
     for cost in costs:
-        found = found.plus(cost)
-    return found
+        whole = whole.plus(cost)
+    return whole
 
 
 def peak_gigabytes(device: str) -> float:

@@ -129,7 +129,7 @@ def test_the_keyboard_sorts_too_and_one_heading_at_a_time(
     first = page.locator("#suites table").first
     first.locator("th button", has_text="suite").focus()
     page.keyboard.press("Enter")
-    names = page.evaluate(COLUMN, 1)
+    names = [name.partition(" on the nodes of ")[0] for name in page.evaluate(COLUMN, 1)]
     assert names == sorted(names, key=str.lower)
     first.locator("th button", has_text="L0").focus()
     page.keyboard.press("Space")

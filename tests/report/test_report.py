@@ -337,6 +337,15 @@ def test_every_table_has_each_score_beside_its_best_control_and_supervised(repor
     assert "| tiny | topk | 8.0 | 0.200 | 1.00 | 3 | 4 | 0.65 " in markdown
 
 
+def test_lookup_tables_and_pca_stand_below_the_suites_of_their_model(report: Path) -> None:
+    """Made to score .2 and .4 everywhere; PCA has control alone."""
+    markdown = (report / "report.md").read_text(encoding="utf-8")
+    first, second = markdown.split("**")[2::2][:2]
+    assert "| tiny | task lookup on the nodes of topk | 1.0 |  | 1.00 | 3 | 4 | 0.20 " in first
+    assert "PCA on the nodes of topk" not in first
+    assert "| tiny | PCA on the nodes of topk | 12.0 |  | 1.00 | 3 | 4 | 0.40 " in second
+
+
 def test_a_new_score_needs_no_new_word_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,8 +360,8 @@ def test_a_new_score_needs_no_new_word_in_the_report(
 
 
 def test_lost_contrasts_are_listed_with_their_reason(report: Path) -> None:
-    line = "induction lost relu, topk patching these nodes moves the metric by 0 in the mean"
-    assert line.replace("relu, topk", "all") in _pages(report)["index.html"].text
+    line = "tiny induction lost sage, T2, T1, T4, move all patching these nodes moves the metric"
+    assert line in _pages(report)["index.html"].text
     text = _pages(report)["induction--tiny.html"].text
     assert "lost sage, T2, T1, T4, move all patching these nodes moves the metric by 0" in text
     assert "1 of 2" in text

@@ -12,7 +12,7 @@ from linear import MLP, claimed
 from sage.dictionaries.edits import Edited
 from sage.scores.control import (
     SCORE,
-    Control,
+    EditOutcomes,
     control_statistic,
     measure,
     raw_control_statistic,
@@ -39,11 +39,11 @@ def four_latents(world: World, *, beside: float = 0.0) -> Contender:
     return world.node_set().contender(claimed(world.every, {MLP: on}, {MLP: vectors}))
 
 
-def measured(node_set: NodeSet, contender: Contender) -> Control:
+def measured(node_set: NodeSet, contender: Contender) -> EditOutcomes:
     return measure(node_set, [contender], split="test")[contender.name]
 
 
-def value(control: Control, decisions: Decisions) -> float:
+def value(control: EditOutcomes, decisions: Decisions) -> float:
     columns = SCORE.columns(control, decisions)
     assert isinstance(columns, Columns)
     return at_means(columns, SCORE.statistic)
@@ -112,7 +112,7 @@ def test_what_an_edit_does_beside_its_aim_takes_its_success_away() -> None:
 
 def by_hand(
     metrics: list[float], isolation: list[float], *, clean: list[float], truth: list[float]
-) -> Control:
+) -> EditOutcomes:
     """One edit at need of a few prompts with these metrics; positive ones say 0, others 1."""
     behaviours = [
         Behaviour(np.array(values), np.array([int(value <= 0) for value in values]))
@@ -123,7 +123,7 @@ def by_hand(
     nothing = torch.zeros(len(clean))
     edit = Edited({}, nothing.long(), nothing, nothing, {})
     key = (ANY, NEED)
-    return Control(split, {key: edit}, {key: behaviours[2]}, {key: np.array(isolation)})
+    return EditOutcomes(split, {key: edit}, {key: behaviours[2]}, {key: np.array(isolation)})
 
 
 def test_isolation_counts_only_where_an_edit_did_some_good() -> None:

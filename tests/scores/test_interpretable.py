@@ -30,11 +30,13 @@ def with_noise(world: World, misses: list[int]) -> Contender:
     return world.node_set().contender(claimed(world.every, {MLP: on}, {MLP: vectors}))
 
 
-def measured(world: World, contender: Contender) -> control.Control:
+def measured(world: World, contender: Contender) -> control.EditOutcomes:
     return control.measure(world.node_set(), [contender], split="test")[contender.name]
 
 
-def value(part: control.Control, decisions: Decisions, *, of: tuple[float, ...] = LEVELS) -> float:
+def value(
+    part: control.EditOutcomes, decisions: Decisions, *, of: tuple[float, ...] = LEVELS
+) -> float:
     columns = part.columns(decisions.form, of)
     return at_means(columns, SCORE.statistic)
 

@@ -24,7 +24,7 @@ def latents(world: World, count: int, *, length: float = 1.0) -> Contender:
     return world.node_set().contender(claimed(world.every, {MLP: on}, {MLP: vectors}))
 
 
-def measured(world: World, contender: Contender) -> control.Control:
+def measured(world: World, contender: Contender) -> control.EditOutcomes:
     return control.measure(world.node_set(), [contender], split="test")[contender.name]
 
 

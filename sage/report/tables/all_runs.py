@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sage.merging import total_stages
 from sage.report.metrics import HEADLINES, MAIN, headline_title
-from sage.report.ranking import RankedSuite, RunSummary, rankings
+from sage.report.ranking import RankedSuite, RunSummary, by_model, rankings
 from sage.report.reported_score import (
     ReportedScore,
     mean_over_tasks,
 )
-from sage.report.tables.scores import PAIRS, line_entries, line_heads
+from sage.report.tables.scores import PAIRS, blank_entry, line_entries, line_heads
 from sage.report.tables.table import (
     ReportTable,
     TableColumn,
@@ -25,6 +25,9 @@ from sage.report.tables.table import (
 )
 from sage.report.words import suite_label
 from sage.result import SUPERVISED
+
+# Dictionaries that stand below the suites of each model.
+LINES = ("text lookup", "task lookup", "PCA")
 
 _FORWARDS = TableColumn("forward passes", "in clean passes over the test prompts")
 _SUITE_HEADS = (
@@ -81,18 +84,21 @@ def task_table(model: str, runs: Sequence[RunSummary]) -> ReportTable:
 
 
 def lost_table(runs: Sequence[RunSummary]) -> ReportTable:
-    """The contrasts without a headline score, with the reason; suites of one reason stand
+    """The contrasts without a score, with the reason; scores and suites of one reason stand
     together."""
     table = ReportTable(
-        f"Contrasts without a score ({headline_title(MAIN)}), which are in no mean",
-        columns("model", "task", "contrast", "suites", "why"),
+        "Contrasts without a score, which are in no mean",
+        columns("model", "task", "contrast", "scores", "suites", "why"),
     )
     for run in runs:
+        of_run = (run.source.model_and_plan, _task(run))
         for contrast in run.contrasts:
-            for why, suites in _lost(run, contrast).items():
-                labels = [suite_label(suite, run.source.model) for suite in suites]
-                told = "all" if len(suites) == len(run.suites) else ", ".join(labels)
-                words = (run.source.model_and_plan, _task(run), contrast, told, why)
+            labels: dict[tuple[str, str], list[str]] = {}
+            for metric, label in HEADLINES.items():
+                for why, told in _lost(run, metric, contrast).items():
+                    labels.setdefault((told, why), []).append(label)
+            for (told, why), scores in labels.items():
+                words = (*of_run, contrast, ", ".join(scores), told, why)
                 table.rows.append([text_entry(word) for word in words])
     return table
 
@@ -161,7 +167,30 @@ def _suite_table(suites: Sequence[RankedSuite], metric: str, best: set[str]) -> 
         if shared:
             entries.append(score_entry(suite.shared))
         table.rows.append([*entries, count_entry(line.score.n)])
+    for of_model in by_model(suites).values():
+        for entries in _line_rows(of_model, metric):
+            blank = [blank_entry()] * (len(table.columns) - len(entries))
+            table.rows.append([*entries[:-1], *blank, entries[-1]])
     return table
+
+
+def _line_rows(suites: Sequence[RankedSuite], metric: str) -> Iterator[list[TableEntry]]:
+    """What lookup tables and PCA score on the nodes of a model's first suite; its n comes last."""
+    first = suites[0]
+    for name in LINES:
+        score = first.score(metric, name)
+        if score.value is not None:
+            yield [
+                text_entry(first.model),
+                text_entry(name, beside=f"on the nodes of {first.label}"),
+                number_entry(first.controls_l0.get(name), digits=1),
+                blank_entry(),
+                number_entry(first.reach),
+                count_entry(score.tasks),
+                count_entry(score.contrasts),
+                score_entry(score),
+                count_entry(score.n),
+            ]
 
 
 def _differs(suite: RankedSuite) -> bool:
@@ -196,14 +225,19 @@ def _task_score(name: str, runs: Sequence[RunSummary], beside: str = "") -> Repo
     return mean_over_tasks([scores])
 
 
-def _lost(run: RunSummary, contrast: str) -> Mapping[str, list[str]]:
-    """Why a contrast is lost -> the suites that lost it so."""
+def _lost(run: RunSummary, metric: str, contrast: str) -> Mapping[str, str]:
+    """Why a contrast is lost -> the suites that lost it so, in words."""
     by_reason: dict[str, list[str]] = {}
     for suite in run.suites:
-        why = suite.lost[MAIN].get(contrast)
+        why = suite.lost[metric].get(contrast)
         if why is not None:
-            by_reason.setdefault(why, []).append(suite.info.id)
-    return by_reason
+            label = suite_label(suite.info.id, run.source.model)
+            by_reason.setdefault(why, []).append(label)
+    every = len(run.suites)
+    return {
+        why: "all" if len(suites) == every else ", ".join(suites)
+        for why, suites in by_reason.items()
+    }
 
 
 def _task(run: RunSummary) -> str:

@@ -21,9 +21,10 @@ from sage.task.tokens import Tokenized
 FAMILIES = ("gpt2", "neox", "gemma2")
 PIECE = r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+"
 WORDS = """
-    When Then After While and or went to the a an store park school office gave give book ball drink ring had said was were is are
-    has have do does many near behind Mary John Alice Bob Carol David Emma Frank Grace Henry boy boys girl girls author authors
-    car cars teacher teachers red green blue fish cat dog tree house he she they it one two three . , ? !
+    When Then After While and or went to the a an store park school office gave give book ball
+    drink ring had said was were is are has have do does many near behind Mary John Alice Bob
+    Carol David Emma Frank Grace Henry boy boys girl girls author authors car cars teacher
+    teachers red green blue fish cat dog tree house he she they it one two three . , ? !
 """.split()
 
 _SIZES: dict[str, dict[str, Any]] = {

@@ -129,8 +129,8 @@ def split(
     `discover` and `test` are pairs for each contrast, on the same clean prompts where they have the
     contrast; `fit` is prompts, by default 2,000 or 20 for each value if that is more, and
     `fit_pairs` pairs of it, to decide on; `detect` is prompts of test beyond the pairs. A task with
-    few prompts gets what a split of 20/50/30 gives. Raises BadTask where the test split has fewer than 30 prompts, a contrast has no pairs,
-    or a value in another split is unseen in fit.
+    few prompts gets what a split of 20/50/30 gives. Raises BadTask where the test split has fewer
+    than 30 prompts, a contrast has no pairs, or a value in another split is unseen in fit.
     """
     quotas = _Quotas(
         test=test,

@@ -53,13 +53,19 @@ def test_the_probability_difference_of_sets_is_one_of_sums() -> None:
     assert probability_difference(LOGITS, PROMPTS).tolist() == pytest.approx(twin, rel=1e-4)
 
 
-def test_the_choice_is_the_argmax_and_between_sets_the_one_with_more_probability() -> None:
-    """No synonym is the argmax, and together they have more probability than the foil."""
+def test_the_choice_is_the_loudest_word_and_between_sets_the_one_with_more_probability() -> None:
+    """No synonym is the loudest word, and together they have more probability than the foil.
+
+    The last prompt's loudest word is 3, which is nobody's answer where only 0 to 2 are asked for.
+    """
     logits = torch.tensor(
         [[2.0, 1.5, 1.5, 0.0], [2.0, 1.0, 1.0, 0.0], [2.0, 1.5, 1.5, 0.0], [0.0, 1.0, 2.0, 9.0]]
     )
     prompts = [read((1, 2), (0,)), read((1, 2), (0,)), read((1,), (2,)), read((1,), (2,))]
-    assert choice(logits, prompts).tolist() == [-1, -2, 0, 3]  # 2 e^1.5 > e^2, 2 e < e^2
+    every = torch.arange(4)
+    assert choice(logits, prompts, among=every).tolist() == [-1, -2, 0, 3]
+    # 2 e^1.5 > e^2, 2 e < e^2
+    assert choice(logits, prompts, among=every[:3]).tolist() == [-1, -2, 0, 2]
 
 
 def test_an_answer_vocabulary_lists_answers_and_foils_once_and_prompts_point_into_it() -> None:
@@ -68,28 +74,13 @@ def test_an_answer_vocabulary_lists_answers_and_foils_once_and_prompts_point_int
     assert vocabulary.prompts == [read((2,), (0,)), read((0, 1), (2,))]
 
 
-def test_the_choice_from_a_part_of_the_vocabulary_asks_for_the_argmax_where_there_are_no_sets() -> (
-    None
-):
-    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets.
-
-    Those read no logits but the sets' own.
-    """
-    asked: list[list[int]] = []
-
-    def argmax_token(rows: torch.Tensor) -> torch.Tensor:
-        asked.append(rows.tolist())
-        return LOGITS.argmax(-1)[rows]
-
-    choices = choice(LOGITS, PROMPTS)
-    token_ids, prompts = answer_vocabulary(PROMPTS[1:4])
-    part = LOGITS[1:4][:, token_ids]
-    assert choice(part, prompts, argmax_token=argmax_token).equal(choices[1:4])
-    assert asked == []
+def test_a_choice_made_of_the_answers_logits_alone_is_the_choice_made_of_all() -> None:
+    """Prompts 0 and 4 have one answer and one foil; the rest choose between sets."""
     token_ids, prompts = answer_vocabulary(PROMPTS)
-    part = LOGITS[:, token_ids]
-    assert choice(part, prompts, argmax_token=argmax_token).equal(choices)
-    assert asked == [[0, 4]]
+    chosen = choice(LOGITS[:, token_ids], prompts, among=torch.arange(len(token_ids)))
+    words = [token_ids[place].item() if place >= 0 else place.item() for place in chosen]
+    assert words == choice(LOGITS, PROMPTS, among=token_ids).tolist()
+    assert [word >= 0 for word in words] == [True, False, False, False, True]
 
 
 def test_gradients_flow_through_the_metrics() -> None:

@@ -307,6 +307,7 @@ def some_splits(**fields: Any) -> Splits:
         "fit_null": {},
         "test": {},
         "test_null": {},
+        "detect": (),
         "drops": {},
     }
     return Splits(**{**nothing, **fields})

@@ -4,7 +4,7 @@ STAMP := .venv/installed
 
 DEMO ?= out/demo
 
-.PHONY: demo figures test check format clean
+.PHONY: demo figures test mutants check format clean
 
 demo: $(STAMP)
 	@$(BIN)/sage demo
@@ -17,6 +17,10 @@ figures: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -rfEs --numprocesses logical --maxprocesses 8 --dist loadfile
+
+# Hours: small changes of the science that no test notices. `make mutants MUTANTS="--sample 50 --rooms task"` tries fewer.
+mutants: $(STAMP)
+	@OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m tests.mutants $(MUTANTS)
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .

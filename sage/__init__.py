@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sage.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sage.cells import load_results
     from sage.circuits.catalog import load_circuit
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from sage.task.catalog import load_task
     from sage.task.task import Contrast, Prompt, Task
 
-__version__ = "0.1.0"
 __all__ = [
     "Contrast",
     "Node",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +16,11 @@ from sage.errors import BadFile
 from sage.evaluation import Evaluation, evaluate
 from sage.merging import can_merge, difference, difference_ahead, merge, without
 from sage.models.base import Model
-from sage.progress import Progress, silent
+from sage.progress import stage
 from sage.record import model_info, run_info
 from sage.result import Result
 from sage.result_file import RESULT, load_arrays, load_result, save_result
-from sage.run import PLANS, Plan
+from sage.run import Plan
 from sage.saes.suite import Suite
 from sage.scores.text import Text, no_text
 from sage.store.key import suite_digest
@@ -30,13 +31,86 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Cell(NamedTuple):
+class ScoredCell(NamedTuple):
     """A cell's result and folder; which of the suites stood there, and which were scored now."""
 
     result: Result
     folder: Path
     found: tuple[str, ...]
     scored: tuple[str, ...]
+
+
+class Standing(NamedTuple):
+    """What lies in a cell's folder, the suites asked for that stand there, and those to score."""
+
+    before: Result | None
+    found: tuple[str, ...]
+    rest: tuple[Suite, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One task on one model, by one plan and seed, in a folder of its own; made by `cell_in`."""
+
+    model: Model
+    task: Task
+    plan: Plan
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return self.folder.name
+
+    @property
+    def unfinished(self) -> Path:
+        """Where new suites are scored before they join the others."""
+        return self.folder / ".scoring"
+
+    def standing(self, suites: Sequence[Suite], *, again: bool = False) -> Standing:
+        """Which suites stand in the cell and which are to be scored: all where it is done `again`,
+        none where the model fails the gate.
+
+        BadFile where a result lies there that is of another state of the cell, or has another suite
+        of the same name.
+        """
+        before = _before(self.folder, again=again)
+        if before is None or again:
+            return Standing(before, (), tuple(suites))
+        _check_state(before, self.model, self.plan, self.folder)
+        _check_suites(before, suites, self.folder)
+        present = {suite.id for suite in before.suites}
+        found = tuple(suite.id for suite in suites if suite.id in present)
+        rest = [suite for suite in suites if suite.id not in present] if before.gate.passed else []
+        return Standing(before, found, tuple(rest))
+
+    def score(
+        self,
+        suites: Sequence[Suite],
+        *,
+        text: Text = no_text,
+        store: Store | None = None,
+        again: bool = False,
+    ) -> ScoredCell:
+        """Score suites into the folder: those that stand in the cell already are left as they are,
+        unless they are to be scored `again`. Raises as `standing` and `evaluate` do."""
+        before, found, rest = self.standing(suites, again=again)
+        if before is not None and not rest:
+            return ScoredCell(before, self.folder, found, ())
+        with stage(self.name):
+            scored = evaluate(
+                self.model, self.task, rest, plan=self.plan, text=text, folder=self.unfinished,
+                store=store,
+            )  # fmt: skip
+            whole = _joined(before, scored, self.folder, again=again)
+            save_result(whole.result, self.folder, arrays=whole.arrays)
+            _remove(self.unfinished)
+        return ScoredCell(whole.result, self.folder, found, tuple(suite.id for suite in rest))
+
+
+def cell_in(out: Path, model: Model, task: Task, plan: Plan) -> Cell:
+    """The cell of a task, model and plan in a result folder."""
+    return Cell(model, task, plan, out / cell_name(task, model, plan))
 
 
 def cell_name(task: Task, model: Model, plan: Plan) -> str:
@@ -49,44 +123,6 @@ def cell_name(task: Task, model: Model, plan: Plan) -> str:
     if plan.name != "standard":
         parts.append(plan.name if len(plan.name) <= 40 else _short(plan.name))
     return "--".join([*parts, f"seed{plan.seed}"])
-
-
-def score_cell(
-    model: Model,
-    task: Task,
-    suites: Sequence[Suite],
-    out: Path,
-    *,
-    plan: Plan = PLANS["standard"],
-    text: Text = no_text,
-    store: Store | None = None,
-    again: bool = False,
-    progress: Progress = silent,
-) -> Cell:
-    """Score suites into a result folder: those that stand in the cell already are left as they are,
-    unless they are to be scored `again`.
-
-    BadFile where a result lies there that is of another state of the cell, or has another suite of
-    the same name.
-    """
-    folder = out / cell_name(task, model, plan)
-    before = _before(folder, again=again)
-    if before is not None and not again:
-        _check_state(before, model, plan, folder)
-        _check_suites(before, suites, folder)
-    present = {suite.id for suite in before.suites} if before and not again else set[str]()
-    found = tuple(suite.id for suite in suites if suite.id in present)
-    rest = [suite for suite in suites if suite.id not in present]
-    if before is not None and not again and (not rest or not before.gate.passed):
-        return Cell(before, folder, found, ())
-    scored = evaluate(
-        model, task, rest, plan=plan, text=text, folder=folder / _PART, store=store,
-        progress=progress,
-    )  # fmt: skip
-    whole = _joined(before, scored, folder, again=again)
-    save_result(whole.result, folder, arrays=whole.arrays)
-    _remove(folder / _PART)
-    return Cell(whole.result, folder, found, tuple(suite.id for suite in rest))
 
 
 def _joined(before: Result | None, scored: Evaluation, folder: Path, *, again: bool) -> Evaluation:
@@ -102,10 +138,6 @@ def _joined(before: Result | None, scored: Evaluation, folder: Path, *, again: b
     names = [suite.id for suite in result.suites]
     kept = _arrays_without(folder, names)
     return Evaluation(merge([without(before, names), result]), {**kept, **arrays})
-
-
-# Where a cell's new suites are scored before they join it.
-_PART = ".scoring"
 
 
 def _before(folder: Path, *, again: bool) -> Result | None:

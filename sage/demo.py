@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sage.errors import SageWarning
 from sage.merging import total_stages
-from sage.progress import Progress, silent
+from sage.progress import stage
 from sage.report import Report, write_report
 from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite
 from sage.result import Result
 from sage.result_file import load_result
-from sage.threads import one_thread
+from sage.side_by_side import Job, side_by_side
+
+if TYPE_CHECKING:
+    from sage.cost.ahead import Ahead
 
 # The most work first, so that the last cells to end are small.
 TASKS = (
@@ -71,29 +73,67 @@ def run_demo(
     thorough: bool = False,
     again: bool = False,
     workers: int | None = None,
-    progress: Progress = silent,
+    ahead: Sequence[Ahead] = (),
 ) -> Demo:
     """Score embedded suites on tasks and models into a result folder, and write the report.
 
     By default three tasks and a few suites of each model by the quick plan; `thorough` takes every
     task and suite at the standard plan. What stands in the folder is left as it is, unless all is
-    to be done `again`.
+    to be done `again`. `ahead` is what `look_ahead_at_demo` says of its cells.
     """
-    processes = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    processes = workers or default_workers()
     plan = "standard" if thorough else "quick"
     score = partial(score_demo_cell, out=out, plan_name=plan, again=again)
     cells = demo_cells(thorough=thorough)
-    progress("cells", 0, len(cells))
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=one_thread
-    ) as pool:
-        futures = [pool.submit(score, cell) for cell in cells]
-        for done, future in enumerate(as_completed(futures), 1):
-            future.result()
-            progress("cells", done, len(cells))
-    folders = [future.result() for future in futures]
-    report = write_report(folders, out / "report", workers=processes, progress=progress)
+    expected = {(a.cell.task.name, a.cell.model.name): a for a in ahead}
+    jobs = [_job(cell, expected.get((cell.task, cell.model))) for cell in cells]
+    with stage("demo"):
+        folders = side_by_side(score, jobs, processes=processes)
+    report = write_report(folders, out / "report", workers=processes)
     return Demo([load_result(folder) for folder in folders], report)
+
+
+def default_workers() -> int:
+    """How many cells are scored side by side: one for each core, at most 8."""
+    return min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+def _job(cell: DemoCell, ahead: Ahead | None) -> Job[DemoCell]:
+    """A cell, by the name of its folder where that is known."""
+    if ahead is None:
+        return Job(f"{cell.task} on {cell.model}", cell)
+    return Job(ahead.cell.name, cell, ahead.estimate.stages)
+
+
+def look_ahead_at_demo(out: Path, *, thorough: bool = False, again: bool = False) -> list[Ahead]:
+    """What the demo's cells will do, cell by cell, and how long that will take."""
+    import torch
+
+    from sage.cells import cell_in
+    from sage.cost.ahead import look_ahead
+    from sage.cost.machine import prices_of
+    from sage.models.load import load_model
+    from sage.run import make_plan
+    from sage.saes.releases import load_suites
+    from sage.scores.text import MOST_TOKENS
+    from sage.store.store import user_store
+    from sage.task.catalog import load_task
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    plan = make_plan("standard" if thorough else "quick")
+    models = {name: load_model(name, device="cpu") for name in MODELS}
+    cells: list[Ahead] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SageWarning)
+        for cell in demo_cells(thorough=thorough):
+            model = models[cell.model]
+            prices = prices_of(model, user_store())
+            where = cell_in(out, model, load_task(cell.task), plan)
+            suites = load_suites(cell.suites)
+            cells.append(look_ahead(where, suites, prices, text_tokens=MOST_TOKENS, again=again))
+    torch.set_num_threads(threads)
+    return cells
 
 
 def demo_cells(*, thorough: bool = False) -> list[DemoCell]:
@@ -111,7 +151,7 @@ def score_demo_cell(cell: DemoCell, *, out: Path, plan_name: str, again: bool = 
     """Score the suites of a cell on one core; returns the folder of its result."""
     import torch
 
-    from sage.cells import score_cell
+    from sage.cells import cell_in
     from sage.models.load import load_model
     from sage.run import make_plan
     from sage.saes.releases import load_suites
@@ -124,15 +164,9 @@ def score_demo_cell(cell: DemoCell, *, out: Path, plan_name: str, again: bool = 
         # The L0 that an SAE states is that on the mixed corpus; on the prompts of one task it may
         # well differ.
         warnings.simplefilter("ignore", SageWarning)
-        scored = score_cell(
-            model,
-            load_task(cell.task),
-            load_suites(cell.suites),
-            out,
-            plan=make_plan(plan_name),
-            text=default_text(model),
-            again=again,
-        )
+        cell_of = cell_in(out, model, load_task(cell.task), make_plan(plan_name))
+        suites = load_suites(cell.suites)
+        scored = cell_of.score(suites, text=default_text(model), again=again)
     return scored.folder
 
 

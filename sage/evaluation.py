@@ -23,7 +23,7 @@ from sage.preparation import (
     prepare,
     read_features,
 )
-from sage.progress import Progress, silent
+from sage.progress import expect, learned, stage
 from sage.record import Findings, make_result
 from sage.result import Gate, Result
 from sage.result_file import save_result
@@ -54,7 +54,6 @@ def evaluate(
     text: Text = no_text,
     folder: Path | None = None,
     store: Store | None = None,
-    progress: Progress = silent,
 ) -> Evaluation:
     """Score suites on one task and model.
 
@@ -68,16 +67,17 @@ def evaluate(
     check_names(suites)
     suites = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
     with watch.stage(WHOLE):
-        with watch.stage("prompts"):
+        with watch.stage("prompts"), stage("prompts"):
             prepared = prepare(model, task, plan)
         keys = run_keys(model, *prepared, plan)
-        run = begin(keys, plan, watch=watch, store=store, folder=folder, progress=progress)
+        run = begin(keys, plan, watch=watch, store=store, folder=folder)
         with run.stage("gate"):
             gate = check_gate(model, prepared, run)
         found = Findings(*prepared, gate, None, None, {})
         if gate.passed:
             found = _score(model, prepared, gate, suites, run, text)
-    result = make_result(model, suites, plan, found, started=started, watch=watch)
+    with stage("result", work=0):
+        result = make_result(model, suites, plan, found, started=started, watch=watch)
     arrays = {name: array for part in found.parts for name, array in part.arrays.items()}
     if folder is not None:
         save_result(result, folder, arrays=arrays)
@@ -91,29 +91,30 @@ def _score(
     """Discover, read, fit, and score every contrast of every suite."""
     with run.stage("discovery"):
         discovery = find_sections(model, prepared, run)
+    learned(discovery)
     hooks = hooks_read(model, discovery, suites)
     with run.stage("features"):
         shared = read_features(model, prepared, discovery, hooks, run)
     settings, wanted = run.plan.settings, run.plan.wanted
     parts: dict[tuple[str, str], SuiteScores] = {}
     with run.stage("scores"):
-        streams = text(run.reader(model), hooks)
+        expect(len(suites) * len(discovery.sections))
+        with stage("text", work=0):
+            streams = text(run.reader(model), hooks)
         memory = digest(settings, streams)
         tables = run.memo("lookup tables", memory)
         for contrast, section in discovery.sections.items():
-            data = read_contrast(run.reader(model), prepared.splits, section, shared, hooks=hooks)
+            with stage(f"{contrast}: pairs", work=0):
+                reader = run.reader(model)
+                data = read_contrast(reader, prepared.splits, section, shared, hooks=hooks)
             node_sets = NodeSets(
                 model, data, settings, streams, tables, lambda at: run.memo(at, memory)
             )
             for suite in suites:
-                parts[contrast, suite.id] = run.part_once(
-                    "scores",
-                    lambda suite=suite, at=node_sets: score_suite(at, suite, wanted),
-                    *(contrast, suite.id, suite_digest(suite), memory),
-                )
-                run.progress(
-                    f"{prepared.task.name}: score",
-                    len(parts),
-                    len(suites) * len(discovery.sections),
-                )
+                with stage(f"{contrast}, {suite.id}"):
+                    parts[contrast, suite.id] = run.part_once(
+                        "scores",
+                        lambda suite=suite, at=node_sets: score_suite(at, suite, wanted),
+                        *(contrast, suite.id, suite_digest(suite), memory),
+                    )
     return Findings(*prepared, gate, discovery, shared, parts)

@@ -8,6 +8,9 @@ import os
 import sys
 import uuid
 from pathlib import Path
+from typing import Any, cast
+
+from sage.errors import BadFile
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
@@ -33,6 +36,17 @@ def write_json(path: Path, data: object) -> Path:
     """Write JSON data, whole or not at all."""
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     return write_atomically(path, f"{text}\n".encode())
+
+
+def parse_object(text: str, where: str, expected: str) -> dict[str, Any]:
+    """The JSON object that a text is; BadFile says where it stands and what was expected."""
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadFile(f"{where} is not JSON: {error}.") from error
+    if not isinstance(parsed, dict):
+        raise BadFile(f"{where} is no object; {expected}.")
+    return cast("dict[str, Any]", parsed)
 
 
 def file_digest(path: Path) -> str:

@@ -33,3 +33,5 @@ DETECTOR_NUMBERS_AT_ONCE = 2**24
 PREDICATE_NUMBERS_AT_ONCE = 2**22
 # Numbers in the values that are written, over edits, nodes and prompts.
 WRITTEN_NUMBERS_AT_ONCE = 2**25
+# Numbers in the edited values that wait to be run together, over dictionaries, edits and nodes.
+EDITED_NUMBERS_HELD = 2**27

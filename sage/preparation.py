@@ -16,7 +16,7 @@ from sage.run import PLANS, Plan, Run
 from sage.saes.suite import Suite
 from sage.scores.data import SharedData, read_shared
 from sage.task.metric import ANSWERS, find_metric
-from sage.task.splits import Splits, split
+from sage.task.splits import Splits, SplitSizes, split
 from sage.task.task import Task
 from sage.task.token_audit import audit
 from sage.task.tokens import Tokenized
@@ -38,11 +38,13 @@ def prepare(model: Model, task: Task, plan: Plan = PLANS["standard"]) -> Prepare
         usable,
         model.tokenize,
         seed=plan.seed,
-        test=plan.pairs,
-        discover=plan.discover,
-        fit=plan.fit,
-        fit_pairs=plan.decide,
-        detect=plan.detect,
+        sizes=SplitSizes(
+            discover=plan.discover,
+            fit=plan.fit,
+            fit_pairs=plan.decide,
+            test=plan.pairs,
+            detect=plan.detect,
+        ),
     )
     return Prepared(usable, splits)
 
@@ -78,7 +80,7 @@ def find_sections(model: Model, prepared: Prepared, run: Run) -> Discovery:
     def search() -> dict[str, object]:
         settings = DiscoverySettings(seed=run.plan.seed)
         task, splits = prepared
-        found = discover(model, task, splits, settings=settings, progress=run.progress)
+        found = discover(model, task, splits, settings=settings)
         return found.to_dict()
 
     return Discovery.from_dict(run.task_once("discovery", search))

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sage import __version__
 from sage.discovery import Discovery
 from sage.models.base import Model
 from sage.nodes import EVERYWHERE
@@ -38,6 +37,7 @@ from sage.stopwatch import Stopwatch
 from sage.store.key import LIBRARIES, prompts_digest, suite_digest
 from sage.task.splits import Splits
 from sage.task.task import Task
+from sage.version import __version__
 
 
 class Findings(NamedTuple):
@@ -71,24 +71,24 @@ def make_result(
     model: Model,
     suites: Sequence[Suite],
     plan: Plan,
-    found: Findings,
+    findings: Findings,
     *,
     started: str,
     watch: Stopwatch,
 ) -> Result:
     """The result of a run."""
-    rows = [row for part in found.parts for row in part.rows]
+    rows = [row for part in findings.parts for row in part.rows]
     return Result(
-        task=TaskInfo(found.task.name, found.task.source, prompts_digest(found.splits)),
+        task=TaskInfo(findings.task.name, findings.task.source, prompts_digest(findings.splits)),
         model=model_info(model),
-        run=_run(model, found.splits, plan, started, watch),
-        gate=found.gate,
-        sections=_sections(found.discovery),
-        suites=[_suite(model, suite, found) for suite in suites] if found.discovery else [],
-        discovery=_node_rows(found.discovery),
-        rows=[*rows, *(row for suite in suites for row in _summary(suite.id, found, plan.seed))],
-        features=_features(found),
-        notes=_notes(model, plan, found),
+        run=_run(model, findings.splits, plan, started, watch),
+        gate=findings.gate,
+        sections=_sections(findings.discovery),
+        suites=[_suite(model, suite, findings) for suite in suites] if findings.discovery else [],
+        discovery=_node_rows(findings.discovery),
+        rows=[*rows, *(row for suite in suites for row in _summary(suite.id, findings, plan.seed))],
+        features=_features(findings),
+        notes=_notes(model, plan, findings),
     )
 
 
@@ -113,25 +113,25 @@ def run_info(model: Model, plan: Plan) -> RunInfo:
     )
 
 
-def _summary(suite: str, found: Findings, seed: int) -> list[Row]:
-    parts = found.of_suite(suite)
-    reached = [part.scores.reach for part in parts if found.has_nodes(part.scores.contrast)]
+def _summary(suite: str, findings: Findings, seed: int) -> list[Row]:
+    parts = findings.of_suite(suite)
+    reached = [part.scores.reach for part in parts if findings.has_nodes(part.scores.contrast)]
     reach = float(np.mean(reached)) if reached else 0.0
     contrasts = [part.scores for part in parts]
     return summary_rows(contrasts, suite=suite, reach=reach, seed=seed) if parts else []
 
 
-def _suite(model: Model, suite: Suite, found: Findings) -> SuiteInfo:
+def _suite(model: Model, suite: Suite, findings: Findings) -> SuiteInfo:
     """The suite with what its SAEs do to the tokens of the task's fit prompts, its reach by
     contrast, and the L0 of its controls."""
-    prompts = found.splits.fit[:GATE_PROMPTS]
+    prompts = findings.splits.fit[:GATE_PROMPTS]
     streams = model.read([hook.at(EVERYWHERE) for hook in suite.hooks], prompts)
     saes: list[SAEInfo] = []
     for hook, sae in suite.saes.items():
         fidelity = measure_on(model, sae, streams[hook.at(EVERYWHERE)], prompts)
         name = sae.encoder.name
         saes.append(SAEInfo(sae.id, name, str(sae.hook), sae.width, fidelity.l0, fidelity.fvu))
-    parts = found.of_suite(suite.id)
+    parts = findings.of_suite(suite.id)
     reach = {part.scores.contrast: part.scores.reach for part in parts}
     names = dict.fromkeys(name for part in parts for name in part.l0)
     l0 = {name: float(np.mean([p.l0[name] for p in parts if name in p.l0])) for name in names}
@@ -169,14 +169,14 @@ def _node_rows(discovery: Discovery | None) -> list[NodeRow]:
     return rows
 
 
-def _features(found: Findings) -> list[FeatureInfo]:
+def _features(findings: Findings) -> list[FeatureInfo]:
     """What the supervised features of every attribute are at every node of every section, those
     that are left out among them."""
-    if found.discovery is None or found.shared is None:
+    if findings.discovery is None or findings.shared is None:
         return []
-    fits = found.shared.fitted.supervised.fits
+    fits = findings.shared.fitted.supervised.fits
     features: list[FeatureInfo] = []
-    for contrast, section in found.discovery.sections.items():
+    for contrast, section in findings.discovery.sections.items():
         for node in section.nodes:
             fit = fits[node]
             for column, share in zip(fit.additive.columns, fit.additive.carried, strict=True):
@@ -216,16 +216,16 @@ def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatc
     )
 
 
-def _notes(model: Model, plan: Plan, found: Findings) -> list[str]:
+def _notes(model: Model, plan: Plan, findings: Findings) -> list[str]:
     """What a reader of the numbers must know."""
-    gate = found.gate
+    gate = findings.gate
     if not gate.passed:
         measured = f"accuracy {gate.accuracy:.3f} on {gate.n} prompts is below {gate.threshold}"
         return [f"{model.name} does not do this task: {measured}. Nothing was scored."]
     notes = [f"plan {plan.name}: {saved}" for saved in plan.savings()]
-    notes += found.splits.notes()
-    if found.shared is not None:
-        supervised = found.shared.fitted.supervised
+    notes += findings.splits.notes()
+    if findings.shared is not None:
+        supervised = findings.shared.fitted.supervised
         notes += [
             f"{nuisance} is left out of the fit: it explains more than half of {attribute}"
             for nuisance, attribute in supervised.aliased.items()

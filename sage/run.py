@@ -6,18 +6,20 @@ that no number stands without what it cost (method, section 5.9).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sage.dictionaries.projected import options_named
+from sage.dictionaries.controls import control_names
+from sage.dictionaries.projected import NAMED_OPTIONS, options_named
 from sage.errors import SageError, unknown
 from sage.models.base import Model
-from sage.progress import Progress, silent
+from sage.progress import stage
 from sage.scores.node_set import Settings
 from sage.scores.suite import Wanted
+from sage.settings_file import Setting, read_table, write_table
 from sage.stopwatch import Stopwatch
 from sage.store.key import RunKeys
 from sage.store.mapping import StoredMapping
@@ -40,7 +42,7 @@ class Plan:
     `pairs` per contrast are tested on, `discover` pairs find the sections, `decide` pairs of fit
     decide what is defined and which control is best; `fit` prompts are fitted on (None: 2,000, or
     20 for each value if that is more), `detect` prompts beyond the pairs detected on. Controls that
-    are not `thorough` have T2 alone, and T3 the lookup tables and the control best at T2. `copying`
+    are not `thorough` have T2 alone, but for lookup tables and the control best at T2. `copying`
     are the k of copying; `unbounded` wants edits of as many latents as help, `apart` own and moved
     nodes by themselves, `groups` each (kind, position) class, `also` options of copying.
     """
@@ -90,7 +92,7 @@ class Plan:
         if self.fit is not None and self.fit < LEAST_FIT:
             saved.append(f"fitted on {self.fit} prompts instead of {LEAST_FIT} or more")
         if not self.thorough:
-            saved.append("controls have T2 alone, and T3 the lookup tables and the best at T2")
+            saved.append("controls have T2 alone, but for lookup tables and the control best at T2")
         if missing := [name for name in standard.controls if name not in self.controls]:
             saved.append(f"no {', '.join(missing)}")
         return saved
@@ -112,11 +114,64 @@ PLANS = {
 }  # fmt: skip
 
 
-def make_plan(name: str = "standard", **changes: object) -> Plan:
-    """The plan of that name, with changes; one that is changed goes by a name of its own."""
+PLAN_SETTINGS = {
+    "base": Setting("text", "The plan that this one is based on.", tuple(PLANS)),
+    "name": Setting("text", "What the plan is called; by default its base and what differs."),
+    "seed": Setting("number", "What every random draw comes from."),
+    "pairs": Setting("number", "Pairs of prompts that each contrast is tested on."),
+    "discover": Setting("number", "Pairs of each contrast that find its section."),
+    "decide": Setting("number", "Pairs of fit on which everything is decided."),
+    "fit": Setting(
+        "number or default",
+        'Prompts that are fitted on; "default" is 2,000, or 20 for each value if that is more.',
+    ),
+    "detect": Setting("number", "Prompts beyond the pairs, to measure detection on."),
+    "controls": Setting("texts", "Dictionaries that are scored beside a suite."),
+    "thorough": Setting("yes or no", "Whether every control has every score."),
+    "copying": Setting("numbers", "Numbers of latents that copying moves; none: no copying."),
+    "unbounded": Setting("yes or no", "Whether edits of as many latents as help are run."),
+    "apart": Setting("yes or no", "Whether own and moved nodes are scored by themselves too."),
+    "groups": Setting("yes or no", "Whether each (kind, position) class is scored too."),
+    "also": Setting("texts", "Options of copying that are run too.", tuple(NAMED_OPTIONS)),
+}
+
+
+def make_plan(name: str | Path = "standard", **changes: object) -> Plan:
+    """The plan of that name, or that of a run file (.toml), with changes; one that is changed goes
+    by a name of its own."""
+    if str(name).endswith(".toml"):
+        return _changed(read_plan(Path(name)), changes)
     if name not in PLANS:
-        raise unknown("plan", name, PLANS)
-    base = PLANS[name]
+        raise unknown("plan", str(name), PLANS, remedy="A run file, FILE.toml, has a plan too.")
+    return _changed(PLANS[str(name)], changes)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a run file: its base, with what the file says.
+
+    Raises as `read_table` does.
+    """
+    changes = read_table(path, PLAN_SETTINGS, table="plan")
+    base, name = changes.pop("base", "standard"), changes.pop("name", None)
+    for control in changes.get("controls", ()):
+        if control not in control_names():
+            raise unknown(f"control for plan.controls in {path}", control, control_names())
+    plan = make_plan(base, **changes)
+    return plan if name is None else replace(plan, name=name)
+
+
+def plan_table(plan: Plan) -> str:
+    """Every setting of a plan as it stands in a run file."""
+    start = plan.name.partition("-")[0]
+    base = start if start in PLANS else "standard"
+    settings = {entry.name: getattr(plan, entry.name) for entry in fields(plan)}
+    name = settings.pop("name")
+    named = {} if make_plan(base, **settings).name == name else {"name": name}
+    return write_table({"base": base, **named, **settings}, PLAN_SETTINGS)
+
+
+def _changed(base: Plan, changes: Mapping[str, object]) -> Plan:
+    """The plan with changes, and with their names in its own."""
     known = {entry.name for entry in fields(Plan)}
     for key in changes:
         if key not in known:
@@ -125,7 +180,7 @@ def make_plan(name: str = "standard", **changes: object) -> Plan:
     if not changed:
         return base
     told = [f"{key}-{_word(value)}" for key, value in changed.items() if key != "seed"]
-    plan = replace(base, **changed, name="-".join([name, *told]))  # pyright: ignore[reportArgumentType]
+    plan = replace(base, **changed, name="-".join([base.name, *told]))  # pyright: ignore[reportArgumentType]
     if min(plan.pairs, plan.discover, plan.decide) < 1:
         raise SageError("A plan needs at least one pair to test, to discover and to decide on.")
     return plan
@@ -147,7 +202,6 @@ class Run:
     store: Store
     parts: Store
     watch: Stopwatch
-    progress: Progress = silent
 
     def reader(self, model: Model) -> Remembered:
         """The model, as far as it is read, with what was read of it before."""
@@ -157,6 +211,11 @@ class Run:
         """What the model does on the task, whatever is scored: found, or made now and kept."""
         key = self.keys.task.about(*decides)
         return self.parts.once(kind, key, lambda: self.store.once(kind, key, make))
+
+    def task_has(self, kind: str, *decides: object) -> bool:
+        """Whether `task_once` would find it."""
+        key = self.keys.task.about(*decides)
+        return self.parts.has(kind, key) or self.store.has(kind, key)
 
     def part_once(self, kind: str, make: Callable[[], Value], *decides: object) -> Value:
         """A finished part of this run: found after an interruption, or made now and kept."""
@@ -169,7 +228,7 @@ class Run:
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
         """A stage of the work, timed."""
-        with self.watch.stage(name):
+        with self.watch.stage(name), stage(name):
             yield
 
 
@@ -183,9 +242,8 @@ def begin(
     watch: Stopwatch,
     store: Store | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
 ) -> Run:
     """A run of a plan: `store` keeps what other runs may use, `folder` holds the parts that are
     finished until all of it is."""
     parts = Store(folder and folder / UNFINISHED)
-    return Run(plan, keys, store or Store(None), parts, watch, progress)
+    return Run(plan, keys, store or Store(None), parts, watch)

@@ -14,9 +14,10 @@ import pytest
 
 import sage.cells
 import sage.evaluation
-from sage.cells import Cell, cell_name, load_results, result_folders, score_cell
+from sage.cells import ScoredCell, cell_in, cell_name, load_results, result_folders
 from sage.errors import BadFile
 from sage.models.base import Model
+from sage.progress import Stage, Watcher, watching
 from sage.result import Result
 from sage.result_file import load_arrays, load_result, save_result
 from sage.run import make_plan
@@ -26,7 +27,7 @@ from sage.task.task import Task
 from small_results import result as small_result
 from wired_runs import PLAN, planted, wired_model, wired_task
 
-Score = Callable[..., Cell]
+Score = Callable[..., ScoredCell]
 
 
 class Stopped(Exception):
@@ -63,9 +64,10 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def score(model: Model, task: Task, warm: Store) -> Score:
     """Score suites into a folder."""
 
-    def run(out: Path, *suites: Suite, **how: Any) -> Cell:
-        settings = {"plan": PLAN, "store": warm, **how}
-        return score_cell(model, task, suites, out, **settings)
+    def run(out: Path, *suites: Suite, **how: Any) -> ScoredCell:
+        settings = {"store": warm, **how}
+        plan = settings.pop("plan", PLAN)
+        return cell_in(out, model, task, plan).score(suites, **settings)
 
     return run
 
@@ -73,14 +75,14 @@ def score(model: Model, task: Task, warm: Store) -> Score:
 @pytest.fixture(scope="module")
 def alone(
     first: Suite, second: Suite, score: Score, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Cell]:
+) -> dict[str, ScoredCell]:
     """Each suite scored by itself, into folders of their own."""
     folder = tmp_path_factory.mktemp("alone")
     return {suite.id: score(folder / suite.id, suite) for suite in (first, second)}
 
 
 @pytest.fixture
-def out(tmp_path: Path, alone: dict[str, Cell]) -> Path:
+def out(tmp_path: Path, alone: dict[str, ScoredCell]) -> Path:
     """A result folder in which the first suite stands."""
     return Path(shutil.copytree(alone["first"].folder.parent, tmp_path / "out"))
 
@@ -106,7 +108,7 @@ def assert_same(result: Result, other: Result) -> None:
 
 
 def test_another_suite_is_added_and_nothing_is_replaced(
-    out: Path, second: Suite, score: Score, alone: dict[str, Cell]
+    out: Path, second: Suite, score: Score, alone: dict[str, ScoredCell]
 ) -> None:
     before = load_arrays(alone["first"].folder)
     cell = score(out, second)
@@ -126,7 +128,7 @@ def test_another_suite_is_added_and_nothing_is_replaced(
 
 @pytest.mark.usefixtures("no_run")
 def test_what_stands_there_is_recognised_and_not_scored_again(
-    out: Path, first: Suite, score: Score, alone: dict[str, Cell]
+    out: Path, first: Suite, score: Score, alone: dict[str, ScoredCell]
 ) -> None:
     cell = score(out, first)
     assert (cell.found, cell.scored) == (("first",), ())
@@ -134,7 +136,7 @@ def test_what_stands_there_is_recognised_and_not_scored_again(
 
 
 def test_again_scores_anew_and_leaves_the_other_suites(
-    out: Path, first: Suite, second: Suite, score: Score, alone: dict[str, Cell]
+    out: Path, first: Suite, second: Suite, score: Score, alone: dict[str, ScoredCell]
 ) -> None:
     score(out, second)
     cell = score(out, first, again=True)
@@ -159,7 +161,7 @@ def test_another_suite_of_the_same_name_is_refused_before_anything_is_run(
 
 
 def test_again_may_replace_a_suite_by_another_of_its_name(
-    out: Path, first: Suite, second: Suite, score: Score, alone: dict[str, Cell]
+    out: Path, first: Suite, second: Suite, score: Score, alone: dict[str, ScoredCell]
 ) -> None:
     score(out, second)
     cell = score(out, changed(first), again=True)
@@ -212,7 +214,7 @@ def test_a_cell_with_other_prompts_is_refused_and_left_as_it_is(
 
 
 def test_a_damaged_cell_is_refused_and_may_be_scored_again(
-    out: Path, first: Suite, score: Score, alone: dict[str, Cell]
+    out: Path, first: Suite, score: Score, alone: dict[str, ScoredCell]
 ) -> None:
     next(out.rglob("result.json")).write_text("{}")
     with pytest.raises(BadFile, match="schema None"):
@@ -235,7 +237,7 @@ def test_another_seed_and_another_plan_are_cells_of_their_own(
 
 def test_a_run_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes(
     model: Model, task: Task, first: Suite, second: Suite, warm: Store, tmp_path: Path,
-    alone: dict[str, Cell], monkeypatch: pytest.MonkeyPatch,
+    alone: dict[str, ScoredCell], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """One contrast of two suites, stopped after the first of both parts. Scored together they come
     to what they come to alone."""
@@ -246,17 +248,17 @@ def test_a_run_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes
         scored.append(f"{node_sets.data.section.contrast} {suite.id}")
         return score_suite(node_sets, suite, wanted)
 
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage.endswith("score") and done == 1:
-            assert total == 2
-            raise Stopped
+    class StopsAfterTheFirst(Watcher):
+        def left(self, stage: Stage) -> None:
+            if stage.name == "kind, first":
+                raise Stopped
 
     monkeypatch.setattr(sage.evaluation, "score_suite", count)
-    how: dict[str, Any] = {"plan": PLAN, "store": warm}
-    with pytest.raises(Stopped):
-        score_cell(model, task, [first, second], tmp_path, progress=stop, **how)
+    cell = cell_in(tmp_path, model, task, PLAN)
+    with pytest.raises(Stopped), watching(StopsAfterTheFirst()):
+        cell.score([first, second], store=warm)
     assert not list(tmp_path.glob("*/result.json"))
-    goes_on = score_cell(model, task, [first, second], tmp_path, **how)
+    goes_on = cell.score([first, second], store=warm)
     assert scored == ["kind first", "kind second"]
     arrays = load_arrays(goes_on.folder)
     for name, whole in alone.items():
@@ -268,9 +270,14 @@ def test_a_run_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_bytes
 
 
 def test_a_warm_store_gives_what_none_gives(
-    model: Model, task: Task, first: Suite, alone: dict[str, Cell], score: Score, tmp_path: Path
+    model: Model,
+    task: Task,
+    first: Suite,
+    alone: dict[str, ScoredCell],
+    score: Score,
+    tmp_path: Path,
 ) -> None:
-    none = score_cell(model, task, [first], tmp_path / "none", plan=PLAN)
+    none = cell_in(tmp_path / "none", model, task, PLAN).score([first])
     warm = score(tmp_path / "warm", first)
     assert {stage.forwards for stage in warm.result.run.stages if stage.stage != "scores"} == {0}
     for cell in (none, warm):
@@ -284,10 +291,11 @@ def test_a_model_that_fails_the_gate_is_recognised_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     hard = replace(task, gate=1.01)
-    cell = score_cell(model, hard, [first], tmp_path, plan=PLAN)
+    where = cell_in(tmp_path, model, hard, PLAN)
+    cell = where.score([first])
     assert not cell.result.gate.passed
     monkeypatch.setattr(sage.cells, "evaluate", None)
-    again = score_cell(model, hard, [second], tmp_path, plan=PLAN)
+    again = where.score([second])
     assert (again.result, again.scored) == (cell.result, ())
 
 

@@ -43,7 +43,7 @@ def test_the_quick_plan_says_what_it_saves_on() -> None:
         "decide 50 instead of 200",
         "detect 0 instead of 2000",
         "fitted on 400 prompts instead of 2000 or more",
-        "controls have T2 alone, and T3 the lookup tables and the best at T2",
+        "controls have T2 alone, but for lookup tables and the control best at T2",
         "no neurons, identity",
     ]
     assert make_plan(fit=2500, pairs=600).savings() == []

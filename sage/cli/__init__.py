@@ -10,7 +10,6 @@ import sys
 
 import click
 
-from sage import __version__
 from sage.cli.discovering import check, discover
 from sage.cli.keeping import cache
 from sage.cli.listing import models, saes, tasks
@@ -18,6 +17,7 @@ from sage.cli.making import new_task, train_sae
 from sage.cli.results import export, report
 from sage.cli.scoring import demo, score
 from sage.errors import SageError
+from sage.version import __version__
 
 __all__ = ["cli", "main"]
 

@@ -16,6 +16,9 @@ from sage.cli.options import (
     seed_option,
 )
 from sage.cli.output import print_json, print_path, print_rows
+from sage.cli.planning import announce_discovery
+from sage.cli.telling import Telling, tell, telling_options
+from sage.progress import stage
 
 if TYPE_CHECKING:
     from sage.circuits.circuit import Circuit
@@ -54,6 +57,7 @@ METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
     "--out", type=file_path, help="Write all that was found as JSON, and a picture beside it."
 )
 @json_option
+@telling_options
 def discover(
     task: str,
     model: ModelChoice,
@@ -61,6 +65,7 @@ def discover(
     pairs: int,
     out: Path | None,
     as_json: bool,
+    telling: Telling,
     **how: Any,
 ) -> None:
     """Find where in a model each attribute of TASK lives."""
@@ -68,22 +73,23 @@ def discover(
     from sage.discovery import discover as discover_sections
     from sage.files import write_json
     from sage.preparation import prepare
-    from sage.progress import progress_bar
     from sage.run import make_plan
     from sage.task.catalog import load_task
 
     declared = load_task(task)
     loaded = model.load()
-    prepared = prepare(loaded, declared, make_plan(seed=how["seed"], discover=pairs))
-    with progress_bar() as progress:
-        discovery = discover_sections(
-            loaded,
-            prepared.task,
-            prepared.splits,
-            contrasts=contrasts or None,
-            settings=DiscoverySettings(**how),
-            progress=progress,
-        )
+    plan = make_plan(seed=how["seed"], discover=pairs)
+    prepared = prepare(loaded, declared, plan)
+    with tell(telling) as teller:
+        announce_discovery(teller, loaded, prepared, plan, among=contrasts)
+        with stage(prepared.task.name), stage("discovery"):
+            discovery = discover_sections(
+                loaded,
+                prepared.task,
+                prepared.splits,
+                contrasts=contrasts or None,
+                settings=DiscoverySettings(**how),
+            )
     if as_json:
         print_json(discovery.to_dict())
     else:
@@ -91,10 +97,10 @@ def discover(
         for contrast in discovery.findings:
             print_rows(discovery.nodes(contrast), title=f"\n{contrast}")
     if out:
-        print_path(write_json(out, discovery.to_dict()))
+        print_path(write_json(out, discovery.to_dict()), telling)
         picture = out.with_suffix(".png")
         draw(discovery, picture)
-        print_path(picture)
+        print_path(picture, telling)
 
 
 @click.command()
@@ -104,6 +110,7 @@ def discover(
 @click.option("--draw", type=file_path, help="Draw the published circuit (.png, .svg, .pdf).")
 @click.option("--graphml", type=file_path, help="Write the published circuit as GraphML.")
 @json_option
+@telling_options
 def check(
     circuit: str,
     model: ModelChoice,
@@ -111,6 +118,7 @@ def check(
     draw: Path | None,
     graphml: Path | None,
     as_json: bool,
+    telling: Telling,
 ) -> None:
     """Compare a discovery with a published circuit: precision, recall, AUROC, misses and extras.
 
@@ -121,22 +129,19 @@ def check(
     from sage.discovery import check as compare
     from sage.discovery import discover as discover_sections
     from sage.preparation import prepare
-    from sage.progress import progress_bar
     from sage.run import make_plan
     from sage.task.catalog import load_task
 
     published = load_circuit(circuit)
     _write_published(published, draw, graphml)
     loaded = model.load(default=published.model)
-    prepared = prepare(loaded, load_task(published.task), make_plan(seed=seed))
-    with progress_bar() as progress:
-        discovery = discover_sections(
-            loaded,
-            prepared.task,
-            prepared.splits,
-            settings=DiscoverySettings(seed=seed),
-            progress=progress,
-        )
+    plan = make_plan(seed=seed)
+    prepared = prepare(loaded, load_task(published.task), plan)
+    with tell(telling) as teller:
+        announce_discovery(teller, loaded, prepared, plan)
+        with stage(prepared.task.name), stage("discovery"):
+            settings = DiscoverySettings(seed=seed)
+            discovery = discover_sections(loaded, *prepared, settings=settings)
     comparison = compare(published, discovery, loaded)
     if as_json:
         print_json(comparison.to_dict())

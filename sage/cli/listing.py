@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sage.cli.options import ModelChoice, json_option, model_options
 from sage.cli.output import print_rows
+from sage.cli.telling import Telling, tell, telling_options
+from sage.progress import expect, stage
+
+if TYPE_CHECKING:
+    from sage.models.base import Model
 
 
 @click.command()
 @click.argument("task", required=False)
 @model_options(required=False)
 @json_option
-def tasks(task: str | None, model: ModelChoice, as_json: bool) -> None:
+@telling_options
+def tasks(task: str | None, model: ModelChoice, as_json: bool, telling: Telling) -> None:
     """List the tasks; with a model, what its tokenizer makes of them and whether it does them.
 
     TASK, a name or a path, shows one task only.
@@ -23,11 +31,13 @@ def tasks(task: str | None, model: ModelChoice, as_json: bool) -> None:
     if model.name is None:
         print_rows([describe_task(name) for name in names], title="Tasks", as_json=as_json)
         return
-    from sage.inspection import inspect, summarise
+    from sage.inspection import inspect
 
     loaded = model.load()
     if task is None:
-        rows = [summarise(loaded, name) for name in names]
+        with tell(telling), stage("tasks"):
+            expect(len(names))
+            rows = [_summary(loaded, name) for name in names]
         print_rows(rows, title=f"Tasks on {loaded.name}", as_json=as_json)
         return
     inspection = inspect(loaded, task)
@@ -36,6 +46,14 @@ def tasks(task: str | None, model: ModelChoice, as_json: bool) -> None:
         print_rows(inspection.positions, title="\nNamed positions on an example prompt")
         print_rows(inspection.dropped, title="\nDropped")
         print_rows(inspection.contrasts, title="\nContrasts")
+
+
+def _summary(model: Model, name: str) -> dict[str, object]:
+    """The row of a task, as a stage of the work."""
+    from sage.inspection import summarise
+
+    with stage(name):
+        return summarise(model, name)
 
 
 @click.command()

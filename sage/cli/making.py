@@ -9,6 +9,8 @@ import click
 
 from sage.cli.options import ModelChoice, file_path, folder_path, model_options, seed_option
 from sage.cli.output import print_path, print_rows
+from sage.cli.telling import Telling, tell, telling_options
+from sage.progress import stage
 from sage.saes.architectures import architecture_names
 from sage.saes.training_settings import FREEZES
 
@@ -79,21 +81,28 @@ def new_task(name: str, folder: Path) -> None:
 @click.option("--prompts", default=4000, show_default=True, help="Prompts of each task.")
 @seed_option
 @click.option("--out", type=folder_path, required=True, help="Where it goes, in SAELens format.")
-def train_sae(model: ModelChoice, hook: str, out: Path, width: int | None, **options: Any) -> None:
+@telling_options
+def train_sae(
+    model: ModelChoice,
+    hook: str,
+    out: Path,
+    width: int | None,
+    telling: Telling,
+    **options: Any,
+) -> None:
     """Train an SAE on a model's residual activations.
 
     A run that is interrupted goes on where it was when it is repeated.
     """
-    from sage.progress import progress_bar
     from sage.saes.train_on_model import TrainingText, train_on
     from sage.saes.training_settings import TrainingSettings
 
     text = TrainingText(*(options.pop(name) for name in ("tasks", "text", "prompts")))
     loaded = model.load()
     settings = TrainingSettings(width=width or 4 * loaded.anatomy.d_model, **options)
-    with progress_bar() as progress:
-        sae = train_on(loaded, settings, text, hook=hook, out=out, progress=progress)
-    print_path(out)
+    with tell(telling), stage(f"train {hook}"):
+        sae = train_on(loaded, settings, text, hook=hook, out=out)
+    print_path(out, telling)
     row = {
         "sae": str(out),
         "architecture": sae.encoder.name,

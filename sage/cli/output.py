@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from sage.cli.telling import Telling
+
 WIDTH_OF_FILES = 200
 
 
@@ -39,9 +41,10 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
 
 
-def print_path(path: Path) -> None:
-    """Say on stderr which file was written."""
-    click.echo(f"Wrote {path}", err=True)
+def print_path(path: Path, telling: Telling = Telling.PROGRESS) -> None:
+    """Say on stderr which file was written, unless nothing is to be told."""
+    if telling is not Telling.QUIET:
+        click.echo(f"Wrote {path}", err=True)
 
 
 def _text(value: object) -> str:

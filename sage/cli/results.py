@@ -8,6 +8,7 @@ import click
 
 from sage.cli.options import existing_path, file_path, folder_path
 from sage.cli.output import print_path
+from sage.cli.telling import Telling, tell, telling_options
 
 
 @click.command()
@@ -34,7 +35,8 @@ def export(results: tuple[Path, ...], out: Path) -> None:
     "--out", required=True, type=folder_path, help="Where the pages go; open its index.html."
 )
 @click.option("--workers", type=int, help="Processes that make pages.  [default: one per core]")
-def report(folders: tuple[Path, ...], out: Path, workers: int | None) -> None:
+@telling_options
+def report(folders: tuple[Path, ...], out: Path, workers: int | None, telling: Telling) -> None:
     """Write results as pages to read, whole without a network.
 
     HTML, figures as SVG with their data as CSV, and the tables as Markdown. Each DIR is the folder
@@ -43,11 +45,10 @@ def report(folders: tuple[Path, ...], out: Path, workers: int | None) -> None:
     """
     import os
 
-    from sage.progress import progress_bar
     from sage.report import write_report
 
     processes = workers or os.cpu_count() or 1
-    with progress_bar() as progress:
-        written = write_report(folders, out, workers=processes, progress=progress)
+    with tell(telling):
+        written = write_report(folders, out, workers=processes)
     click.echo(written.claim)
-    print_path(written.page)
+    print_path(written.page, telling)

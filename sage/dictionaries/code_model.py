@@ -12,7 +12,7 @@ C'F is accumulated a few prompts at a time, and no more than one site's sums are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site, sites
 from sage.dictionaries.design import Design
-from sage.dictionaries.dictionary import Dictionary, SiteMoves, site_codes
+from sage.dictionaries.dictionary import Dictionary, SiteMoves, site_codes, width
 from sage.dictionaries.least_squares import Solver
 from sage.dictionaries.supervised import FeatureDictionary, NodeFit
 from sage.nodes import Node
@@ -147,16 +147,20 @@ def _change(regressions: NodeCodes, fit: NodeFit, before: Labels, after: Labels)
 class UnfittedCodes:
     """The code model of a dictionary, fitted when moves are first asked for.
 
-    Where what they come to is known already, nothing is fitted.
+    Where what they come to is known already, nothing is fitted; dictionaries with the `same_codes`
+    share one fit.
     """
 
     dictionary: Dictionary
     fit: Activations
     supervised: FeatureDictionary
+    same_codes: UnfittedCodes | None = None
 
     @cached_property
     def model(self) -> CodeModel:
         """The fitted model."""
+        if self.same_codes is not None:
+            return replace(self.same_codes.model, dictionary=self.dictionary)
         return fit_codes(self.dictionary, self.fit, self.supervised)
 
     def moves(self, base: Activations, labels: Labels) -> Iterator[SiteMoves]:
@@ -224,7 +228,7 @@ def _empty_sums(
         fit = supervised.fits[node]
         key = (id(held), id(fit.additive.design), id(fit.coupled and fit.coupled.design))
         if key not in shared:
-            shared[key] = _Sums(node, fit, len(dictionary.directions(node)), held.device)
+            shared[key] = _Sums(node, fit, width(dictionary, node), held.device)
         sums[node] = shared[key]
     return sums
 

@@ -53,7 +53,11 @@ class Column:
     def feature(self, labels: Labels) -> Int[Tensor, "prompt"]:
         """Which of the block's features each prompt has; -1 for none."""
         index = {key: number for number, key in enumerate(self.keys)}
-        features = [index.get(self.key(prompt), -1) for prompt in labels]
+        if len(self.attributes) == 1:
+            (attribute,) = self.attributes
+            features = [index.get((prompt[attribute],), -1) for prompt in labels]
+        else:
+            features = [index.get(self.key(prompt), -1) for prompt in labels]
         if -1 in features and not (self.coupled or self.nuisance):
             stranger = self.key(labels[features.index(-1)])
             raise BadTask(

@@ -7,7 +7,7 @@ functions beside it (`sage.dictionaries.edits`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -72,13 +72,49 @@ class SiteCodes(NamedTuple):
 
 @runtime_checkable
 class WideDictionary(Dictionary, Protocol):
-    """A dictionary of so many latents that it shows its codes site by site, a part at a time."""
+    """A dictionary of so many latents that it shows its codes site by site, a part at a time, and
+    its directions some latents at a time."""
+
+    def width(self, node: Node) -> int:
+        """How many latents there are at a node."""
+        ...
+
+    def coded_as(self, other: object) -> bool:
+        """Whether another dictionary has the same codes everywhere, whatever its directions."""
+        ...
+
+    def some_directions(
+        self, nodes: Sequence[Node], latents: Int[Tensor, "some"]
+    ) -> dict[Node, Float[Tensor, "some d"]]:
+        """The directions of these latents at nodes of one site."""
+        ...
 
     def site_codes(
         self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
     ) -> Iterator[SiteCodes]:
         """As the function `site_codes`."""
         ...
+
+
+def width(dictionary: Dictionary, node: Node) -> int:
+    """How many latents a dictionary has at a node."""
+    if isinstance(dictionary, WideDictionary):
+        return dictionary.width(node)
+    return len(dictionary.directions(node))
+
+
+def coded_alike(one: Dictionary, other: Dictionary) -> bool:
+    """Whether two dictionaries have the same codes everywhere, whatever their directions."""
+    return one is other or (isinstance(one, WideDictionary) and one.coded_as(other))
+
+
+def some_directions(
+    dictionary: Dictionary, nodes: Sequence[Node], latents: Int[Tensor, "some"]
+) -> dict[Node, Float[Tensor, "some d"]]:
+    """The directions of these latents at nodes of one site."""
+    if isinstance(dictionary, WideDictionary):
+        return dictionary.some_directions(nodes, latents)
+    return {node: dictionary.directions(node)[latents] for node in nodes}
 
 
 def site_codes(
@@ -140,6 +176,10 @@ class SiteMoves(NamedTuple):
             node: step * among[node][self.latents].to(step) for node, step in self.steps.items()
         }
         return self._replace(steps=steps)
+
+    def along(self, dictionary: Dictionary) -> SiteMoves:
+        """The same steps along the directions of another dictionary that has the same codes."""
+        return self._replace(directions=some_directions(dictionary, self.nodes, self.latents))
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site
 from sage.dictionaries.dictionary import Dictionary, LabelMoves, SiteCodes, SiteMoves, site_codes
-from sage.dictionaries.search import Budget, Candidates, Choice, greedy, search, walk
+from sage.dictionaries.search import Budget, Candidates, Choice, greedy, search_together, walk
 from sage.errors import SageError
 from sage.nodes import Node
 
@@ -24,6 +24,14 @@ BIAS = -2
 
 Mask = Bool[Tensor, "latent"]
 Masks = Mapping[Node, Mask]
+
+
+class Way(NamedTuple):
+    """How candidates may be moved: which latents (None: all), and along whose directions (None:
+    their own dictionary's); those are of a dictionary with the same codes."""
+
+    masks: Masks | None = None
+    directions: Dictionary | None = None
 
 
 class Edited(NamedTuple):
@@ -49,25 +57,34 @@ def control(
     *,
     variance: Mapping[Node, float],
     budgets: Mapping[Site, tuple[Budget, ...]],
-    among: Sequence[Masks | None] = (None,),
+    ways: Sequence[Way] = (Way(),),
 ) -> list[list[Edited]]:
-    """`base` moved towards the aim for p' with these labels: one edit for each of the masks in
-    `among` (which latents may be moved; None: all) and each budget.
+    """`base` moved towards the aim for p' with these labels: one edit for each way and budget.
 
     Every site has as many budgets. Sites without candidates, and nodes whose variance is 0, stay as
     they are.
     """
     count = len(next(iter(budgets.values())))
-    drafts = [[_Draft(base, aim, variance) for _ in range(count)] for _ in among]
+    drafts = [[_Draft(base, aim, variance) for _ in range(count)] for _ in ways]
     for part in candidates.moves(base, labels):
         missing = {node: (aim[node] - base.values[node])[part.rows] for node in part.nodes}
-        for masks, draft in zip(among, drafts, strict=True):
-            allowed = part if masks is None else part.only(masks)
-            site = Candidates(allowed.steps, allowed.directions)
-            choices = search(site, missing, variance, budgets=budgets[part.site])
-            for edit, choice in zip(draft, choices, strict=True):
-                edit.add(part, site, choice)
+        for directions, numbers in _by_directions(ways).items():
+            along = part if directions is None else part.along(directions)
+            allowed = [along if (m := ways[n].masks) is None else along.only(m) for n in numbers]
+            sites = [Candidates(moves.steps, moves.directions) for moves in allowed]
+            by_way = search_together(sites, missing, variance, budgets=budgets[part.site])
+            for number, site, choices in zip(numbers, sites, by_way, strict=True):
+                for edit, choice in zip(drafts[number], choices, strict=True):
+                    edit.add(part, site, choice)
     return [[edit.done() for edit in draft] for draft in drafts]
+
+
+def _by_directions(ways: Sequence[Way]) -> dict[Dictionary | None, list[int]]:
+    """The numbers of the ways along the directions of each dictionary."""
+    numbers: dict[Dictionary | None, list[int]] = {}
+    for number, way in enumerate(ways):
+        numbers.setdefault(way.directions, []).append(number)
+    return numbers
 
 
 def copying(

@@ -128,6 +128,32 @@ class ProjectedSuite:
         """W~ d of every latent."""
         return project_direction(self.anatomy, node, self.decoder(self.sae_at(node)).float())
 
+    def width(self, node: Node) -> int:
+        """How many latents the node's SAE has."""
+        return self.sae_at(node).width
+
+    def some_directions(
+        self, nodes: Sequence[Node], latents: Int[Tensor, "some"]
+    ) -> dict[Node, Float[Tensor, "some d"]]:
+        """W~ d of some latents at nodes of one site."""
+        vectors = self.decoder(self.sae_at(nodes[0]))[latents].float()
+        norms = {self.anatomy.norm_before(node) for node in nodes}
+        normed = {norm: through_norm(norm, vectors) for norm in norms}
+        return {
+            node: through_weights(self.anatomy, node, normed[self.anatomy.norm_before(node)])
+            for node in nodes
+        }
+
+    def coded_as(self, other: object) -> bool:
+        """Whether another dictionary has the same codes everywhere, whatever its directions."""
+        return (
+            isinstance(other, ProjectedSuite)
+            and other.streams is self.streams
+            and other.options == self.options
+            and other.signed == self.signed
+            and (other.kept is self.kept or not (other.kept or self.kept))
+        )
+
     def only(self, latents: Mapping[Node, Bool[Tensor, "latent"]]) -> ProjectedSuite:
         """The same latents with, at each node named, only these in use; the bias stays."""
         narrowed = {
@@ -237,7 +263,6 @@ class _Site:
     runs: tuple[Activations, ...]
     wanted: Int[Tensor, "latent"] | None
     shown: Int[Tensor, "latent"]
-    vectors: Float[Tensor, "latent d_model"]
     projected: dict[Node, Tensor]
 
     @staticmethod
@@ -260,14 +285,8 @@ class _Site:
             shown = torch.cat([stream.codes.latent for stream in encoded]).unique().long()
             usable = judged.usable(nodes) if judged.options.scale == "frozen" else None
             shown = shown if usable is None else shown[usable[shown]]
-        vectors = judged.decoder(sae)[shown].float()
-        norms = {anatomy.norm_before(node) for node in nodes}
-        normed = {norm: through_norm(norm, vectors) for norm in norms}
-        projected = {
-            node: through_weights(anatomy, node, normed[anatomy.norm_before(node)])
-            for node in nodes
-        }
-        return _Site(judged, site, nodes, runs, wanted, shown, vectors, projected)
+        projected = judged.some_directions(nodes, shown)
+        return _Site(judged, site, nodes, runs, wanted, shown, projected)
 
     def parts(self) -> Iterator[SiteCodes]:
         """A bounded number of prompts at a time."""
@@ -282,7 +301,7 @@ class _Site:
             sources = [self._sources(run, rows, depth) for run in self.runs]
             latents = self._latents(sources)
             place = torch.searchsorted(self.shown, latents)
-            held = [self._held(source, latents, self.vectors[place]) for source in sources]
+            held = [self._held(source, latents) for source in sources]
             copied = depth if apart else 1
             directions = {
                 node: whole[place].repeat_interleave(copied, 0)
@@ -322,12 +341,7 @@ class _Site:
             return sources
         return sources._replace(entries=sources.entries.among(shown))
 
-    def _held(
-        self,
-        sources: Sources,
-        latents: Int[Tensor, "latent"],
-        vectors: Float[Tensor, "latent d_model"],
-    ) -> RunCodes:
+    def _held(self, sources: Sources, latents: Int[Tensor, "latent"]) -> RunCodes:
         """Codes and bias of a run's nodes; with sources apart a candidate is a latent at one
         source, the sources of a latent side by side."""
         judged, anatomy = self.judged, self.judged.anatomy
@@ -335,6 +349,7 @@ class _Site:
         f = rearrange(dense, "(prompt back) latent -> prompt back latent", back=sources.n.shape[1])
         x = sources.x
         if judged.options.scale == "recomputed":
+            vectors = judged.decoder(judged.sae_at(self.nodes[0]))[latents].float()
             x = sources.rest + sources.n[..., None] * (f @ vectors)
         codes: dict[Node, Tensor] = {}
         bias: dict[Node, Tensor] = {}

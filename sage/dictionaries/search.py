@@ -12,7 +12,7 @@ choices the best prefix counts (method, section 5.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +86,10 @@ class Choice(NamedTuple):
     distance: Float[Tensor, "prompt"]
     start: Float[Tensor, "prompt"]
 
+    def of(self, rows: slice) -> Choice:
+        """The choice of some of the prompts."""
+        return Choice(self.chosen[rows], self.distance[rows], self.start[rows])
+
 
 ALL: int | None = None
 """The budget without a bound: until both searches stop."""
@@ -105,7 +109,21 @@ def search(
 
     Prompts do not depend on one another. A node whose variance is 0 has no part in D.
     """
-    site = _Site.of(candidates, missing, variance)
+    return search_together([candidates], missing, variance, budgets=budgets)[0]
+
+
+def search_together(
+    some: Sequence[Candidates],
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    budgets: tuple[Budget, ...],
+) -> list[list[Choice]]:
+    """The same for several sets of candidates that move along the same directions, each by itself:
+    one pass, in which a prompt stands once for each of them."""
+    site = _Site.of(
+        _stacked(some), {n: m.repeat(len(some), 1) for n, m in missing.items()}, variance
+    )
     most = None if None in budgets else max(budget for budget in budgets if budget is not None)
     paths = [site.walk(rule, most) for rule in (greedy, pursuit)]
     choices: list[Choice] = []
@@ -115,7 +133,21 @@ def search(
         chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
         distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)
         choices.append(Choice(chosen, distance, by_greedy.start))
-    return choices
+    prompts = len(site.energy) // len(some)
+    return [
+        [choice.of(slice(n * prompts, (n + 1) * prompts)) for choice in choices]
+        for n in range(len(some))
+    ]
+
+
+def _stacked(some: Sequence[Candidates]) -> Candidates:
+    """The prompts of several sets of candidates one after another."""
+    first = some[0]
+    if len(some) == 1:
+        return first
+    assert first.shift is None
+    steps = {n: torch.cat([each.steps[n] for each in some]) for n in first.nodes}
+    return Candidates(steps, first.directions)
 
 
 Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

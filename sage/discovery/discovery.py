@@ -22,8 +22,9 @@ class NodeEffect:
 
     `attribution` is E|I| and `attribution_statistic` the statistic of I; `effect` is E[dm],
     `statistic` the mean over directions of |E[dm | direction]|, `stderr` that statistic's standard
-    error over pairs. These three are None where the node was not patched. `kept` nodes are the
-    section.
+    error over pairs, `n` the number of pairs they rest on: all, or those after which the node was
+    beyond doubt below what a section takes. These four are None where the node was not patched.
+    `kept` nodes are the section.
     """
 
     node: Node
@@ -33,6 +34,7 @@ class NodeEffect:
     statistic: float | None = None
     stderr: float | None = None
     kept: bool = False
+    n: int | None = None
 
     @property
     def best(self) -> float:
@@ -62,9 +64,10 @@ class Validation:
 
     Over the `patched` nodes: rank and linear correlation of the statistic of I with that of dm, and
     the overlap of their first `top` nodes. `section_effect` is the statistic of the whole section
-    patched at once, `random_effects` that of random sets of the same size, layers and kinds.
-    `jaccard` is the mean overlap of the section with those of resampled pairs, `jaccard_sd` its
-    spread.
+    patched at once, `random_effects` that of random sets of the same size, layers and kinds, on
+    `random_n` pairs each: all, or those after which the set was beyond doubt below the section.
+    `jaccard` is the mean overlap of the section with those of resampled pairs, which are made of
+    the `in_full` nodes patched on all pairs, `jaccard_sd` its spread.
     """
 
     patched: int
@@ -79,6 +82,8 @@ class Validation:
     resamples: int
     curve: FaithfulnessCurve | None = None
     notes: tuple[str, ...] = ()
+    in_full: int | None = None
+    random_n: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ class Finding:
     `baseline` is E|m(p)|, which tau is a share of; `null` the level irrelevant changes reach on
     `null_n` pairs (None: no irrelevant pairs, tau alone). `sizes` has the section's size at other
     tau, counting patched nodes. `shown` are nodes of kinds that never belong to a section.
-    `dropped` counts pairs of unequal length that the attribution method could not take.
+    `dropped` counts pairs of unequal length that the attribution method could not take. `notes` say
+    what nodes were patched on fewer pairs, and with what chance of an error.
     """
 
     contrast: str
@@ -116,6 +122,7 @@ class Finding:
     sizes: Mapping[float, int]
     validation: Validation
     cost: Cost
+    notes: tuple[str, ...] = ()
 
     @property
     def kept(self) -> tuple[NodeEffect, ...]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxtyping import Float
 
 from sage.discovery.discovery import FaithfulnessCurve
-from sage.discovery.pairs import ContrastPairs
-from sage.models.base import Model
+from sage.discovery.pairs import ContrastPairs, PatchedPairs
 from sage.nodes import Node
 from sage.stats import bootstrap
 
@@ -30,7 +29,7 @@ class Faithfulness(NamedTuple):
 
 
 def faithfulness(
-    model: Model, contrast_pairs: ContrastPairs, order: Sequence[Node], *, seed: int
+    contrast_pairs: ContrastPairs, patched: PatchedPairs, order: Sequence[Node], *, seed: int
 ) -> Faithfulness:
     """The curve with the first nodes of `order` left clean and all others patched.
 
@@ -40,7 +39,7 @@ def faithfulness(
     if not contrast_pairs.changes_answer:
         return Faithfulness(None, "The right answer does not change: no recovered fraction exists.")
     sizes = [0, *(max(1, round(share * len(order))) for share in SHARES)]
-    metrics = contrast_pairs.patched(model, [order[size:] for size in sizes])
+    metrics = patched.patched([tuple(order[size:]) for size in sizes])
     lost = metrics[-1] - metrics[0]
     stderr = float(lost.std() / len(lost) ** 0.5) if len(lost) > 1 else 0.0
     if abs(float(lost.mean())) <= 3 * stderr:

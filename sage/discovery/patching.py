@@ -6,6 +6,8 @@ Method, section 2, point 2.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -14,9 +16,17 @@ from torch import Tensor
 from sage.memory import PATCHED_SETS_AT_ONCE, PATCHED_VALUES_AT_ONCE
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.progress import advance, expect
+from sage.progress import advance
 from sage.task.metric import Metric
 from sage.task.tokens import TokenizedPair
+
+Values = dict[Node, Tensor]
+
+
+class ReadCounterfactual(Protocol):
+    """n(p') of some nodes on the pairs of these rows."""
+
+    def __call__(self, nodes: Sequence[Node], rows: Sequence[int], /) -> Values: ...
 
 
 def patch(
@@ -24,27 +34,69 @@ def patch(
     node_sets: Sequence[Collection[Node]],
     pairs: Sequence[TokenizedPair],
     metric: Metric,
-) -> Float[Tensor, "set pair"]:
-    """m(p; every node of the set <- n(p')), one row per set, in float64.
+    *,
+    rows: Sequence[int] | None = None,
+    read: ReadCounterfactual | None = None,
+) -> Float[Tensor, "set row"]:
+    """m(p; every node of the set <- n(p')), one row per set, in float64; `rows` are the pairs that
+    are patched, by default all.
 
-    The empty set is the clean run. Counterfactual values are read for a slice of the pairs at a
-    time, so memory does not grow with the number of pairs. Progress counts (set, pair) runs.
+    The empty set is the clean run. Counterfactual values come from `read`, by default from the
+    model, a slice of the pairs at a time, so memory does not grow with the number of pairs.
+    Progress counts (set, pair) runs.
     """
-    expect(len(node_sets) * len(pairs))
+    rows = range(len(pairs)) if rows is None else rows
     nodes = sorted({node for node_set in node_sets for node in node_set})
-    values_per_pair = sum(model.anatomy.width(node.kind) for node in nodes)
-    metrics = torch.empty(len(node_sets), len(pairs), dtype=torch.float64)
-    for columns in _slices(len(pairs), PATCHED_VALUES_AT_ONCE // max(1, values_per_pair)):
-        clean = [pair.clean for pair in pairs[columns]]
-        counterfactual = [pair.counterfactual for pair in pairs[columns]]
-        values = model.read(nodes, counterfactual) if nodes else {}
-        for rows in _slices(len(node_sets), PATCHED_SETS_AT_ONCE):
-            edits = [{node: values[node] for node in node_set} for node_set in node_sets[rows]]
-            metrics[rows, columns] = model.measure(edits, clean, metric).double()
+    read = read or HeldValues(model, pairs, most=0).read
+    metrics = torch.empty(len(node_sets), len(rows), dtype=torch.float64)
+    for columns in _slices(len(rows), pairs_at_once(model, nodes)):
+        clean = [pairs[row].clean for row in rows[columns]]
+        values = read(nodes, rows[columns]) if nodes else {}
+        for sets in _slices(len(node_sets), PATCHED_SETS_AT_ONCE):
+            edits = [{node: values[node] for node in node_set} for node_set in node_sets[sets]]
+            metrics[sets, columns] = model.measure(edits, clean, metric).double()
             advance(len(edits) * len(clean))
     return metrics
 
 
+@dataclass(eq=False)
+class HeldValues:
+    """n(p') on some pairs, read once and held where the values of all pairs are at most `most`
+    numbers, else read anew.
+
+    `wanted` nodes are read together when any of them is first asked for.
+    """
+
+    model: Model
+    pairs: Sequence[TokenizedPair]
+    wanted: Sequence[Node] = ()
+    most: int = PATCHED_VALUES_AT_ONCE
+    held: Values = field(default_factory=dict[Node, Tensor])
+
+    def read(self, nodes: Sequence[Node], rows: Sequence[int]) -> Values:
+        """The values of these nodes on the pairs of these rows."""
+        for together in (self.wanted, nodes):
+            new = [node for node in together if node not in self.held]
+            if not set(nodes) <= self.held.keys() and self._fit(new):
+                self.held |= self.model.read(new, [pair.counterfactual for pair in self.pairs])
+        if not set(nodes) <= self.held.keys():
+            return self.model.read(nodes, [self.pairs[row].counterfactual for row in rows])
+        index = torch.tensor(rows)
+        return {node: self.held[node][index.to(self.held[node].device)] for node in nodes}
+
+    def _fit(self, new: Sequence[Node]) -> bool:
+        numbers = _values_per_pair(self.model, [*self.held, *new]) * len(self.pairs)
+        return 0 < numbers <= self.most
+
+
+def pairs_at_once(model: Model, nodes: Collection[Node]) -> int:
+    """How many pairs' values of these nodes are held at once."""
+    return max(1, PATCHED_VALUES_AT_ONCE // max(1, _values_per_pair(model, nodes)))
+
+
+def _values_per_pair(model: Model, nodes: Collection[Node]) -> int:
+    return sum(model.anatomy.width(node.kind) for node in nodes)
+
+
 def _slices(total: int, size: int) -> Iterator[slice]:
-    size = max(1, size)
     return (slice(start, start + size) for start in range(0, total, size))

@@ -12,33 +12,26 @@ from time import perf_counter
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sage.discovery.attribution import (
-    ATTRIBUTION_PATCHING,
-    EXACT,
-    INTEGRATED_GRADIENTS,
-    METHODS,
-    Attribution,
-    attribute,
-)
-from sage.discovery.candidates import SECTION_KINDS, nodes_at, reachable, shown_kinds
-from sage.discovery.confirm import Confirmed, confirm
-from sage.discovery.discovery import Cost, Discovery, Finding, NodeEffect
-from sage.discovery.pairs import ContrastPairs, IrrelevantPairs, irrelevant_pairs
-from sage.discovery.patching import patch
+from sage.discovery.attribution import ATTRIBUTION_PATCHING, EXACT, METHODS, Attribution
+from sage.discovery.candidates import SECTION_KINDS, shown_kinds
+from sage.discovery.confirm import ERROR, Confirmed, confirm
+from sage.discovery.discovery import Discovery, Finding, NodeEffect
+from sage.discovery.pairs import ContrastPairs, PatchedPairs
+from sage.discovery.ranking import How, Ranking, rank
 from sage.discovery.statistic import passes, pool, standard_error, statistic
 from sage.discovery.validation import validate
-from sage.errors import BadTask, unknown
+from sage.errors import unknown
 from sage.models.base import Model
 from sage.nodes import Node
-from sage.progress import Progress, Stage, silent
-from sage.task.metric import find_metric
-from sage.task.splits import Splits, directions
+from sage.progress import expect, stage
+from sage.task.splits import Splits, directions, interleave
 from sage.task.task import Task
-from sage.task.tokens import TokenizedPair
 
 TAU = 0.02
 TAUS = (0.005, 0.01, 0.02, 0.05, 0.1)
 TINY, TOP_TINY, TOP = 1000, 40, 100
+# How the work on one contrast is shared out, where nobody has an estimate of it.
+SHARES = {"attribution": 1, "patching": 6, "validation": 3}
 
 
 @dataclass(frozen=True)
@@ -50,6 +43,8 @@ class DiscoverySettings:
     section's node as a share of E|m(p)|. `top` nodes of either ranking are patched first, by
     default 40 where there are fewer than 1,000 candidates and 100 elsewhere. `show` adds nodes of
     kinds that are never in a section (resid_pre, resid_mid, resid_post, attn_out, mlp_out).
+    `error` is the chance that patching nodes on no more pairs than needed changes the section or
+    the null of a contrast; with 0, and with `exact`, all are patched on all pairs.
     """
 
     method: str = ATTRIBUTION_PATCHING
@@ -58,6 +53,12 @@ class DiscoverySettings:
     top: int | None = None
     show: tuple[str, ...] = ()
     seed: int = 0
+    error: float = ERROR
+
+    @property
+    def risk(self) -> float:
+        """The chance of an error that is taken."""
+        return 0.0 if self.method == EXACT else self.error
 
     def first(self, candidates: int) -> int:
         """How many nodes of each ranking are patched first."""
@@ -73,7 +74,6 @@ def discover(
     *,
     contrasts: Sequence[str] | None = None,
     settings: DiscoverySettings | None = None,
-    progress: Progress = silent,
 ) -> Discovery:
     """The nodes where each contrast lives; `contrasts` are all of the task's by default.
 
@@ -88,12 +88,17 @@ def discover(
     if settings.method not in METHODS:
         raise unknown("method of discovery", settings.method, METHODS)
     settings = replace(settings, show=shown_kinds(settings.show, model.anatomy))
-    most = max((len(splits.discover[name]) for name in names), default=0)
-    irrelevant = irrelevant_pairs(splits.discover_null, find_metric(task.metric), most=most)
-    findings = {
-        name: _find(model, task, name, splits.discover[name], irrelevant, settings, progress)
-        for name in names
-    }
+    drawn = {name: splits.discover[name] for name in names}
+    null = interleave(splits.discover_null, most=max(map(len, drawn.values()), default=0))
+    expect(len(names) * sum(SHARES.values()))
+    with stage("attribution", work=len(names) * SHARES["attribution"]):
+        how = How(settings.method, settings.qk_fix, settings.show)
+        ranked = rank(model, task, drawn, null, how)
+    findings: dict[str, Finding] = {}
+    for ranking in ranked.rankings:
+        with stage(ranking.contrast, work=SHARES["patching"] + SHARES["validation"]):
+            found = _find(model, task, ranking, ranked.irrelevant, settings)
+            findings[ranking.contrast] = found
     return Discovery(
         task=task.name,
         model=model.name,
@@ -107,41 +112,36 @@ def discover(
 
 
 def _find(
-    model: Model,
-    task: Task,
-    contrast: str,
-    drawn: Sequence[TokenizedPair],
-    irrelevant: IrrelevantPairs,
-    settings: DiscoverySettings,
-    progress: Progress,
+    model: Model, task: Task, found: Ranking, irrelevant: PatchedPairs, settings: DiscoverySettings
 ) -> Finding:
-    """One contrast, from its pairs to its section."""
+    """The section of a contrast that is ranked, and what it is held against."""
     started, tokens_before, seed = perf_counter(), model.counter.tokens, settings.seed
-    attributing, patching, validating = (
-        Stage(f"{contrast}: {name}", progress) for name in ("attribution", "patching", "validation")
-    )
-    contrast_pairs = _contrast_pairs(model, task, contrast, drawn, settings)
-    classes = contrast_pairs.classes
-    positions = reachable(contrast_pairs.pairs, task)
+    expect(SHARES["patching"] + SHARES["validation"])
+    ranking = found.attribution.of_kinds(SECTION_KINDS)
+    patched = PatchedPairs(model, found.pairs, irrelevant.metric, ranking.by_node)
 
-    with attributing.under_way():
-        ranking = _attribute(model, contrast_pairs, positions, SECTION_KINDS, settings)
-        shown = _attribute(model, contrast_pairs, positions, settings.show, settings)
-    with patching.under_way():
+    with stage("patching", work=SHARES["patching"]):
+        contrast_pairs = _contrast_pairs(task, found.contrast, patched, settings)
+        classes = contrast_pairs.classes
         ranks, top = ranking.ranks(classes), settings.first(len(ranking.nodes))
-        confirmed = confirm(model, contrast_pairs, ranks, irrelevant, top=top, seed=seed)
-    with validating.under_way():
+        confirmed = confirm(
+            contrast_pairs, patched, ranks, irrelevant, top=top, seed=seed, error=settings.risk
+        )
+    with stage("validation", work=SHARES["validation"]):
         attributed = ranking.statistic_by_node(classes)
-        validation = validate(model, contrast_pairs, confirmed, attributed, seed=seed)
-    with patching.under_way():
-        shown_effects = _shown_effects(model, contrast_pairs, shown)
+        validation = validate(
+            contrast_pairs, patched, confirmed, attributed, seed=seed, error=settings.risk
+        )
+    with stage("shown nodes", work=0):
+        shown = found.attribution.of_kinds(settings.show)
+        shown_effects = _shown_effects(patched, classes, shown)
 
     return Finding(
-        contrast=contrast,
-        n=len(contrast_pairs.pairs),
-        dropped=len(drawn) - len(contrast_pairs.pairs),
+        contrast=found.contrast,
+        n=len(found.pairs),
+        dropped=found.dropped,
         directions=len(classes.unique()),
-        positions=positions,
+        positions=found.positions,
         baseline=contrast_pairs.baseline,
         null=confirmed.level,
         null_n=confirmed.null_n,
@@ -151,68 +151,42 @@ def _find(
         shown=shown_effects,
         sizes=_sizes(contrast_pairs, confirmed),
         validation=validation,
-        cost=_cost(contrast_pairs, perf_counter() - started, model.counter.tokens - tokens_before),
+        cost=found.cost(perf_counter() - started, model.counter.tokens - tokens_before),
+        notes=_notes(confirmed, settings.risk),
     )
 
 
 def _contrast_pairs(
-    model: Model,
-    task: Task,
-    contrast: str,
-    drawn: Sequence[TokenizedPair],
-    settings: DiscoverySettings,
+    task: Task, contrast: str, patched: PatchedPairs, settings: DiscoverySettings
 ) -> ContrastPairs:
-    """The pairs drawn that the method can take, with their directions and the clean metric.
-
-    Integrated gradients need both prompts of a pair to be equally long. BadTask where no pair is.
-    """
-    pairs = tuple(
-        pair
-        for pair in drawn
-        if settings.method != INTEGRATED_GRADIENTS
-        or len(pair.clean.ids) == len(pair.counterfactual.ids)
-    )
-    if not pairs:
-        remedy = " Use attribution patching: its pairs may differ in length." if drawn else ""
-        raise BadTask(
-            f"Task {task.name}: {settings.method} can use none of the {len(drawn)} pairs drawn for "
-            f"contrast '{contrast}'.{remedy}"
-        )
-    metric = find_metric(task.metric)
-    return ContrastPairs(
-        contrast,
-        pairs,
-        classes=pool(directions(pairs, contrast, task)),
-        metric=metric,
-        clean=patch(model, [()], pairs, metric)[0],
-        tau=settings.tau,
-    )
+    """The pairs with their directions and the clean metric."""
+    classes = pool(directions(patched.pairs, contrast, task))
+    pairs, metric = patched.pairs, patched.metric
+    return ContrastPairs(contrast, pairs, classes, metric, patched.clean, settings.tau)
 
 
-def _attribute(
-    model: Model,
-    contrast_pairs: ContrastPairs,
-    positions: Sequence[str],
-    kinds: Sequence[str],
-    settings: DiscoverySettings,
-) -> Attribution:
-    return attribute(
-        model,
-        nodes_at(positions, kinds, model.anatomy),
-        contrast_pairs.pairs,
-        contrast_pairs.metric,
-        method=settings.method,
-        qk_fix=settings.qk_fix,
+def _notes(confirmed: Confirmed, error: float) -> tuple[str, ...]:
+    """What was patched on fewer pairs, and what was risked by it."""
+    dropped = len(confirmed.nodes) - int(confirmed.in_full.sum())
+    if not error or not dropped:
+        return ()
+    return (
+        f"{dropped} of {len(confirmed.nodes)} nodes were patched on fewer than "
+        f"{confirmed.effects.shape[1]} pairs, until they were beyond doubt too small for the "
+        f"section: the chance that it, or the null, is not that of all nodes on all pairs is at "
+        f"most {error:.0%}.",
     )
 
 
 def _shown_effects(
-    model: Model, contrast_pairs: ContrastPairs, shown: Attribution
+    patched: PatchedPairs, classes: Int[Tensor, "pair"], shown: Attribution
 ) -> tuple[NodeEffect, ...]:
     """Nodes that are only shown: all of them are patched and none is kept."""
-    effects = contrast_pairs.effects(model, [(node,) for node in shown.nodes])
-    never_kept = [False] * len(shown.nodes)
-    return _node_effects(shown, contrast_pairs.classes, shown.nodes, effects, never_kept)
+    sets = [(node,) for node in shown.nodes]
+    expect(patched.unmeasured(sets, len(patched.pairs)))
+    patched.measure(sets, range(len(patched.pairs)))
+    never_kept = [False] * len(sets)
+    return _node_effects(shown, classes, shown.nodes, patched.effects(sets), never_kept)
 
 
 def _node_effects(
@@ -234,15 +208,16 @@ def _node_effects(
     }
     exact = zip(
         patched,
-        effects.mean(1).tolist(),
+        effects.nanmean(1).tolist(),
         statistic(effects, classes).tolist(),
         standard_error(effects, classes).tolist(),
         kept,
+        (~effects.isnan()).sum(1).tolist(),
         strict=True,
     )
-    for node, effect, value, stderr, is_kept in exact:
+    for node, effect, value, stderr, is_kept, n in exact:
         by_node[node] = replace(
-            by_node[node], effect=effect, statistic=value, stderr=stderr, kept=is_kept
+            by_node[node], effect=effect, statistic=value, stderr=stderr, kept=is_kept, n=n
         )
 
     def place(effect: NodeEffect) -> tuple[bool, float, Node]:
@@ -252,11 +227,10 @@ def _node_effects(
 
 
 def _sizes(contrast_pairs: ContrastPairs, confirmed: Confirmed) -> dict[float, int]:
-    """How large the section would be at other thresholds, among the nodes patched."""
+    """How large the section would be at other thresholds, among the nodes patched.
+
+    Nodes that were dropped count by the statistic of their last look.
+    """
     values = statistic(confirmed.effects, contrast_pairs.classes)
     baseline, null = contrast_pairs.baseline, confirmed.level
     return {tau: int(passes(values, baseline=baseline, tau=tau, null=null).sum()) for tau in TAUS}
-
-
-def _cost(contrast_pairs: ContrastPairs, seconds: float, tokens: float) -> Cost:
-    return Cost(seconds, tokens / sum(len(pair.clean.ids) for pair in contrast_pairs.pairs))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,10 +31,21 @@ def pool(directions: Sequence[Hashable], *, least: int = LEAST_PAIRS) -> Int[Ten
     return torch.tensor(classes, dtype=torch.long)
 
 
+class ClassVariances(NamedTuple):
+    """The sample variance of effects inside each class (0 of a single pair), and the number of
+    pairs it rests on."""
+
+    variances: Float[Tensor, "node class"]
+    counts: Float[Tensor, "node class"]
+
+
 def statistic(
     effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
 ) -> Float[Tensor, "node"]:
-    """Mean over classes of the absolute mean effect inside the class, in float64."""
+    """Mean over classes of the absolute mean effect inside the class, in float64.
+
+    Effects that are NaN are not known, and left out.
+    """
     return _class_means(effects, classes).abs().mean(1)
 
 
@@ -44,16 +56,29 @@ def standard_error(
 
     A class of one pair counts as exact.
     """
+    inside = class_variances(effects, classes)
+    return (inside.variances / inside.counts).sum(1).sqrt() / inside.counts.shape[1]
+
+
+def class_variances(
+    effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
+) -> ClassVariances:
+    """How much the effects vary inside each class, over the pairs where they are known."""
     members = _membership(classes)
-    counts = members.sum(0)
     centred = effects.double() - _class_means(effects, classes) @ members.T
-    variances = centred.square() @ members / (counts * (counts - 1).clamp(min=1))
-    return variances.sum(1).sqrt() / len(counts)
+    counts = (~effects.isnan()).double() @ members
+    variances = centred.nan_to_num().square() @ members / (counts - 1).clamp(min=1)
+    return ClassVariances(variances, counts)
 
 
 def null_level(effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]) -> float:
     """The 99th percentile over nodes of the statistic on irrelevant pairs."""
     return float(torch.quantile(statistic(effects, classes), NULL_QUANTILE))
+
+
+def null_deciders(nodes: int) -> int:
+    """How many of that many nodes the null rests on: those with the largest statistics."""
+    return nodes - int(NULL_QUANTILE * (nodes - 1))
 
 
 def passes(
@@ -71,7 +96,8 @@ def _class_means(
     effects: Float[Tensor, "node pair"], classes: Int[Tensor, "pair"]
 ) -> Float[Tensor, "node class"]:
     members = _membership(classes)
-    return effects.double() @ members / members.sum(0)
+    counts = (~effects.isnan()).double() @ members
+    return effects.double().nan_to_num() @ members / counts
 
 
 def _membership(classes: Int[Tensor, "pair"]) -> Float[Tensor, "pair class"]:

@@ -13,13 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sage.discovery.confirm import Confirmed
+from sage.discovery.confirm import ERROR, Confirmed, looks_at
 from sage.discovery.discovery import Validation
 from sage.discovery.faithfulness import faithfulness
-from sage.discovery.pairs import ContrastPairs
+from sage.discovery.looks import Looks
+from sage.discovery.pairs import ContrastPairs, PatchedPairs
+from sage.discovery.sequential import Candidates, patch_above
 from sage.discovery.statistic import null_level, passes, statistic
-from sage.models.base import Model
 from sage.nodes import Node
+from sage.progress import advance, expect
 
 RANDOM_SETS = 20
 RESAMPLES = 50
@@ -27,30 +29,33 @@ NOISE = 1e-5
 
 
 def validate(
-    model: Model,
     contrast_pairs: ContrastPairs,
+    patched: PatchedPairs,
     confirmed: Confirmed,
     attributed: Mapping[Node, float],
     *,
     seed: int,
+    error: float = ERROR,
 ) -> Validation:
     """Everything the method prints with a contrast.
 
-    `attributed` is the statistic of I at every candidate.
+    `attributed` is the statistic of I at every candidate. A random set is patched on no more pairs
+    than it takes to know that it does less than the section, with that chance of an error over all
+    of them.
     """
     exact = statistic(confirmed.effects, contrast_pairs.classes)
     guess = torch.tensor([attributed[node] for node in confirmed.nodes], dtype=torch.float64)
     correlation = correlate(guess, exact, noise=NOISE * contrast_pairs.baseline)
     section = confirmed.section
-    set_effects: list[float] = []
+    beside = _SetEffects()
     overlaps: list[float] = []
     if section:
         random_sets = matched_sets(section, list(attributed), count=RANDOM_SETS, seed=seed)
-        effects = contrast_pairs.effects(model, [section, *random_sets])
-        set_effects = statistic(effects, contrast_pairs.classes).tolist()
+        looks = looks_at(contrast_pairs.classes, seed=seed, error=error)
+        beside = _against_random(patched, section, random_sets, looks, error=error)
         overlaps = resampled_overlaps(contrast_pairs, confirmed, draws=RESAMPLES, seed=seed)
     order = _order(attributed, dict(zip(confirmed.nodes, exact.tolist(), strict=True)))
-    curve, curve_note = faithfulness(model, contrast_pairs, order, seed=seed)
+    curve, curve_note = faithfulness(contrast_pairs, patched, order, seed=seed)
     section_note = "" if section else "Nothing was kept: no set to compare."
     jaccard = _mean_and_sd(overlaps)
     return Validation(
@@ -59,14 +64,44 @@ def validate(
         pearson=correlation.pearson,
         top=len(section),
         top_overlap=top_overlap(guess, exact, len(section)),
-        section_effect=set_effects[0] if section else None,
-        random_effects=tuple(set_effects[1:]),
+        section_effect=beside.section,
+        random_effects=beside.random,
         jaccard=jaccard.mean,
         jaccard_sd=jaccard.sd,
         resamples=len(overlaps),
         curve=curve,
         notes=tuple(note for note in (section_note, curve_note) if note),
+        in_full=int(confirmed.in_full.sum()),
+        random_n=beside.random_n,
     )
+
+
+class _SetEffects(NamedTuple):
+    """The statistic of the whole section, those of random sets, and on how many pairs each of these
+    rests."""
+
+    section: float | None = None
+    random: tuple[float, ...] = ()
+    random_n: tuple[int, ...] = ()
+
+
+def _against_random(
+    patched: PatchedPairs,
+    section: Sequence[Node],
+    random_sets: Sequence[Sequence[Node]],
+    looks: Looks,
+    *,
+    error: float,
+) -> _SetEffects:
+    classes, whole = looks.classes, [tuple(section)]
+    sets = Candidates.among([tuple(random_set) for random_set in random_sets], error=error)
+    expect(patched.unmeasured([*whole, *sets.sets], len(classes)))
+    patched.measure(whole, range(len(classes)))
+    bar = float(statistic(patched.effects(whole), classes))
+    effects = patch_above(patched, sets, looks, bar=bar)
+    advance(patched.unmeasured(sets.sets, len(classes)))
+    pairs = (~effects.isnan()).sum(1)
+    return _SetEffects(bar, tuple(statistic(effects, classes).tolist()), tuple(pairs.tolist()))
 
 
 class Correlation(NamedTuple):
@@ -137,26 +172,34 @@ def resampled_overlaps(
 ) -> list[float]:
     """Jaccard overlap of the section with those that resampled pairs would have given.
 
-    Pairs are drawn with replacement, irrelevant ones too.
+    Pairs are drawn with replacement, irrelevant ones too. Nodes that were dropped are beyond doubt
+    too small for the section, or for the null: there they count as 0.
     """
+    in_full = confirmed.in_full
+    effects = confirmed.effects[in_full]
+    null_effects = _zero_where_dropped(confirmed.nulls)
     generator = torch.Generator().manual_seed(seed)
     overlaps: list[float] = []
     for _ in range(draws):
         pairs = _with_replacement(len(contrast_pairs.classes), generator)
         level = None
-        if confirmed.nulls is not None and confirmed.null_classes is not None:
+        if null_effects is not None and confirmed.null_classes is not None:
             nulls = _with_replacement(len(confirmed.null_classes), generator)
-            level = null_level(confirmed.nulls[:, nulls], confirmed.null_classes[nulls])
+            level = null_level(null_effects[:, nulls], confirmed.null_classes[nulls])
         kept = passes(
-            statistic(confirmed.effects[:, pairs], contrast_pairs.classes[pairs]),
+            statistic(effects[:, pairs], contrast_pairs.classes[pairs]),
             baseline=float(contrast_pairs.clean[pairs].abs().mean()),
             tau=contrast_pairs.tau,
             null=level,
         )
-        in_either = int((kept | confirmed.kept).sum())
-        in_both = int((kept & confirmed.kept).sum())
+        in_either = int((kept | confirmed.kept[in_full]).sum())
+        in_both = int((kept & confirmed.kept[in_full]).sum())
         overlaps.append(in_both / in_either if in_either else 1.0)
     return overlaps
+
+
+def _zero_where_dropped(nulls: Float[Tensor, "node null"] | None) -> Tensor | None:
+    return None if nulls is None else nulls.where(~nulls.isnan().any(1, keepdim=True), 0.0)
 
 
 class _Spread(NamedTuple):

@@ -287,6 +287,7 @@ class Model:
     ) -> None:
         """Make them by our own forward pass, which computes only what the edits change."""
         lowest = first_layer(bucket.hook_points, self.anatomy.layers)
+        logits = self.anatomy.d_vocab if token_ids is None else len(token_ids)
 
         def run_prompts(part: EditBucket) -> None:
             clean = self._clean_run(partial, part.prompts, first=lowest)
@@ -299,10 +300,10 @@ class Model:
                 keep(EndOfRuns(part.among_all(runs), prompts, end.logits))
 
             for batch in batches(part, anatomy=self.anatomy, overhead=partial.overhead):
-                size = partial.runs_at_once(part.length, batch.positions)
+                size = partial.runs_at_once(part.length, batch.positions, logits=logits)
                 in_batches(batch.runs, self.batch_size or size, run)
 
-        size = partial.runs_at_once(bucket.length, bucket.length)
+        size = partial.runs_at_once(bucket.length, bucket.length, logits=logits)
         in_batches(bucket, self.batch_size or size, run_prompts)
 
     def _clean_run(

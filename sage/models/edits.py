@@ -5,12 +5,13 @@ A run is one set of edits on one prompt. Runs of many sets share a batch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from sage.errors import SageError, Unsupported
@@ -182,25 +183,24 @@ def find_first_alike(edits: Sequence[EditSet], prompts: int) -> Int[Tensor, "set
     A search that has come to its end says the same for every larger budget, and so do levels that
     let the same latents through.
     """
-    first = every_set_itself(len(edits), prompts)
-    for number in range(1, len(edits)):
-        for earlier in range(number):
-            candidates = (first[number] == number) & (first[earlier] == earlier)
-            if candidates.any():
-                alike = candidates & _alike(edits[earlier], edits[number], prompts)
-                first[number] = torch.where(alike, earlier, first[number])
-    return first
+    first: list[list[int]] = []
+    seen: dict[tuple[tuple[Node, ...], int, bytes], int] = {}
+    for number, edit_set in enumerate(edits):
+        nodes = tuple(sorted(edit_set))
+        digests = enumerate(_digests(edit_set, nodes, prompts))
+        first.append([seen.setdefault((nodes, *known), number) for known in digests])
+    return torch.tensor(first).view(len(edits), prompts)
 
 
-def _alike(before: EditSet, now: EditSet, prompts: int) -> Bool[Tensor, "prompt"]:
-    """On which prompts two sets set the same nodes to the same values."""
-    if before.keys() != now.keys():
-        return torch.zeros(prompts, dtype=torch.bool)
-    alike = torch.ones(prompts, dtype=torch.bool)
-    for node, value in now.items():
-        if value is not before[node]:
-            alike &= (value == before[node].to(value)).flatten(1).all(1).cpu()
-    return alike
+def _digests(edit_set: EditSet, nodes: Sequence[Node], prompts: int) -> list[bytes]:
+    """A digest of what a set sets each prompt's nodes to, bit by bit."""
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(prompts)]
+    for node in nodes:
+        # Adding 0 makes -0 a 0.
+        values = (edit_set[node].detach().float().cpu() + 0.0).flatten(1).contiguous().numpy()
+        for digest, row in zip(digests, values, strict=True):
+            digest.update(row.data)
+    return [digest.digest() for digest in digests]
 
 
 def every_set_itself(sets: int, prompts: int) -> Int[Tensor, "set prompt"]:

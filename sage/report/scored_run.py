@@ -38,7 +38,7 @@ class LatentMatrix(NamedTuple):
     columns: list[str]
 
 
-class Detail(NamedTuple):
+class DictionaryRows(NamedTuple):
     """Every row of one dictionary on the nodes of one contrast."""
 
     contrast: str
@@ -150,7 +150,7 @@ class ScoredRun:
             if self.place(metric, suite, contrast) is None
         }
 
-    def details(self, suites: Sequence[str]) -> Iterator[Detail]:
+    def details(self, suites: Sequence[str]) -> Iterator[DictionaryRows]:
         """Every number of these suites, of the supervised features, and of what all dictionaries
         share on the nodes of the first."""
         for contrast in self.contrasts:
@@ -161,7 +161,7 @@ class ScoredRun:
                 rows = [*self.headlines.get(of, {}).values(), *self.beside.get(of, [])]
                 rows = [row for row in rows if row.metric != REACH]
                 if rows:
-                    yield Detail(contrast, suite, dictionary, rows)
+                    yield DictionaryRows(contrast, suite, dictionary, rows)
 
     def detailed(self) -> list[str]:
         """The suites that are shown in detail: of those that reach most, the ones with the highest
@@ -238,8 +238,7 @@ def read_run(source: Source) -> ScoredRun:
     beside: dict[_Of, list[Row]] = {}
     for row in result.rows:
         of = (row.section, row.suite, row.dictionary)
-        # Where control is in two forms, the score itself comes before the other form.
-        if row.headline and row.metric not in headlines.get(of, {}):
+        if row.headline:
             headlines.setdefault(of, {})[row.metric] = row
         else:
             beside.setdefault(of, []).append(row)

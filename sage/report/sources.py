@@ -68,7 +68,7 @@ class Source(NamedTuple):
         return slug(*parts)
 
 
-class Sources(NamedTuple):
+class ReportSources(NamedTuple):
     """What there is to report on, and how many results of older scores were left out."""
 
     listed: list[Source]
@@ -82,7 +82,7 @@ class _Head(NamedTuple):
     schema: int
 
 
-def find_sources(folders: Sequence[Path]) -> Sources:
+def find_sources(folders: Sequence[Path]) -> ReportSources:
     """Every result in the folders, smaller models first; those of one cell are one source.
 
     Results of older scores are counted and left out: they are not to be compared. Raises SageError
@@ -106,7 +106,7 @@ def find_sources(folders: Sequence[Path]) -> Sources:
         )
     several = len({source.plan for source in cells.values()}) > 1
     sources = [source._replace(plan_told=several) for source in cells.values()]
-    return Sources(sorted(sources, key=lambda source: source.lines_up), outdated)
+    return ReportSources(sorted(sources, key=lambda source: source.lines_up), outdated)
 
 
 def slug(*parts: str) -> str:

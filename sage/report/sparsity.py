@@ -107,8 +107,8 @@ def _data(models: Mapping[str, Sequence[Sparse]], metric: str) -> list[dict[str,
     for model, suites in models.items():
         for suite in suites:
             start: dict[str, object] = {"model": model, "suite": suite.suite}
-            own = {"dictionary": suite.suite, "L0": suite.l0, "score": metric}
-            rows.append({**start, **own, "tasks": suite.score.tasks, **suite.score.columns()})
+            row = {"dictionary": suite.suite, "L0": suite.l0, "score": metric}
+            rows.append({**start, **row, "tasks": suite.score.tasks, **suite.score.columns()})
             for name in (*LEVEL_LINES, PCA):
                 shown = _shown_metric(name, [suite], metric)
                 score = suite.of(name, shown)

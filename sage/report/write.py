@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sage.progress import Progress, silent
+from sage.progress import advance, expect, stage
 from sage.report.claim import make_claim
 from sage.report.compare import write_comparison
 from sage.report.html import write_assets
@@ -25,9 +25,7 @@ class Report(NamedTuple):
     suites: list[RankedSuite]
 
 
-def write_report(
-    folders: Sequence[Path], out: Path, *, workers: int = 1, progress: Progress = silent
-) -> Report:
+def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Report:
     """Write a report on the results in `folders` into `out`.
 
     Each folder is that of a result, or is searched for results; suites of one cell that were scored
@@ -40,9 +38,11 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     write_assets(out)
     runs: list[RunSummary] = []
-    for run in _write_run_pages(sources, out, workers):
-        runs.append(run)
-        progress("report: pages", len(runs), len(sources))
+    with stage("report"):
+        expect(len(sources))
+        for run in _write_run_pages(sources, out, workers):
+            runs.append(run)
+            advance(1)
     suites = over_tasks(runs)
     claim = make_claim(suites, runs)
     write_comparison(out, suites, runs)

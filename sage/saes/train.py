@@ -120,11 +120,11 @@ def _claim(out: Path, training: Training) -> None:
                 f"{out} is not empty and holds no training. Give an empty or new folder."
             )
         write_json(file, here)
-    there = read_json(file).values
+    written = read_json(file).values
     differences = [
-        f"{name} {there.get(name)!r} there, {value!r} here"
+        f"{name} {written.get(name)!r} there, {value!r} here"
         for name, value in here.items()
-        if there.get(name) != value
+        if written.get(name) != value
     ]
     if differences:
         raise SageError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from sage.errors import SageError, Unsupported
 from sage.models.base import Model
 from sage.nodes import RESIDUAL_KINDS, parse_node
-from sage.progress import Progress, silent
+from sage.progress import advance, expect, stage
 from sage.saes.residual_tokens import residual_tokens, task_prompts, text_prompts
 from sage.saes.sae import SAE, canonical
 from sage.saes.train import shuffled, train
@@ -51,7 +51,6 @@ def train_on(
     *,
     hook: str,
     out: Path,
-    progress: Progress = silent,
 ) -> SAE:
     """Train an SAE of the residual stream at a hook, on all tokens but BOS.
 
@@ -71,11 +70,14 @@ def train_on(
         reads_bos=False,
         device=model.device,
     )
-    prompts = text.tokenized(model, seed=settings.seed)
-    tokens = residual_tokens(model, canonical(node), prompts).to(model.device)
-    return train(
-        training,
-        shuffled(tokens, batch=settings.batch, seed=settings.seed),
-        out=out,
-        report=lambda status: progress(f"train {hook}", status.step, status.steps),
-    )
+    with stage("reading"):
+        prompts = text.tokenized(model, seed=settings.seed)
+        tokens = residual_tokens(model, canonical(node), prompts).to(model.device)
+    with stage("training") as under_way:
+        expect(settings.steps)
+        return train(
+            training,
+            shuffled(tokens, batch=settings.batch, seed=settings.seed),
+            out=out,
+            report=lambda status: advance(status.step - under_way.done),
+        )

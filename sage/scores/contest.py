@@ -1,8 +1,8 @@
 """Every dictionary of one suite measured on one node set, and the best control of every score.
 
 The best control is the one that scores best on pairs of fit, contrast by contrast and score by
-score (method, section 5.9). By the quick plan controls have T2 alone, and T3 only the lookup tables
-and the control that is best at T2.
+score (method, section 5.9). By the quick plan controls have T2 alone, and the other scores only the lookup
+tables and the control that is best at T2.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from sage.dictionaries.controls import rivals
 from sage.dictionaries.controls.lookup import TASK, TEXT
+from sage.progress import expect, stage
 from sage.scores.decide import decide
 from sage.scores.levels import ANY, EVERY_LEVEL, Decisions, Split
 from sage.scores.node_set import Contender, NodeSet
@@ -54,21 +55,20 @@ def hold(
     rivals_at = {score.name: rivals(score.name, controls) for score in headlines()}
     compared = {name for names in rivals_at.values() for name in names}
     if not thorough:
-        contenders = _at_levels(contenders, compared, (ANY,))
+        contenders = _scouting(contenders, {*controls} - {*LOOKUPS})
+    expect(len(measurements()) * (len(contenders) + len(compared)))
     on_fit = _measure(node_set, _named(contenders, compared), split="decide")
     if not thorough:
-        scout = scores()[SCOUT]
-        best_scout = _best(scout, on_fit, rivals_at[SCOUT], decisions) or ""
-        chosen = {best_scout, *LOOKUPS} & compared
-        contenders = _at_levels(contenders, chosen, EVERY_LEVEL)
-        on_fit |= _measure(node_set, _named(contenders, chosen), split="decide")
-    measured = _measure(node_set, contenders, split="test")
+        best_scout = _best(scores()[SCOUT], on_fit, rivals_at[SCOUT], decisions) or ""
+        contenders = _in_full(contenders, {best_scout} - {*LOOKUPS})
+        on_fit |= _measure(node_set, _named(contenders, {best_scout}), split="decide")
+    measured = _measure(node_set, contenders, split="test", before=on_fit)
     best: dict[str, str] = {}
     for score in headlines():
         name = _best(score, on_fit, rivals_at[score.name], decisions)
         if name is not None:
             best[score.name] = name
-    node_set.meanings.clear()
+    node_set.forget_contenders()
     return Contest(decisions, measured, best)
 
 
@@ -76,12 +76,23 @@ def _named(contenders: Sequence[Contender], names: Collection[str]) -> list[Cont
     return [contender for contender in contenders if contender.name in names]
 
 
-def _at_levels(
-    contenders: Sequence[Contender], names: Collection[str], levels: tuple[float, ...]
-) -> list[Contender]:
-    """The contenders, those of these names to be edited at these levels."""
+def _scouting(contenders: Sequence[Contender], names: Collection[str]) -> list[Contender]:
+    """The contenders, those of these names that have latents with the scout's measurement alone."""
+    alone = (scores()[SCOUT].measurement,)
     return [
-        replace(contender, levels=levels) if contender.name in names else contender
+        replace(contender, levels=(ANY,), measurements=alone)
+        if contender.name in names and contender.candidates is not None
+        else contender
+        for contender in contenders
+    ]
+
+
+def _in_full(contenders: Sequence[Contender], names: Collection[str]) -> list[Contender]:
+    """The contenders, those of these names with every measurement after all."""
+    return [
+        replace(contender, levels=EVERY_LEVEL, measurements=None)
+        if contender.name in names
+        else contender
         for contender in contenders
     ]
 
@@ -106,19 +117,35 @@ def _best(
 
 
 def _measure(
-    node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
+    node_set: NodeSet,
+    contenders: Sequence[Contender],
+    *,
+    split: Split,
+    before: Mapping[str, Measured] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Every measurement of every contender; of those of one content once."""
+    """Every measurement wanted of every contender: of those of one content once, and what is of fit
+    alone not again where it was measured `before`."""
     measured: dict[str, dict[str, Any]] = {contender.name: {} for contender in contenders}
+    of_fit = {score.measurement for score in scores().values() if score.of_fit}
     for measurement, measure in measurements().items():
-        keys = {entry.name: _key(measurement, split, entry) for entry in contenders}
+        wanted = [entry for entry in contenders if entry.has(measurement)]
+        keys = {entry.name: _key(measurement, split, entry) for entry in wanted}
+        parts: dict[str, Any] = {}
+        if before is not None and measurement in of_fit:
+            parts = {
+                entry.name: before[entry.name][measurement]
+                for entry in wanted
+                if measurement in before.get(entry.name, {})
+            }
         fresh = [
             entry
-            for entry in contenders
-            if (key := keys[entry.name]) is None or key not in node_set.memo
+            for entry in wanted
+            if entry.name not in parts
+            and ((key := keys[entry.name]) is None or key not in node_set.memo)
         ]
-        parts = measure(node_set, fresh, split=split) if fresh else {}
-        for entry in contenders:
+        with stage(f"{measurement} on {split}", work=len(contenders)):
+            parts |= measure(node_set, fresh, split=split) if fresh else {}
+        for entry in wanted:
             key = keys[entry.name]
             if entry.name in parts:
                 measured[entry.name][measurement] = parts[entry.name]

@@ -16,15 +16,16 @@ import numpy as np
 from jaxtyping import Float
 
 from sage.dictionaries.activations import Activations, Labels, Site
-from sage.dictionaries.dictionary import LabelMoves
-from sage.dictionaries.edits import Edited, Masks, control
+from sage.dictionaries.dictionary import Dictionary, LabelMoves, coded_alike
+from sage.dictionaries.edits import Edited, Masks, Way, control
 from sage.dictionaries.need import MULTIPLES
 from sage.dictionaries.search import Budget
 from sage.dictionaries.supervised import FeatureDictionary
+from sage.memory import EDITED_NUMBERS_HELD
 from sage.models.base import Model
 from sage.scores.data import Answers
 from sage.scores.isolation import Bystanders
-from sage.scores.levels import ANY, BUDGETS, FORMS, LEVELS, UNBOUNDED, Decisions, Form, Split
+from sage.scores.levels import ANY, BUDGETS, FORMS, LEVELS, OTHER_FORM, UNBOUNDED, Decisions, Form, Split
 from sage.scores.node_set import Contender, NodeSet
 from sage.scores.runs import Behaviour, SplitBehaviour, SplitRuns, behaviours
 from sage.scores.score import Columns, Detail, Score, mean_of
@@ -117,16 +118,24 @@ def make_aim(features: FeatureDictionary, needs: Mapping[Site, int], *, unbounde
     return Aim(features, budgets, (*BUDGETS, *((UNBOUNDED,) if unbounded else ())))
 
 
+class Along(NamedTuple):
+    """The latents that each level lets through, and whose directions they are moved along (None:
+    their own dictionary's)."""
+
+    masks: Mapping[float, Masks | None]
+    directions: Dictionary | None = None
+
+
 def make_edits(
-    candidates: LabelMoves,
-    base: Activations,
-    labels: Labels,
-    aim: Aim,
-    *,
-    masks: Mapping[float, Masks | None],
-) -> Edits:
-    """Every prompt's nodes moved towards the aim at every budget, with the latents that each level
-    lets through. The budget without a bound is at level 0 alone."""
+    candidates: LabelMoves, base: Activations, labels: Labels, aim: Aim, *, along: Sequence[Along]
+) -> list[Edits]:
+    """Every prompt's nodes moved towards the aim at every budget and level, for dictionaries that
+    have the codes of the candidates. The budget without a bound is at level 0 alone."""
+    ways = {
+        (id(mask), id(each.directions)): Way(mask, each.directions)
+        for each in along
+        for mask in each.masks.values()
+    }
     edited = control(
         candidates,
         base,
@@ -134,28 +143,40 @@ def make_edits(
         aim.features.aim(base, labels),
         variance=aim.features.variance,
         budgets=aim.budgets,
-        among=list(masks.values()),
+        ways=list(ways.values()),
     )
-    return {
-        (level, name): edit
-        for level, by_budget in zip(masks, edited, strict=True)
-        for name, edit in zip(aim.names, by_budget, strict=True)
-        if name != UNBOUNDED or level == ANY
-    }
+    by_way = dict(zip(ways, edited, strict=True))
+    return [
+        {
+            (level, name): edit
+            for level, mask in each.masks.items()
+            for name, edit in zip(aim.names, by_way[id(mask), id(each.directions)], strict=True)
+            if name != UNBOUNDED or level == ANY
+        }
+        for each in along
+    ]
 
 
 def run_edits(
-    model: Model, edits: Edits, split: SplitRuns, watched: Bystanders, answers: Answers
-) -> EditOutcomes:
-    """What the model does under edits, and what they leave alone."""
-    values = [edit.values for edit in edits.values()]
-    results = behaviours(model, values, split.pairs, answers)
-    return EditOutcomes(
-        split.behaviour,
-        {key: edit._replace(values={}) for key, edit in edits.items()},
-        dict(zip(edits, results, strict=True)),
-        {key: watched.isolation(edit.values) for key, edit in edits.items()},
-    )
+    model: Model,
+    edits: Mapping[str, Edits],
+    split: SplitRuns,
+    watched: Bystanders,
+    answers: Answers,
+) -> dict[str, EditOutcomes]:
+    """What the model does under the edits of every dictionary, run together, and what they leave
+    alone."""
+    values = [edit.values for made in edits.values() for edit in made.values()]
+    results = iter(behaviours(model, values, split.pairs, answers))
+    return {
+        name: EditOutcomes(
+            split.behaviour,
+            {key: edit._replace(values={}) for key, edit in made.items()},
+            {key: next(results) for key in made},
+            {key: watched.isolation(edit.values) for key, edit in made.items()},
+        )
+        for name, made in edits.items()
+    }
 
 
 def control_statistic(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "draw"]:
@@ -178,19 +199,52 @@ def _by_level(means: Float[np.ndarray, "draw column"]) -> Float[np.ndarray, "dra
 def measure(
     node_set: NodeSet, contenders: Sequence[Contender], *, split: Split
 ) -> dict[str, EditOutcomes]:
-    """Every contender that has latents to move, edited at its levels."""
+    """Every contender that has latents to move, edited at its levels; as many at a time as memory
+    should hold, and those that have the same codes together."""
     runs = node_set.split(split)
-    controls: dict[str, EditOutcomes] = {}
+    watched, answers = node_set.watched(split), node_set.data.shared.answers
+    outcomes: dict[str, EditOutcomes] = {}
+    waiting: dict[str, Edits] = {}
+    numbers = sum(value.numel() for value in runs.pairs.base.values.values())
+    for group in _coded_alike(contenders):
+        waiting |= _edits_of(node_set, group, runs)
+        if numbers * sum(map(len, waiting.values())) > EDITED_NUMBERS_HELD:
+            outcomes |= run_edits(node_set.model, waiting, runs, watched, answers)
+            waiting = {}
+    return outcomes | run_edits(node_set.model, waiting, runs, watched, answers)
+
+
+def _coded_alike(contenders: Sequence[Contender]) -> list[list[Contender]]:
+    """Contenders that have latents, those together whose latents would move by the same steps."""
+    groups: list[list[Contender]] = []
     for contender in contenders:
         if contender.candidates is None:
             continue
-        masks = node_set.masks(contender)
-        aim = make_aim(contender.features, node_set.needs, unbounded=node_set.settings.unbounded)
-        base, labels = runs.pairs.base, runs.pairs.labels
-        edits = make_edits(contender.candidates, base, labels, aim, masks=masks)
-        watched, answers = node_set.watched(split), node_set.data.shared.answers
-        controls[contender.name] = run_edits(node_set.model, edits, runs, watched, answers)
-    return controls
+        for group in groups:
+            first = group[0]
+            alike = coded_alike(first.dictionary, contender.dictionary)
+            if alike and first.fit is contender.fit and first.features is contender.features:
+                group.append(contender)
+                break
+        else:
+            groups.append([contender])
+    return groups
+
+
+def _edits_of(
+    node_set: NodeSet, group: Sequence[Contender], runs: SplitRuns
+) -> Mapping[str, Edits]:
+    """The edits of contenders that have the same codes."""
+    first = group[0]
+    assert first.candidates is not None
+    aim = make_aim(first.features, node_set.needs, unbounded=node_set.settings.unbounded)
+    base, labels = runs.pairs.base, runs.pairs.labels
+    along = [
+        Along(node_set.masks(entry), None if entry is first else entry.dictionary)
+        for entry in group
+    ]
+    edits = make_edits(first.candidates, base, labels, aim, along=along)
+    return dict(zip([entry.name for entry in group], edits, strict=True))
 
 
 def _columns(part: EditOutcomes, decisions: Decisions) -> Columns:
@@ -202,7 +256,8 @@ def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
     for form in FORMS:
         if form != decisions.form:
             columns = part.columns(form, (ANY,))
-            yield Detail("control", columns, control_statistic, raw_control_statistic, form=form)
+            detail = Detail("control", columns, control_statistic, raw_control_statistic)
+            yield detail._replace(form=form, at=OTHER_FORM)
     for budget in part.budgets:
         picks = float(part.edits[ANY, budget].picks.double().mean())
         for form in FORMS:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sage.dictionaries.dictionary import Dictionary
+from sage.dictionaries.dictionary import Dictionary, some_directions, width
 from sage.dictionaries.projected import ProjectedSuite
 from sage.dictionaries.projection import project_direction
 from sage.nodes import Node, Section
@@ -172,14 +172,16 @@ def _matching(
 def _node_geometry(
     dictionary: Dictionary, node: Node, taking_part: Bool[Tensor, "latent"], target: Targets
 ) -> NodeGeometry:
-    directions = dictionary.directions(node).to(target.directions)
-    live = taking_part.to(directions.device) & (directions.norm(dim=-1) > 0)
-    latents = live.nonzero().flatten()
-    cosine = cosines(directions[latents], target.directions, signed=dictionary.signed)
+    device = target.directions.device
+    latents = taking_part.nonzero().flatten().to(device)
+    directions = some_directions(dictionary, [node], latents)[node].to(target.directions)
+    there = directions.norm(dim=-1) > 0
+    latents, directions = latents[there], directions[there]
+    cosine = cosines(directions, target.directions, signed=dictionary.signed)
     if not len(latents):
         nothing = np.zeros(len(target.shuffled))
         return NodeGeometry(target.names, latents.cpu(), cosine.cpu(), 0.0, nothing, 0.0, ())
-    shuffled = cosines(directions[latents], target.shuffled, signed=dictionary.signed)
+    shuffled = cosines(directions, target.shuffled, signed=dictionary.signed)
     return NodeGeometry(
         features=target.names,
         latents=latents.cpu(),
@@ -187,7 +189,7 @@ def _node_geometry(
         mcc=matched(_attain(cosine, target)),
         null=np.array([matched(draw) for draw in _attain(shuffled, target)]),
         uniqueness=len(set(cosine.argmax(0).tolist())) / len(target.names),
-        angles=_angles(directions[latents], target, cosine),
+        angles=_angles(directions, target, cosine),
     )
 
 
@@ -243,7 +245,7 @@ def measure(
             continue
         dictionary = contender.dictionary
         if dictionary is contender.features:
-            activity = {node: torch.ones(len(dictionary.directions(node))) for node in targets}
+            activity = {node: torch.ones(width(dictionary, node)) for node in targets}
         else:
             activity = node_set.activity(contender)
         section = node_set.data.section
@@ -280,5 +282,6 @@ SCORE = Score(
     raw=raw_geometry,
     why_undefined=lambda decisions: decisions.geometry,
     details=_details,
+    of_fit=True,
     figure="frontier",
 )

@@ -15,8 +15,8 @@ from sage.dictionaries.activations import Activations
 from sage.dictionaries.cross_validation import FOLDS
 from sage.dictionaries.design import design_columns
 from sage.dictionaries.edits import Edited
-from sage.dictionaries.supervised import FeatureDictionary, fit_features
-from sage.scores.control import Edits, control_statistic, make_aim, make_edits, run_edits
+from sage.dictionaries.supervised import SUPERVISED, FeatureDictionary, fit_features
+from sage.scores.control import Along, Edits, control_statistic, make_aim, make_edits, run_edits
 from sage.scores.levels import ANY, Form
 from sage.scores.node_set import NodeSet
 from sage.scores.score import at_means
@@ -40,8 +40,8 @@ def cross_validated_control(node_set: NodeSet, form: Form) -> float:
         parts += _held_out(node_set, rows, {text for row in rows for text in texts[row]})
     edits = {key: _joined(parts, key) for key in parts[0].edits}
     watched, answers = node_set.watched("decide"), node_set.data.shared.answers
-    control = run_edits(node_set.model, edits, node_set.decide, watched, answers)
-    return at_means(control.columns(form, (ANY,)), control_statistic)
+    outcomes = run_edits(node_set.model, {SUPERVISED: edits}, node_set.decide, watched, answers)
+    return at_means(outcomes[SUPERVISED].columns(form, (ANY,)), control_statistic)
 
 
 class _HeldOut(NamedTuple):
@@ -63,7 +63,7 @@ def _held_out(node_set: NodeSet, rows: list[int], texts: Collection[str]) -> lis
     parts: list[_HeldOut] = []
     if known:
         labels = target.select(known).prompt_labels
-        edits = make_edits(features, base.select(known), labels, aim, masks={ANY: None})
+        (edits,) = make_edits(features, base.select(known), labels, aim, along=[Along({ANY: None})])
         parts.append(_HeldOut(known, edits))
     if unknown := [row for row in rows if row not in known]:
         untouched = _untouched(base.select(unknown))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sage.scores.control import EditOutcomes, control_statistic, raw_control_statistic
-from sage.scores.levels import FORMS, LEVELS, Decisions
+from sage.scores.levels import FORMS, LEVELS, OTHER_FORM, Decisions
 from sage.scores.score import Columns, Detail, Score
 
 
@@ -25,7 +25,8 @@ def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
     rules = (control_statistic, raw_control_statistic)
     for form in FORMS:
         if form != decisions.form:
-            yield Detail("interpretable", part.columns(form, LEVELS), *rules, form=form)
+            columns = part.columns(form, LEVELS)
+            yield Detail("interpretable", columns, *rules, form=form, at=OTHER_FORM)
         for level in LEVELS:
             columns = part.columns(form, (level,))
             yield Detail("interpretable", columns, *rules, form=form, at=f"F1 >= {level}")

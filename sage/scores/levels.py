@@ -17,6 +17,8 @@ LEVELS = (0.25, 0.5, 0.75)
 EVERY_LEVEL = (ANY, *LEVELS)
 BUDGETS = ("need", "2 need", "4 need")
 UNBOUNDED = "all"
+# Where a row stands in the form that was not chosen: it is no headline.
+OTHER_FORM = "other form"
 
 
 @dataclass(frozen=True)

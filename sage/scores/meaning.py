@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, sites
-from sage.dictionaries.dictionary import Dictionary, site_codes
+from sage.dictionaries.dictionary import Dictionary, site_codes, width
 from sage.dictionaries.supervised import FeatureDictionary
 from sage.memory import DETECTOR_NUMBERS_AT_ONCE
 from sage.nodes import Node
@@ -82,8 +82,7 @@ def activity(dictionary: Dictionary, given: Activations) -> dict[Node, Float[Ten
     counts: dict[Node, Tensor] = {}
     for part in site_codes(dictionary, given):
         for node, codes in part.runs[0].codes.items():
-            width = len(dictionary.directions(node))
-            active = counts.setdefault(node, torch.zeros(width))
+            active = counts.setdefault(node, torch.zeros(width(dictionary, node)))
             active[part.latents.cpu()] += (codes != 0).float().sum(0).cpu()
     return {node: counts[node] / len(given) for node in given.nodes}
 

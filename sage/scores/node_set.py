@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations
 from sage.dictionaries.code_model import UnfittedCodes
-from sage.dictionaries.dictionary import Dictionary, LabelMoves
+from sage.dictionaries.dictionary import Dictionary, LabelMoves, coded_alike, width
 from sage.dictionaries.edits import Masks
 from sage.dictionaries.need import needs
 from sage.dictionaries.supervised import SUPERVISED, FeatureDictionary
@@ -46,8 +46,9 @@ class Contender:
 
     `features` are the supervised ones whose aim its edits have, `fit` the prompts whose labels say
     what its latents mean, `levels` the F1 levels at which it is edited. Of contenders with the same
-    `content` measurements are shared; None is measured each time. It is `copied` and `detected`
-    where these rows are wanted; `choice` is an option of copying.
+    `content` measurements are shared; None is measured each time. `measurements` are those wanted
+    (None: all); it is `copied` and `detected` where these rows are wanted; `choice` is an option of
+    copying.
     """
 
     name: str
@@ -57,9 +58,14 @@ class Contender:
     fit: Activations
     content: str | None = None
     levels: tuple[float, ...] = EVERY_LEVEL
+    measurements: tuple[str, ...] | None = None
     copied: bool = False
     detected: bool = False
     choice: Literal["joint", "per node"] = "joint"
+
+    def has(self, measurement: str) -> bool:
+        """Whether a measurement is wanted."""
+        return self.measurements is None or measurement in self.measurements
 
 
 Memo = MutableMapping[str, Any]
@@ -69,15 +75,18 @@ Memo = MutableMapping[str, Any]
 class NodeSet:
     """One contrast on one set of nodes.
 
-    `memo` holds what serves more than one suite, `meanings` what the latents of the contenders in
-    hand mean.
+    `memo` holds what serves more than one suite, `code_models` and `meanings` what is known of the
+    contenders in hand.
     """
 
     model: Model
     data: ContrastData
     settings: Settings
     memo: Memo = field(default_factory=dict[str, Any])
-    meanings: dict[str, Meaning] = field(default_factory=dict[str, Meaning])
+    code_models: list[UnfittedCodes] = field(default_factory=list[UnfittedCodes])
+    meanings: list[tuple[Contender, Meaning]] = field(
+        default_factory=list[tuple["Contender", Meaning]]
+    )
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -129,10 +138,21 @@ class NodeSet:
         if dictionary is features:
             wanted.setdefault("content", SUPERVISED)
             return Contender(features.name, features, features, features, self.fit, **wanted)
-        latents = len(dictionary.directions(self.nodes[0]))
-        candidates = UnfittedCodes(dictionary, self.fit, features) if latents else None
+        candidates = self._code_model(dictionary) if width(dictionary, self.nodes[0]) else None
         name = dictionary.name
         return Contender(name, dictionary, candidates, features, self.fit, content, **wanted)
+
+    def _code_model(self, dictionary: Dictionary) -> UnfittedCodes:
+        """The code model of a dictionary; fitted once for all that have the same codes."""
+        alike = [known for known in self.code_models if coded_alike(known.dictionary, dictionary)]
+        model = UnfittedCodes(dictionary, self.fit, self.data.supervised, *alike[:1])
+        self.code_models.append(model)
+        return model
+
+    def forget_contenders(self) -> None:
+        """Let go of what is known of the contenders in hand."""
+        self.code_models.clear()
+        self.meanings.clear()
 
     def split(self, name: Split) -> SplitRuns:
         """The pairs of a split and what the model does on them."""
@@ -145,25 +165,33 @@ class NodeSet:
         return None if given is None else given.on(self.nodes)
 
     def meaning(self, contender: Contender) -> Meaning:
-        """What each of a contender's latents means."""
-        if contender.name not in self.meanings:
-            same = contender.fit is self.fit
-            self.meanings[contender.name] = find_meaning(
-                contender.dictionary,
-                contender.fit,
-                contender.features,
-                attributes=self.data.changed,
-                predicates=self.predicates if same else None,
-            )
-        return self.meanings[contender.name]
+        """What each of a contender's latents means; found once for all that have the same codes."""
+        if (known := self._known_meaning(contender)) is not None:
+            return known
+        meaning = find_meaning(
+            contender.dictionary,
+            contender.fit,
+            contender.features,
+            attributes=self.data.changed,
+            predicates=self.predicates if contender.fit is self.fit else None,
+        )
+        self.meanings.append((contender, meaning))
+        return meaning
+
+    def _known_meaning(self, contender: Contender) -> Meaning | None:
+        for other, meaning in self.meanings:
+            alike = coded_alike(other.dictionary, contender.dictionary)
+            if alike and other.fit is contender.fit and other.features is contender.features:
+                return meaning
+        return None
 
     def activity(self, contender: Contender) -> Mapping[Node, Tensor]:
         """The share of fit on which each latent is active at each node."""
         if contender.dictionary is contender.features:
             return {node: contender.features.fits[node].chosen.shares for node in self.nodes}
-        if contender.name in self.meanings:
-            nodes = self.meanings[contender.name].nodes
-            return {node: meaning.activity for node, meaning in nodes.items()}
+        for other, meaning in self.meanings:
+            if coded_alike(other.dictionary, contender.dictionary) and other.fit is self.fit:
+                return {node: known.activity for node, known in meaning.nodes.items()}
         return activity(contender.dictionary, self.fit)
 
     def masks(self, contender: Contender) -> dict[float, Masks | None]:

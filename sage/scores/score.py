@@ -68,7 +68,8 @@ class Score:
     means of columns to the score, `raw` to the score before it is clipped to [0, 1].
     `why_undefined` reads what was decided on fit, for all dictionaries alike. `details` are the
     rows beside it. `headline` scores stand in every table. A score that `has_form` is of success,
-    or graded, as was decided. `figure` names the figure that shows it.
+    or graded, as was decided. `of_fit`: it is made from prompts of fit alone, whatever the split.
+    `figure` names the figure that shows it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Score:
     details: Callable[[Any, Decisions], Iterable[Detail]]
     headline: bool = True
     has_form: bool = False
+    of_fit: bool = False
     figure: str | None = None
 
     @property

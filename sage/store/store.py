@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sage.errors import BadFile, SageError, SageWarning, unknown
 from sage.files import cache_folder
+from sage.progress import found
 from sage.store.entry import read_entry, write_entry
 from sage.store.key import Key
 from sage.store.pack import pack, unpack
@@ -89,7 +90,12 @@ class Store:
             return None
         with suppress(OSError):
             os.utime(path)
+        found(kind)
         return value
+
+    def has(self, kind: str, key: Key) -> bool:
+        """Whether a value of that kind and key is kept, as far as its file's name tells."""
+        return self.folder is not None and _path(self.folder, kind, key).is_file()
 
     def keep(self, kind: str, key: Key, value: Value) -> Value:
         """Keep a value, replacing one of the same kind and key; returns it as it will be found.

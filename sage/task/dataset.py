@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sage.errors import BadFile
+from sage.files import parse_object
 from sage.task.prompt import Prompt
 from sage.task.tokens import Tokenized
 
@@ -100,20 +101,10 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8: {error}.") from error
     return [
-        _parse_line(line, f"{path}, line {number}")
+        parse_object(line, f"{path}, line {number}", "write one JSON object per prompt")
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
-
-
-def _parse_line(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{where} is not JSON: {error}.") from error
-    if not isinstance(row, dict):
-        raise BadFile(f"{where} is no object; write one JSON object per prompt.")
-    return cast("dict[str, Any]", row)
 
 
 def _to_row(prompt: Prompt | Tokenized) -> dict[str, Any]:

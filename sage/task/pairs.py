@@ -9,7 +9,6 @@ puts in a *donor*: another prompt of the same label and the same length (section
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from sage.errors import BadFile
+from sage.files import parse_object
 from sage.task.prompt import Contrast, Label, Prompt
 from sage.task.task import END, Task
 from sage.task.templates import Texts
@@ -268,13 +268,7 @@ def _parse(line: str, where: str, label: str) -> _Line:
 
 def _json_object(line: str, where: str, columns: Sequence[str]) -> dict[str, object]:
     needed = ", ".join(columns)
-    try:
-        parsed = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{where} is not JSON: {error}.") from error
-    if not isinstance(parsed, dict):
-        raise BadFile(f"{where} is no object; a pair is one with {needed}.")
-    given = cast("dict[str, object]", parsed)
+    given: dict[str, object] = parse_object(line, where, f"a pair is one with {needed}")
     if missing := [name for name in columns if name not in given]:
         names = ", ".join(given) or "nothing"
         raise BadFile(f"{where} has no '{missing[0]}' but {names}; a pair needs {needed}.")

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import NamedTuple
 
 from sage.errors import BadTask
 from sage.task.ownership import DISCOVER, FIT, TEST, Drop, SplitOwners
@@ -113,45 +112,60 @@ class Splits:
         return notes
 
 
-def split(
-    task: Task,
-    encode: Encode,
-    *,
-    seed: int,
-    test: int = 500,
-    discover: int = 200,
-    fit: int | None = None,
-    fit_pairs: int = FIT_PAIRS,
-    detect: int = 0,
-) -> Splits:
+@dataclass(frozen=True)
+class SplitSizes:
+    """How large splits are wanted; a task with few prompts gives less.
+
+    `discover` and `test` are pairs for each contrast, `fit` is prompts, by default 2,000 or 20 for
+    each value if that is more, `fit_pairs` are pairs of fit for each contrast, to decide on, and
+    `detect` is prompts of test beyond the pairs.
+    """
+
+    discover: int = 200
+    fit: int | None = None
+    fit_pairs: int = FIT_PAIRS
+    test: int = 500
+    detect: int = 0
+
+    @property
+    def per_value(self) -> int:
+        """How many prompts of fit have each value at least."""
+        return FIT_PER_VALUE if self.fit is None else 1
+
+    def prompts(self, task: Task) -> dict[str, int]:
+        """How many clean prompts each split has, by its name."""
+        most_values = max(len(task.values(attribute)) for attribute in task.attributes)
+        default = max(FIT_PROMPTS, FIT_PER_VALUE * most_values)
+        fit = default if self.fit is None else self.fit
+        return {TEST: self.test, DISCOVER: self.discover, FIT: fit}
+
+    def pairs(self, task: Task) -> dict[str, int]:
+        """How many pairs each split has for a contrast, by its name."""
+        decided_on = min(self.fit_pairs, self.prompts(task)[FIT])
+        return {DISCOVER: self.discover, FIT: decided_on, TEST: self.test}
+
+
+def split(task: Task, encode: Encode, *, seed: int, sizes: SplitSizes | None = None) -> Splits:
     """Splits of a task for the model that `encode` reads for; the same seed gives the same splits.
 
-    `discover` and `test` are pairs for each contrast, on the same clean prompts where they have the
-    contrast; `fit` is prompts, by default 2,000 or 20 for each value if that is more, and
-    `fit_pairs` pairs of it, to decide on; `detect` is prompts of test beyond the pairs. A task with
-    few prompts gets what a split of 20/50/30 gives. Raises BadTask where the test split has fewer
-    than 30 prompts, a contrast has no pairs, or a value in another split is unseen in fit.
+    The pairs of different contrasts are on the same clean prompts where these have the contrast. A
+    task with few prompts gets what a split of 20/50/30 gives. Raises BadTask where the test split
+    has fewer than 30 prompts, a contrast has no pairs, or a value in another split is unseen in
+    fit.
     """
-    quotas = _Quotas(
-        test=test,
-        discover=discover,
-        fit=_default_fit(task) if fit is None else fit,
-        fit_pairs=fit_pairs,
-        per_value=FIT_PER_VALUE if fit is None else 1,
-    )
-    owners = _owners(task, encode, quotas, seed)
-    pairs = _pairs_by_split(owners, task.contrast_names, quotas)
-    null = _pairs_by_split(owners, task.null_contrasts, quotas)
-    fit_prompts = _enough(owners.prompts[FIT], quotas.fit, quotas.per_value, task.attributes)
+    sizes = sizes or SplitSizes()
+    owners = _owners(task, encode, sizes, seed)
+    pairs = _pairs_by_split(owners, task.contrast_names, sizes.pairs(task))
+    null = _pairs_by_split(owners, task.null_contrasts, sizes.pairs(task))
     splits = Splits(
         discover=pairs[DISCOVER],
         discover_null=_without_empty(null[DISCOVER]),
-        fit=tuple(map(owners.tokenized, fit_prompts)),
+        fit=tuple(map(owners.tokenized, _enough(owners.prompts[FIT], task, sizes))),
         fit_pairs=pairs[FIT],
         fit_null=_without_empty(null[FIT]),
         test=pairs[TEST],
         test_null=_without_empty(null[TEST]),
-        detect=_beyond_pairs(owners, pairs[TEST], detect),
+        detect=_beyond_pairs(owners, pairs[TEST], sizes.detect),
         drops={drop: count for drop, count in owners.drops.items() if count},
     )
     _check_test_size(task, splits.counts[TEST])
@@ -193,48 +207,23 @@ def directions(pairs: Iterable[TokenizedPair], contrast: str, task: Task) -> lis
     return [contrast for _ in pairs]
 
 
-class _Quotas(NamedTuple):
-    """How many are wanted: pairs of `test`, `discover` and `fit_pairs`, prompts of `fit`.
-
-    `per_value` is how many prompts of fit have each value at least.
-    """
-
-    test: int
-    discover: int
-    fit: int
-    fit_pairs: int
-    per_value: int
-
-    @property
-    def prompts(self) -> dict[str, int]:
-        return {TEST: self.test, DISCOVER: self.discover, FIT: self.fit}
-
-    @property
-    def pairs(self) -> dict[str, int]:
-        return {DISCOVER: self.discover, FIT: min(self.fit_pairs, self.fit), TEST: self.test}
-
-
-def _default_fit(task: Task) -> int:
-    most_values = max(len(task.values(attribute)) for attribute in task.attributes)
-    return max(FIT_PROMPTS, FIT_PER_VALUE * most_values)
-
-
-def _owners(task: Task, encode: Encode, quotas: _Quotas, seed: int) -> SplitOwners:
+def _owners(task: Task, encode: Encode, sizes: SplitSizes, seed: int) -> SplitOwners:
     """The prompts of each split, drawn or divided.
 
     They are drawn where the task has several times as many as may be needed.
     """
-    if min(quotas.prompts.values()) < 1:
-        wanted = ", ".join(f"{name} {quota}" for name, quota in quotas.prompts.items())
+    quotas = sizes.prompts(task)
+    if min(quotas.values()) < 1:
+        wanted = ", ".join(f"{name} {quota}" for name, quota in quotas.items())
         raise BadTask(f"Every split needs prompts; {wanted} were asked for.")
     moves = 1 + len(task.contrast_names) + len(task.null_contrasts)
-    paired = quotas.test + quotas.discover + max(quotas.fit_pairs, FIT_PAIRS)
-    plenty = _PLENTY * (paired * moves + quotas.fit)
+    paired = sizes.test + sizes.discover + max(sizes.fit_pairs, FIT_PAIRS)
+    plenty = _PLENTY * (paired * moves + quotas[FIT])
     owners = SplitOwners(task, encode, seed)
     drawn = (
         not task.equal_length
         and task.size >= plenty
-        and owners.draw(quotas.prompts, per_value=quotas.per_value)
+        and owners.draw(quotas, per_value=sizes.per_value)
     )
     if not drawn:
         owners.divide()
@@ -242,10 +231,10 @@ def _owners(task: Task, encode: Encode, quotas: _Quotas, seed: int) -> SplitOwne
 
 
 def _pairs_by_split(
-    owners: SplitOwners, contrasts: Sequence[str], quotas: _Quotas
+    owners: SplitOwners, contrasts: Sequence[str], quotas: Mapping[str, int]
 ) -> dict[str, Pairs]:
     by_split: dict[str, Pairs] = {}
-    for split, quota in quotas.pairs.items():
+    for split, quota in quotas.items():
         by_split[split] = {name: owners.pairs(split, name, quota) for name in contrasts}
     return by_split
 
@@ -254,20 +243,19 @@ def _without_empty(pairs: Pairs) -> Pairs:
     return {name: listed for name, listed in pairs.items() if listed}
 
 
-def _enough(
-    prompts: Sequence[Prompt], quota: int, per_value: int, attributes: Sequence[str]
-) -> list[Prompt]:
-    """`quota` prompts of different text, and beyond them those that a value needs.
+def _enough(prompts: Sequence[Prompt], task: Task, sizes: SplitSizes) -> list[Prompt]:
+    """As many prompts of different text as fit has, and beyond them those that a value needs.
 
     A value needs a prompt where fewer than `per_value` before it have the value.
     """
+    quota = sizes.prompts(task)[FIT]
     by_text = dict[str, Prompt]()
     for prompt in prompts:
         by_text.setdefault(prompt.text, prompt)
     counts, chosen = Counter[tuple[str, Label]](), list[Prompt]()
     for prompt in by_text.values():
-        values = [(name, prompt.labels[name]) for name in attributes]
-        if len(chosen) < quota or any(counts[value] < per_value for value in values):
+        values = [(name, prompt.labels[name]) for name in task.attributes]
+        if len(chosen) < quota or any(counts[value] < sizes.per_value for value in values):
             counts.update(values)
             chosen.append(prompt)
     return chosen

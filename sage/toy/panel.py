@@ -63,12 +63,12 @@ def truth(world: World) -> Made:
 
 def rotated(world: World, *, degrees: float) -> Made:
     """The true codes; every direction turned by an angle, each towards a random one of its own."""
-    own = world.directions
-    random = torch.randn(own.shape, generator=_random(world, "rotated"))
-    unit = normalize(own, dim=-1)
+    directions = world.directions
+    random = torch.randn(directions.shape, generator=_random(world, "rotated"))
+    unit = normalize(directions, dim=-1)
     across = normalize(random - (random * unit).sum(-1, keepdim=True) * unit, dim=-1)
     angle = radians(degrees)
-    return Made(world.codes, cos(angle) * own + sin(angle) * across)
+    return Made(world.codes, cos(angle) * directions + sin(angle) * across)
 
 
 def merged(world: World, *, count: int) -> Made:

@@ -131,12 +131,12 @@ class World:
         """Every feature's unit direction, those of the background last."""
         gaussian = torch.randn(self.d, self._orthogonal, generator=self._stream("directions"))
         orthonormal = torch.linalg.qr(gaussian.double()).Q.T.float()
-        own, background = orthonormal[: self.features], orthonormal[self.features :]
+        labelled, background = orthonormal[: self.features], orthonormal[self.features :]
         if self.cosine:
             background, shared = background.split([self.background, len(self.sizes)])
             common = shared.repeat_interleave(torch.tensor(self.sizes), 0)
-            own = (1 - self.cosine) ** 0.5 * own + self.cosine**0.5 * common
-        return torch.cat([own, background])
+            labelled = (1 - self.cosine) ** 0.5 * labelled + self.cosine**0.5 * common
+        return torch.cat([labelled, background])
 
     @cached_property
     def duals(self) -> Float[Tensor, "feature d"]:
@@ -238,11 +238,11 @@ class World:
             values = _agreeing(values, self.sizes, self.agree, random)
         uniform = torch.rand(n, len(self.sizes) + self.background, generator=random)
         strength = 1 + self.spread * (2 * uniform - 1)
-        own, background = strength.split([len(self.sizes), self.background], dim=1)
+        labelled, background = strength.split([len(self.sizes), self.background], dim=1)
         active = torch.rand(background.shape, generator=random) < BACKGROUND_ACTIVE
         noise = self.noise * torch.randn(n, self.d, generator=random)
         rest = (background * active) @ self.directions[self.features :] + noise
-        return Drawn(values, own, rest)
+        return Drawn(values, labelled, rest)
 
     def _values(self, drawn: Drawn) -> Float[Tensor, "prompt d"]:
         starts = torch.tensor([block.start for block in self.blocks.values()])

@@ -130,22 +130,15 @@ def _attention_maps(block: Any, config: Any, family: str) -> _AttentionMaps:
     heads = config.num_attention_heads
     out_of_heads = "(head d_head) d_model -> head d_head d_model"
     into_heads = "d_model (head d_head) -> head d_head d_model"
+    apart = "part head d_head d_model"
     if family == "gpt2":
-        query, key, value = rearrange(
-            block.attn.c_attn.weight,
-            "d_model (part head d_head) -> part head d_head d_model",
-            part=3,
-            head=heads,
-        )
+        fused, parts = block.attn.c_attn.weight, "d_model (part head d_head)"
+        query, key, value = rearrange(fused, f"{parts} -> {apart}", part=3, head=heads)
         output = rearrange(block.attn.c_proj.weight, out_of_heads, head=heads)
         return _AttentionMaps(query, key, value, output)
     if family == "neox":
-        query, key, value = rearrange(
-            block.attention.query_key_value.weight,
-            "(head part d_head) d_model -> part head d_head d_model",
-            part=3,
-            head=heads,
-        )
+        fused, parts = block.attention.query_key_value.weight, "(head part d_head) d_model"
+        query, key, value = rearrange(fused, f"{parts} -> {apart}", part=3, head=heads)
         output = rearrange(block.attention.dense.weight, into_heads, head=heads)
         return _AttentionMaps(query, key, value, output)
     attention, key_heads = block.self_attn, config.num_key_value_heads

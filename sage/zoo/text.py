@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sage.models.base import Model
 from sage.scores.text import Text, no_text, text_of
 from sage.task.prompt import Prompt
@@ -15,12 +17,18 @@ _SEED = 12345
 def default_text(model: Model) -> Text:
     """The corpus for an embedded model; no text for any other."""
     from sage.models.catalog import is_embedded
-    from sage.zoo.corpus import corpus_texts
 
     if not is_embedded(model.name):
         return no_text
-    texts = [text.text for text in corpus_texts(TEXTS, seed=_SEED)]
-    return text_of([_tokenized(model, text) for text in texts])
+    return text_of([_tokenized(model, text) for text in _texts()])
+
+
+@cache
+def _texts() -> list[str]:
+    """The same for every model, and a few seconds to make."""
+    from sage.zoo.corpus import corpus_texts
+
+    return [text.text for text in corpus_texts(TEXTS, seed=_SEED)]
 
 
 def _tokenized(model: Model, text: str) -> Tokenized:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sage.cells import load_results, score_cell
+from sage.cells import cell_in, load_results
 from sage.models.load import load_model
 from sage.result import HEADLINES, SUPERVISED, Result
 from sage.run import make_plan
@@ -46,7 +46,8 @@ def run(job: Job) -> None:
     model = load_model(MODEL, device="cpu")
     suites = load_suites([f"{MODEL}/{name}" for name in SNAPSHOTS])
     plan = make_plan("quick", seed=job.seed)
-    score_cell(model, load_task(job.task), suites, job.out, plan=plan, text=default_text(model))
+    cell = cell_in(job.out, model, load_task(job.task), plan)
+    cell.score(suites, text=default_text(model))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from sage.models.load import load_model
 from sage.nodes import Node
 from sage.preparation import Prepared, prepare
 from sage.run import Plan, make_plan
-from sage.scores.control import make_aim, make_edits
+from sage.scores.control import Along, make_aim, make_edits
 from sage.scores.data import read_contrast, read_shared
 from sage.scores.levels import ANY
 from sage.task.catalog import load_task
@@ -136,7 +136,7 @@ def growth(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.Nam
         needed = needs(part.supervised, part.decide.base, part.decide.labels)
         aim = make_aim(part.supervised, needed, unbounded=False)
         with timed(own) as cost:
-            edits = make_edits(codes, base, labels, aim, masks={ANY: None})
+            (edits,) = make_edits(codes, base, labels, aim, along=[Along({ANY: None})])
         chosen = cost()
         own.write(base.values, base.prompts, logit_difference)
         with timed(own) as cost:

@@ -14,7 +14,7 @@ from torch import Tensor
 from linear import MLP, D, activations, claimed
 from sage.dictionaries.activations import Activations, Labels, moments
 from sage.dictionaries.code_model import CodeModel, UnfittedCodes, fit_codes
-from sage.dictionaries.dictionary import LabelMoves, SiteMoves
+from sage.dictionaries.dictionary import LabelMoves, SiteMoves, coded_alike
 from sage.dictionaries.edits import control
 from sage.dictionaries.projected import project
 from sage.dictionaries.supervised import fit_features
@@ -331,6 +331,23 @@ def test_a_model_that_is_not_fitted_yet_makes_the_moves_of_the_fitted_one(
             for node in part.nodes:
                 assert torch.equal(part.steps[node], fitted_part.steps[node])
     assert fits == [1]
+
+
+def test_dictionaries_with_the_same_codes_share_one_fit_and_keep_their_own_directions() -> None:
+    """Moves along another's directions are those that a fit of its own would give."""
+    given, judged, features, base, after = projected_world()
+    turned = replace(judged, name="turned", decoder=lambda sae: sae.W_dec.flip(0))
+    assert coded_alike(judged, turned)
+    fitted = UnfittedCodes(judged, given, features)
+    shared = UnfittedCodes(turned, given, features, fitted)
+    assert shared.model.regressions is fitted.model.regressions
+    apart = list(fit_codes(turned, given, features).moves(base, after))
+    for moves in (shared.moves(base, after), (p.along(turned) for p in fitted.moves(base, after))):
+        for part, expected in zip(moves, apart, strict=True):
+            assert torch.equal(part.latents, expected.latents)
+            for node in part.nodes:
+                torch.testing.assert_close(part.steps[node], expected.steps[node])
+                assert torch.equal(part.directions[node], expected.directions[node])
 
 
 def test_nothing_of_the_other_prompt_is_read_but_its_labels() -> None:

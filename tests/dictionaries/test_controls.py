@@ -27,7 +27,7 @@ from sage.dictionaries.controls import (
 from sage.dictionaries.controls.axes import principal_axes
 from sage.dictionaries.controls.untrained import untrained
 from sage.dictionaries.controls.without_latents import identity, mean_only
-from sage.dictionaries.dictionary import Dictionary
+from sage.dictionaries.dictionary import Dictionary, coded_alike
 from sage.dictionaries.edits import copying
 from sage.dictionaries.projected import ProjectedSuite, explained, mean_l0, project
 from sage.dictionaries.projection import project_direction
@@ -193,6 +193,16 @@ def test_random_and_permuted_keep_the_codes_and_the_lengths() -> None:
         elsewhere = replace(sae, hook=Node("resid_pre", hook.layer + 7))
         assert not torch.allclose(directions, random.decoder(elsewhere))
         assert not torch.allclose(dealt, permuted.decoder(elsewhere))
+
+
+def test_only_controls_with_the_suites_own_codes_are_coded_alike() -> None:
+    given = activations("gpt2")
+    judged = project_suite(given)
+    names = ("random", "permuted", "untrained", "task lookup", "PCA", "neurons", "best-1")
+    made = dictionaries(setting(given, judged), *names)
+    alike = {name: coded_alike(judged, dictionary) for name, dictionary in made.items()}
+    assert alike == {name: name in ("random", "permuted") for name in names}
+    assert not coded_alike(judged, project_suite(given))
 
 
 def test_a_control_draws_nothing_that_a_seed_of_a_training_draws() -> None:

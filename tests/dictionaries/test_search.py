@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from sage.dictionaries.search import ALL, Candidates, Path, Rule, greedy, pursuit, search, walk
+from sage.dictionaries.search import (
+    ALL,
+    Candidates,
+    Path,
+    Rule,
+    greedy,
+    pursuit,
+    search,
+    search_together,
+    walk,
+)
 from sage.nodes import Node, parse_node
 
 A, B = parse_node("1.0.q@END"), parse_node("1.0.z@END")
@@ -388,3 +398,23 @@ def test_the_searches_stay_within_5_percent_of_the_best_subset() -> None:
     assert np.mean(of_greedy) <= 1.05
     assert np.mean(of_both) <= np.mean(of_greedy)
     assert (np.array(of_both) <= np.array(of_greedy) + 1e-5).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_searches_made_together_come_to_what_each_comes_to_alone(seed: int) -> None:
+    """Three sets of candidates along the same directions: all of them, those of even number, and
+    none."""
+    case = Case.draw(6, 9, seed, shift=False)
+    even = {node: steps * (np.arange(9) % 2 == 0) for node, steps in case.steps.items()}
+    none = {node: 0 * steps for node, steps in case.steps.items()}
+    cases = [replace(case, steps=steps) for steps in (case.steps, even, none)]
+    together = search_together(
+        [each.candidates for each in cases], tensors(case.missing), VARIANCE, budgets=(1, 3, ALL)
+    )
+    for each, choices in zip(cases, together, strict=True):
+        for choice, expected in zip(choices, each.search(1, 3, ALL), strict=True):
+            assert torch.equal(choice.chosen, expected.chosen)
+            torch.testing.assert_close(choice.distance, expected.distance)
+            torch.testing.assert_close(choice.start, expected.start)
+    assert not any(choice.chosen.any() for choice in together[2])
+    assert together[0][0].chosen.any()

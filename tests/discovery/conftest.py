@@ -15,7 +15,7 @@ from sage.models.base import Model
 from sage.models.load import load_model
 from sage.models.wired import wired_folder
 from sage.task.catalog import load_task
-from sage.task.splits import Splits, split
+from sage.task.splits import Splits, SplitSizes, split
 from sage.task.task import Task
 from sage.task.tokens import TokenizedPair, align
 from tests.models.twin import Twin, load_twin
@@ -57,7 +57,7 @@ def ready(folder: Callable[[str], Path]) -> Callable[[str, str], Ready]:
 
     def load(family: str, backend: str) -> Ready:
         model = load_model(str(folder(family)), backend=backend, device="cpu")
-        splits = split(IOI, model.tokenize, seed=0, discover=8, test=30, fit=400)
+        splits = split(IOI, model.tokenize, seed=0, sizes=SplitSizes(discover=8, test=30, fit=400))
         null = {name: splits.discover_null[name] for name in ("place", "object")}
         return Ready(model, IOI, replace(splits, discover_null=null))
 
@@ -71,7 +71,9 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Read
     def load(seed: int, backend: str) -> Ready:
         folder = wired_folder(seed, tmp_path_factory.mktemp("wired") / str(seed))
         model = load_model(str(folder), backend=backend, device="cpu")
-        splits = split(WIRED, model.tokenize, seed=seed, discover=12, test=30, fit=200)
+        splits = split(
+            WIRED, model.tokenize, seed=seed, sizes=SplitSizes(discover=12, test=30, fit=200)
+        )
         return Ready(model, WIRED, splits)
 
     return cache(load)

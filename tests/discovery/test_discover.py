@@ -24,6 +24,7 @@ from sage.discovery import (
 )
 from sage.errors import BadTask, UnknownName, Unsupported
 from sage.models.wired import truth
+from sage.progress import Stage, Watcher, watching
 from tests.discovery.conftest import BACKENDS, Ready
 
 SEEDS = (0, 1, 2)
@@ -166,17 +167,26 @@ def find_repeated(ready: Ready, settings: DiscoverySettings = FOUR) -> Finding:
     return discovery.findings["repeated"]
 
 
+Counts = dict[str, tuple[float, float]]
+
+
+class Counted(Watcher):
+    """How much every stage had done of how much, when it ended."""
+
+    def __init__(self) -> None:
+        self.last: Counts = {}
+
+    def left(self, stage: Stage) -> None:
+        self.last[": ".join(stage.path)] = (stage.done, stage.total)
+
+
 @pytest.fixture(scope="module")
-def repeated(ready: Callable[[str, str], Ready]) -> tuple[Finding, dict[str, tuple[int, int]]]:
+def repeated(ready: Callable[[str, str], Ready]) -> tuple[Finding, Counts]:
     """What is found for `repeated` on a random GPT-2, and what each stage last said of itself."""
-    last: dict[str, tuple[int, int]] = {}
-    discovery = discover(
-        *ready("gpt2", "nnsight"),
-        contrasts=["repeated"],
-        settings=FOUR,
-        progress=lambda stage, done, total: last.update({stage: (done, total)}),
-    )
-    return discovery.findings["repeated"], last
+    counted = Counted()
+    with watching(counted):
+        discovery = discover(*ready("gpt2", "nnsight"), contrasts=["repeated"], settings=FOUR)
+    return discovery.findings["repeated"], counted.last
 
 
 def test_the_same_seed_gives_the_same_discovery(
@@ -213,13 +223,16 @@ def test_the_null_bounds_the_section_at_every_tau(ready: Callable[[str, str], Re
     assert finding.sizes[0.005] < sum(value >= 0.005 * finding.baseline for value in statistics)
 
 
-def test_progress_ends_where_it_said_it_would(repeated: tuple[Finding, dict[str, tuple[int, int]]]):
+def test_progress_ends_where_it_said_it_would(repeated: tuple[Finding, Counts]):
     _, last = repeated
-    assert list(last) == ["repeated: attribution", "repeated: patching", "repeated: validation"]
+    shown = last.pop("repeated: shown nodes")
+    stages = [f"repeated: {name}" for name in ("attribution", "patching", "validation")]
+    assert list(last) == [*stages, "repeated"]
     assert all(done == total > 0 for done, total in last.values())
+    assert shown == (0, 0)
 
 
-def test_passes_over_the_prompts_are_counted(repeated: tuple[Finding, dict[str, tuple[int, int]]]):
+def test_passes_over_the_prompts_are_counted(repeated: tuple[Finding, Counts]):
     """The clean metric once, attribution five times (both prompts read, one forward and backward),
     patching at most once per patch.
 

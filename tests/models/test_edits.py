@@ -53,6 +53,13 @@ def test_a_set_is_alike_the_first_of_all_earlier_ones_that_say_the_same() -> Non
     assert find_first_alike(edits, 4).tolist() == first_alike
 
 
+def test_zeros_of_either_sign_are_alike_and_the_smallest_difference_is_not() -> None:
+    node = parse_node("1.1.z@END")
+    value = torch.tensor([[0.0], [1.0]])
+    above = torch.tensor([[-0.0], [1.0000001]])
+    assert find_first_alike([{node: value}, {node: above}], 2).tolist() == [[0, 0], [0, 1]]
+
+
 def test_runs_with_like_cones_share_a_batch(model: Model) -> None:
     edits = [
         {parse_node("0.resid_pre@A"): torch.zeros(4, 1)},

@@ -10,7 +10,7 @@ import torch
 from linear import D, activations
 from sage.dictionaries.cross_validation import FOLDS
 from sage.dictionaries.supervised import fit_features
-from sage.scores.control import control_statistic, make_aim, make_edits, run_edits
+from sage.scores.control import Along, control_statistic, make_aim, make_edits, run_edits
 from sage.scores.data import PairRuns
 from sage.scores.decide import decide
 from sage.scores.held_out import cross_validated_control
@@ -115,9 +115,9 @@ def test_a_pair_is_edited_by_features_that_have_seen_neither_of_its_prompts() ->
         features = fit_features(node_set.fit.select(kept), attributes=("a",))
         aim = make_aim(features, node_set.needs, unbounded=False)
         labels = target.prompt_labels
-        edits = make_edits(features, base, labels, aim, masks={ANY: None})
+        (edits,) = make_edits(features, base, labels, aim, along=[Along({ANY: None})])
         watched, answers = node_set.watched("decide"), made.data.shared.answers
-        control = run_edits(made.model, edits, node_set.decide, watched, answers)
+        control = run_edits(made.model, {"all": edits}, node_set.decide, watched, answers)["all"]
         weights[row] = torch.from_numpy(control.columns("graded", (ANY,)).values[row])
     expected = control_statistic(weights.mean(0, keepdim=True).numpy())[0]
     assert cross_validated_control(node_set, "graded") == pytest.approx(expected, abs=1e-6)

@@ -10,7 +10,7 @@ import torch
 from linear import MLP, claimed
 from sage.scores import control
 from sage.scores.interpretable import SCORE
-from sage.scores.levels import ANY, BUDGETS, EVERY_LEVEL, LEVELS, Decisions
+from sage.scores.levels import ANY, BUDGETS, EVERY_LEVEL, LEVELS, OTHER_FORM, Decisions
 from sage.scores.node_set import Contender
 from sage.scores.score import Columns, at_means
 from scores.worlds import World, split_world, value_one
@@ -107,14 +107,14 @@ def test_without_its_levels_it_is_not_measured() -> None:
     assert list(SCORE.details(part, SUCCESS)) == []
 
 
-def test_rows_beside_the_score_are_the_other_form_and_every_level() -> None:
+def test_rows_beside_the_score_are_the_other_form_which_is_no_headline_and_every_level() -> None:
     world = split_world()
     part = measured(world, with_noise(world, [0, 2, 4, 6]))
     details = list(SCORE.details(part, SUCCESS))
     told = [(row.form, row.at) for row in details]
     levels = [f"F1 >= {level}" for level in LEVELS]
     expected = [("success", level) for level in levels]
-    expected += [("graded", None), *(("graded", level) for level in levels)]
+    expected += [("graded", OTHER_FORM), *(("graded", level) for level in levels)]
     assert told == expected
     values = [at_means(row.evidence, SCORE.statistic) for row in details[:3]]
     assert values == pytest.approx([2 / 3, 2 / 3, 0])

@@ -12,6 +12,7 @@ import pytest
 from sage.evaluation import Evaluation, evaluate
 from sage.models.base import Model
 from sage.models.load import load_model
+from sage.progress import Stage, Watcher, watching
 from sage.run import Plan
 from sage.saes.planted import planted_suite
 from sage.saes.suite import Suite
@@ -36,9 +37,12 @@ class Stopped(Exception):
     """A run is stopped, as by a signal."""
 
 
-def stop_when_scored(stage: str, done: int, total: int) -> None:
-    if stage.endswith("score") and done == total:
-        raise Stopped
+class StopsWhenScored(Watcher):
+    """Stops a run when all is scored."""
+
+    def left(self, stage: Stage) -> None:
+        if stage.name == "scores":
+            raise Stopped
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,8 @@ def run(
 def stopped_run(model: Model, suite: Suite, *, out: Path, store: Path, plan: Plan = PLAN) -> None:
     """A run that is stopped when all is scored, and nothing of it is written but its parts."""
     task, kept = load_task("wired"), Store(store)
-    with pytest.raises(Stopped):
-        evaluate(model, task, [suite], plan=plan, folder=out, store=kept, progress=stop_when_scored)
+    with pytest.raises(Stopped), watching(StopsWhenScored()):
+        evaluate(model, task, [suite], plan=plan, folder=out, store=kept)
     assert len(list((out / ".unfinished").rglob("*.safetensors"))) >= 3
     assert not (out / "result.json").exists()
 

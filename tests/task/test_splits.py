@@ -13,7 +13,7 @@ import pytest
 from sage.errors import BadTask
 from sage.task import catalog
 from sage.task.ownership import DISCOVER, ELSEWHERE, FIT, TEST, UNEQUAL, Drop, SplitOwners
-from sage.task.splits import Pairs, Splits, directions, interleave, split
+from sage.task.splits import Pairs, Splits, SplitSizes, directions, interleave, split
 from sage.task.task import Prompt, Task
 from sage.task.tokens import Tokenized, TokenizedPair, tokenize
 from words import word_tokenizer
@@ -52,7 +52,7 @@ def months(**changes: Any) -> Task:
 
 @cache
 def ioi_splits() -> Splits:
-    return split(load_task("ioi"), encode, seed=0, test=40, discover=30, fit=100)
+    return split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=40, discover=30, fit=100))
 
 
 @cache
@@ -63,7 +63,7 @@ def month_splits() -> Splits:
 @cache
 def colliding_splits(name: str) -> Splits:
     """Splits of a task so small that drawn prompts are often other prompts' counterfactuals."""
-    return split(load_task(name), encode, seed=0, test=100, discover=50, fit=300)
+    return split(load_task(name), encode, seed=0, sizes=SplitSizes(test=100, discover=50, fit=300))
 
 
 @cache
@@ -73,7 +73,7 @@ def rare_contrast_splits() -> Splits:
         slots={**months().slots, "adverb": tuple(map(str, range(130)))},
         maps={"month": {"Jan": "Feb", "Feb": "Jan"}},
     )
-    return split(task, encode, seed=0, test=33, discover=10, fit=60)
+    return split(task, encode, seed=0, sizes=SplitSizes(test=33, discover=10, fit=60))
 
 
 def splits_of_texts(splits: Splits) -> dict[str, set[str]]:
@@ -163,7 +163,7 @@ def test_fit_holds_every_value_that_can_occur_anywhere() -> None:
 
 def test_by_default_fit_has_two_thousand_prompts_and_twenty_of_each_value() -> None:
     task = load_task("induction")
-    splits = split(task, encode, seed=0, test=30, discover=10)
+    splits = split(task, encode, seed=0, sizes=SplitSizes(test=30, discover=10))
     counts = Counter(prompt.prompt.labels["target"] for prompt in splits.fit)
     assert 2000 <= len(splits.fit) < 2100
     assert min(counts.values()) >= 20
@@ -213,12 +213,12 @@ def test_a_test_split_under_thirty_is_refused_with_its_count() -> None:
     ):
         split(months(slots={**months().slots, "adverb": ("always", "often")}), encode, seed=0)
     with pytest.raises(BadTask, match="Task ioi has 20 different prompts"):
-        split(load_task("ioi"), encode, seed=0, test=20, discover=10, fit=100)
+        split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=20, discover=10, fit=100))
 
 
 def test_a_split_without_prompts_is_refused() -> None:
     with pytest.raises(BadTask, match="Every split needs prompts; test 0, discover 10, fit 100"):
-        split(load_task("ioi"), encode, seed=0, test=0, discover=10, fit=100)
+        split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=0, discover=10, fit=100))
 
 
 def test_where_keep_leaves_too_few_to_draw_they_are_divided() -> None:
@@ -229,14 +229,14 @@ def test_where_keep_leaves_too_few_to_draw_they_are_divided() -> None:
         slots={**months().slots, "adverb": (*kept, *map(str, range(150)))},
         keep=lambda prompt: prompt.slots["adverb"] in kept,
     )
-    assert split(task, encode, seed=0, test=30, discover=10, fit=120).counts[
+    assert split(task, encode, seed=0, sizes=SplitSizes(test=30, discover=10, fit=120)).counts[
         "fit"
     ] == pytest.approx(72, abs=3)
 
 
 def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
-    again = split(load_task("ioi"), encode, seed=0, test=40, discover=30, fit=100)
-    other = split(load_task("ioi"), encode, seed=1, test=40, discover=30, fit=100)
+    again = split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=40, discover=30, fit=100))
+    other = split(load_task("ioi"), encode, seed=1, sizes=SplitSizes(test=40, discover=30, fit=100))
     assert again == ioi_splits()
     assert not {prompt.prompt.text for prompt in other.fit} & {
         prompt.prompt.text for prompt in again.fit
@@ -248,7 +248,7 @@ def test_splits_do_not_depend_on_the_hash_seed(
 ) -> None:
     code = """if True:
         from sage.task.catalog import load_task
-        from sage.task.splits import split
+        from sage.task.splits import SplitSizes, split
         from sage.task.tokens import Tokenized
 
         def encode(prompt):
@@ -256,7 +256,8 @@ def test_splits_do_not_depend_on_the_hash_seed(
             return Tokenized(prompt, ids, {"END": len(ids) - 1}, (1,), (2,))
 
         for name in ("ioi", "subject_verb_agreement"):
-            splits = split(load_task(name), encode, seed=0, test=40, discover=20, fit=100)
+            sizes = SplitSizes(test=40, discover=20, fit=100)
+            splits = split(load_task(name), encode, seed=0, sizes=sizes)
             print([prompt.prompt.text for prompt in splits.fit])
             for pairs in splits.test.values():
                 print([pair.counterfactual.prompt.text for pair in pairs])
@@ -275,9 +276,7 @@ def test_counterfactuals_are_aligned() -> None:
         task,
         lambda prompt: tokenize(prompt, tokenizer, bos=True),
         seed=0,
-        test=30,
-        discover=5,
-        fit=60,
+        sizes=SplitSizes(test=30, discover=5, fit=60),
     )
     for pair in splits.test["repeated"]:
         early = {name: at for name, at in pair.clean.index.items() if at < pair.clean.index["S2"]}
@@ -367,7 +366,10 @@ def test_nothing_is_noted_of_splits_with_one_stratum_where_nothing_was_dropped()
 def test_notes_of_a_task_name_its_strata_and_what_was_left_out() -> None:
     """The counts of 40 test pairs by template sum to 40 for every contrast."""
     splits = split(
-        load_task("subject_verb_agreement"), encode, seed=0, test=40, discover=30, fit=100
+        load_task("subject_verb_agreement"),
+        encode,
+        seed=0,
+        sizes=SplitSizes(test=40, discover=30, fit=100),
     )
     counts = Counter(pair.clean.prompt.family for pair in splits.test["subject"])
     assert sum(counts.values()) == 40

@@ -82,15 +82,15 @@ class PartialForward:
     def _on_cpu(self) -> bool:
         return self.network.W_E.device.type == "cpu"
 
-    def runs_at_once(self, length: int, positions: int) -> int:
+    def runs_at_once(self, length: int, positions: int, *, logits: int) -> int:
         """How many runs fit into one batch, of prompts of this length, computed at this many
-        positions."""
+        positions, with so many logits each."""
         anatomy = self.network.anatomy
         limit = PARTIAL_NUMBERS_AT_ONCE_ON_CPU if self._on_cpu else PARTIAL_NUMBERS_AT_ONCE
         widest = max(
             2 * length * anatomy.kv_heads * anatomy.d_head,
             positions * (anatomy.d_mlp + anatomy.d_model),
-            anatomy.d_vocab,
+            logits,
         )
         return max(1, limit // widest)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sage.report.metrics import HEADLINES
 from sage.report.reported_score import score_in
-from sage.report.scored_run import COPYING, Detail, ScoredRun
+from sage.report.scored_run import COPYING, DictionaryRows, ScoredRun
 from sage.report.tables.scores import blank_entry
 from sage.report.tables.table import (
     ReportTable,
@@ -18,6 +18,7 @@ from sage.report.tables.table import (
     text_entry,
 )
 from sage.result import ALL, Row
+from sage.scores.levels import OTHER_FORM
 
 THE_SCORE = "the score"
 
@@ -37,7 +38,7 @@ def level_table(run: ScoredRun) -> ReportTable:
     formless = {row.metric for row in rows if row.at is not None and row.form is None}
     pivot = _Pivot(
         "By F1 level, with the latents that reach it",
-        lambda row: row.at or THE_SCORE,
+        lambda row: THE_SCORE if row.at in (None, OTHER_FORM) else row.at,
         lambda row: (HEADLINES[row.metric], "" if row.metric in formless else row.form or ""),
     )
     return _pivot_table(run, details, pivot, ("score", "form"))
@@ -67,14 +68,14 @@ def part_table(run: ScoredRun) -> ReportTable:
 def copying_table(run: ScoredRun) -> ReportTable:
     """Copying of every dictionary that was copied, by k."""
     pivot = _Pivot("Copying, by k", lambda row: f"k = {row.k}", _one_line)
-    details: list[Detail] = []
+    details: list[DictionaryRows] = []
     for contrast in run.contrasts:
         for suite in run.suites:
             for dictionary in run.dictionaries(suite.id):
                 rows = run.beside.get((contrast, suite.id, dictionary), [])
                 copied = [row for row in rows if row.metric == COPYING and row.k is not None]
                 if copied:
-                    details.append(Detail(contrast, suite.id, dictionary, copied))
+                    details.append(DictionaryRows(contrast, suite.id, dictionary, copied))
     return _pivot_table(run, details, pivot, ())
 
 
@@ -89,7 +90,7 @@ def _is_plain(row: Row) -> bool:
     return row.budget is None and row.k is None
 
 
-def _only(run: ScoredRun, wanted: Callable[[Row], bool]) -> list[Detail]:
+def _only(run: ScoredRun, wanted: Callable[[Row], bool]) -> list[DictionaryRows]:
     """The wanted rows of what is shown in detail."""
     details = [
         detail._replace(rows=[row for row in detail.rows if wanted(row)])
@@ -99,7 +100,7 @@ def _only(run: ScoredRun, wanted: Callable[[Row], bool]) -> list[Detail]:
 
 
 def _pivot_table(
-    run: ScoredRun, details: Sequence[Detail], pivot: _Pivot, line_heads: Sequence[str]
+    run: ScoredRun, details: Sequence[DictionaryRows], pivot: _Pivot, line_heads: Sequence[str]
 ) -> ReportTable:
     """A line for each dictionary and what tells its rows apart, a column for each of the rest."""
     rows = [row for detail in details for row in detail.rows]

@@ -1,0 +1,1 @@
+"""What a run will cost: its work counted from its sizes, and priced on this machine."""

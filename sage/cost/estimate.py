@@ -1,0 +1,144 @@
+"""An estimate of a cell: seconds of the processor for every stage, and how sure they are.
+
+Before discovery it is not known where a contrast lives: the estimate then is a range. What is kept
+of earlier runs costs nothing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sage.cost import work
+from sage.cost.machine import Prices
+from sage.cost.sizes import SECTION_SHARES, Shape, Sizes, SuiteSize, guessed_shape
+from sage.cost.work import Units
+from sage.errors import BadFile
+from sage.progress import StagePath
+
+# What suites share is kept, so that the first one finds it too.
+SHARED: StagePath = ("shared",)
+TABLE = Path(__file__).with_name("coefficients.toml")
+
+
+@dataclass(frozen=True)
+class CellWork:
+    """What is to be done on one task and model: its sizes, the suites to score, the tokens of
+    ordinary text that are read, and which stages are `kept` of earlier runs.
+
+    `shapes` has for every contrast the section's shape for each suite; None where it is not known.
+    """
+
+    sizes: Sizes
+    suites: Sequence[SuiteSize]
+    names: Sequence[str]
+    text_tokens: int = 0
+    screens: bool = False
+    kept: Collection[StagePath] = ()
+    shapes: Mapping[str, Sequence[Shape]] | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of the processor by stage, and the least and the most that they may come to."""
+
+    stages: Mapping[StagePath, float]
+    low: float
+    high: float
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(self.stages.values())
+
+
+def estimate(cell: CellWork, prices: Prices) -> Estimate:
+    """What a cell will take on a machine with these prices."""
+    middle = _stages(cell, prices, SECTION_SHARES[1])
+    if cell.shapes is not None:
+        seconds = sum(middle.values())
+        return Estimate(middle, seconds, seconds)
+    low, high = (
+        sum(_stages(cell, prices, share).values())
+        for share in (SECTION_SHARES[0], SECTION_SHARES[2])
+    )
+    return Estimate(middle, low, high)
+
+
+def units(cell: CellWork, share: float = SECTION_SHARES[1]) -> dict[StagePath, Units]:
+    """How many of each term every stage does; of sections that are not known, as many as of
+    sections with this share of the candidates."""
+    sizes, contrasts = cell.sizes, cell.sizes.contrasts
+    shapes = cell.shapes or {
+        name: [guessed_shape(sizes, name, share=share)] * max(1, len(cell.suites))
+        for name in contrasts
+    }
+    largest = {name: max(of, key=lambda shape: shape.nodes) for name, of in shapes.items()}
+    stages: dict[StagePath, Units] = {("prompts",): work.prompts_work(sizes)}
+    for name in contrasts:
+        start = ("discovery", name)
+        stages[*start, "attribution"] = work.attribution_work(sizes, name)
+        stages[*start, "patching"] = work.patching_work(sizes, name)
+        stages[*start, "validation"] = work.validation_work(sizes, name, largest[name])
+    stages["features",] = work.features_work(sizes, largest)
+    last = "screen" if cell.screens else "scores"
+    for name in contrasts:
+        stages[last, f"{name}: pairs"] = work.pairs_work(sizes, name, largest[name])
+    stages |= _screen_units(cell, shapes) if cell.screens else _score_units(cell, shapes)
+    return {path: of for path, of in stages.items() if not _is_kept(path, cell.kept)}
+
+
+def _score_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict[StagePath, Units]:
+    sizes = cell.sizes
+    stages: dict[StagePath, Units] = {
+        ("gate",): work.gate_work(sizes),
+        ("scores", "text"): work.text_work(sizes, tokens=cell.text_tokens),
+        ("result",): work.result_work(sizes, cell.suites),
+    }
+    for name, of in shapes.items():
+        for place, suite in enumerate(cell.suites):
+            first = place == 0 and SHARED not in cell.kept
+            counted = work.suite_work(sizes, name, of[place], suite, first=first)
+            stages["scores", f"{name}, {cell.names[place]}"] = counted
+    return stages
+
+
+def _screen_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict[StagePath, Units]:
+    return {
+        ("screen", f"{name}, {cell.names[place]}"): work.screen_work(
+            cell.sizes, name, of[place], suite
+        )
+        for name, of in shapes.items()
+        for place, suite in enumerate(cell.suites)
+    }
+
+
+def price(terms: Units, prices: Prices) -> float:
+    """Seconds of the processor."""
+    table = coefficients()
+    return sum(
+        count * table[term][1] * getattr(prices, table[term][0]) for term, count in terms.items()
+    )
+
+
+@lru_cache(maxsize=1)
+def coefficients() -> dict[str, tuple[str, float]]:
+    """Of every term the unit that it is priced in, and how many of it one takes."""
+    read = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    table: dict[str, tuple[str, float]] = {}
+    for unit, terms in read.items():
+        if unit not in Prices._fields:
+            raise BadFile(f"{TABLE}: no machine has a price for '{unit}'.")
+        table |= {term: (unit, float(count)) for term, count in terms.items()}
+    return table
+
+
+def _stages(cell: CellWork, prices: Prices, share: float) -> dict[StagePath, float]:
+    return {path: price(terms, prices) for path, terms in units(cell, share).items()}
+
+
+def _is_kept(path: StagePath, kept: Collection[StagePath]) -> bool:
+    return any(path[: len(start)] == start for start in kept)

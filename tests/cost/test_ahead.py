@@ -1,0 +1,152 @@
+"""Looking ahead at the wired model: what is found, what is to be done, and what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sage.cells import Cell, cell_in
+from sage.cost.ahead import discovery_estimate, look_ahead
+from sage.cost.machine import KIND, Prices, prices_of
+from sage.cost.sizes import known_shape, sizes_of
+from sage.discovery import Discovery
+from sage.models.base import Model
+from sage.nodes import Section, parse_node
+from sage.preparation import prepare
+from sage.progress import Stage, Watcher, watching
+from sage.saes.suite import Suite
+from sage.store.store import Store
+from wired_runs import PLAN, planted, wired_model, wired_task
+
+PRICES = Prices(token_layer=1e-6, layer_call=1e-4, step=1e-3, number=1e-9, flop=1e-11)
+
+
+class Finds(Watcher):
+    """Keeps what discovery found."""
+
+    discovery: Discovery
+
+    def learned(self, stage: Stage, fact: object) -> None:
+        del stage
+        assert isinstance(fact, Discovery)
+        self.discovery = fact
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return wired_model()
+
+
+@pytest.fixture(scope="module")
+def suites(model: Model) -> list[Suite]:
+    return [planted(model, "first"), planted(model, "second", hooks=2)]
+
+
+@pytest.fixture(scope="module")
+def cell(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    return cell_in(tmp_path_factory.mktemp("out"), model, wired_task("kind"), PLAN)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def found(cell: Cell, suites: list[Suite], store: Store) -> Discovery:
+    """What discovery found when the first suite was scored."""
+    finds = Finds()
+    with watching(finds):
+        cell.score(suites[:1], store=store)
+    return finds.discovery
+
+
+def test_nothing_is_known_before_the_first_run(
+    model: Model, suites: list[Suite], tmp_path: Path
+) -> None:
+    cell = cell_in(tmp_path, model, wired_task("kind"), PLAN)
+    ahead = look_ahead(cell, suites, PRICES)
+    assert (ahead.kept, ahead.found) == ([], ())
+    assert [suite.id for suite in ahead.suites] == ["first", "second"]
+    assert ahead.estimate.low < ahead.estimate.seconds < ahead.estimate.high
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_suite_that_stands_in_the_folder_is_found_and_takes_nothing(
+    cell: Cell, suites: list[Suite], found: Discovery
+) -> None:
+    del found
+    ahead = look_ahead(cell, suites[:1], PRICES)
+    assert (ahead.found, ahead.suites, ahead.estimate.seconds) == (("first",), (), 0)
+    again = look_ahead(cell, suites[:1], PRICES, again=True)
+    assert [suite.id for suite in again.suites] == ["first"]
+
+
+def test_what_the_store_keeps_takes_nothing_and_says_where_contrasts_live(
+    cell: Cell, suites: list[Suite], found: Discovery, store: Store
+) -> None:
+    ahead = look_ahead(cell, suites, PRICES, store=store)
+    assert ahead.kept == ["gate", "discovery", "features"]
+    assert {path[0] for path in ahead.estimate.stages} == {"prompts", "scores", "result"}
+    assert ahead.estimate.low == ahead.estimate.high == ahead.estimate.seconds
+    assert ahead.after(found) == ahead.estimate
+
+
+def test_the_estimate_after_discovery_counts_the_nodes_that_each_suite_reaches(
+    cell: Cell, suites: list[Suite], found: Discovery
+) -> None:
+    ahead = look_ahead(cell, suites, PRICES, again=True)
+    after = ahead.after(found)
+    assert after.low == after.high
+    shapes = ahead.knowing(found).shapes
+    assert shapes is not None
+    whole, part = shapes["kind"]
+    assert whole.nodes == len(found.sections["kind"].nodes)
+    assert part.nodes < whole.nodes
+
+
+def test_screening_looks_into_no_folder(cell: Cell, suites: list[Suite], found: Discovery) -> None:
+    del found
+    ahead = look_ahead(cell, suites[:1], PRICES, screens=True)
+    assert [suite.id for suite in ahead.suites] == ["first"]
+    assert ("screen", "kind, first") in ahead.estimate.stages
+
+
+def test_discovery_alone_counts_the_contrasts_asked_for(model: Model) -> None:
+    prepared = prepare(model, wired_task("kind", "quality"), PLAN)
+    both = discovery_estimate(model.anatomy, prepared, PLAN, PRICES)
+    one = discovery_estimate(model.anatomy, prepared, PLAN, PRICES, among=["kind"])
+    assert {path[1] for path in both.stages} == {"kind", "quality"}
+    assert {path[1] for path in one.stages} == {"kind"}
+
+
+def test_sizes_are_those_of_the_splits(model: Model) -> None:
+    prepared = prepare(model, wired_task("kind"), PLAN)
+    sizes = sizes_of(model.anatomy, prepared, PLAN)
+    assert (sizes.contrasts["kind"].test, sizes.contrasts["kind"].decide) == (30, 20)
+    assert sizes.prompts.fit == len(prepared.splits.fit)
+    assert sizes.model.layers == model.anatomy.layers
+
+
+def test_a_shape_counts_sites_once_and_tokens_up_to_a_z(model: Model) -> None:
+    """z reads all tokens up to its own, q its own alone; both read one stream."""
+    pairs = prepare(model, wired_task("kind"), PLAN).splits.discover["kind"]
+    nodes = [parse_node(name) for name in ("1.0.z@END", "1.0.q@END", "1.1.q@END")]
+    shape = known_shape(Section("kind", dict.fromkeys(nodes, 1.0)), model.anatomy, pairs)
+    tokens = sum(len(pair.clean.ids) for pair in pairs) / len(pairs)
+    assert (shape.nodes, shape.sites) == (3, 1)
+    assert shape.encoded == pytest.approx(tokens)
+    layers = model.anatomy.layers
+    assert shape.cone == pytest.approx((layers - 1) / layers / tokens)
+
+
+def test_a_machine_is_measured_once_and_its_prices_kept(model: Model, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    prices = prices_of(model, store)
+    assert all(price > 0 for price in prices)
+    assert prices_of(model, store) == prices
+    (entry,) = store.entries()
+    assert entry.kind == KIND
+    store.clear(kind=KIND)
+    assert store.entries() == []

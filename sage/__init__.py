@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sage.discovery import discover
     from sage.errors import SageError
     from sage.evaluation import evaluate
+    from sage.fidelity.measure import measure_fidelity
+    from sage.frontier.fit import fit_frontier
     from sage.models.load import load_model
     from sage.nodes import Node
     from sage.preparation import prepare
@@ -41,6 +43,7 @@ __all__ = [
     "discover",
     "evaluate",
     "fit_features",
+    "fit_frontier",
     "load_circuit",
     "load_model",
     "load_result",
@@ -49,6 +52,7 @@ __all__ = [
     "load_suites",
     "load_task",
     "make_plan",
+    "measure_fidelity",
     "prepare",
     "project",
     "read",
@@ -65,6 +69,7 @@ _HOME = {
     "discover": "sage.discovery",
     "evaluate": "sage.evaluation",
     "fit_features": "sage.dictionaries.supervised",
+    "fit_frontier": "sage.frontier.fit",
     "load_circuit": "sage.circuits.catalog",
     "load_model": "sage.models.load",
     "load_result": "sage.result_file",
@@ -73,6 +78,7 @@ _HOME = {
     "load_suites": "sage.saes.releases",
     "load_task": "sage.task.catalog",
     "make_plan": "sage.run",
+    "measure_fidelity": "sage.fidelity.measure",
     "prepare": "sage.preparation",
     "project": "sage.dictionaries.projected",
     "read": "sage.dictionaries.activations",

@@ -35,3 +35,5 @@ PREDICATE_NUMBERS_AT_ONCE = 2**22
 WRITTEN_NUMBERS_AT_ONCE = 2**25
 # Numbers in the edited values that wait to be run together, over dictionaries, edits and nodes.
 EDITED_NUMBERS_HELD = 2**27
+# Logits, tokens times vocabulary, that are compared with those of the unmodified model.
+LOGITS_AT_ONCE = 2**24

@@ -65,7 +65,7 @@ class WorkDone:
     def seconds_done(self) -> float:
         """Of the estimate's."""
         stages = list(self.expected.items())
-        return sum(self.shares.get(path, 0.0) * seconds for path, seconds in stages)
+        return sum((self.shares.get(path, 0.0) * seconds for path, seconds in stages), 0.0)
 
     @property
     def share(self) -> float:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from click.testing import Result as Invocation
 
-from sage.cli import cli, discovering, main, scoring
+from sage.cli import cli, discovering, main, run_settings, scoring
 from sage.cli import options as cli_options
 from sage.dictionaries.projected import NAMED_OPTIONS
 from sage.discovery import METHODS
@@ -32,7 +32,8 @@ from sage.result import (
     TaskInfo,
 )
 from sage.result_file import load_result, save_result
-from sage.run import PLANS
+from sage.run import PLANS, make_plan
+from sage.run_file import read_run_file
 
 
 def test_tasks_lists_every_task_with_its_source() -> None:
@@ -133,7 +134,7 @@ def test_choices_are_those_of_the_library() -> None:
     """Named in the commands as well, so that their help loads no library."""
     assert cli_options.BACKENDS == BACKENDS
     assert tuple(NAMED_OPTIONS) == scoring.ALSO
-    assert tuple(PLANS) == scoring.PLAN_NAMES
+    assert tuple(PLANS) == run_settings.PLAN_NAMES
     assert discovering.METHODS == METHODS
 
 
@@ -223,6 +224,56 @@ def test_a_result_folder_grows_and_what_stands_there_is_not_scored_again(
     assert rows[1]["sage"] == pytest.approx(1, abs=0.05)
     folder = out / "wired--wired--quick-pairs-40--seed0"
     assert [suite.id for suite in load_result(folder).suites] == [part, whole]
+
+
+def test_what_a_run_will_do_and_how_long_it_takes_is_said_before_it_starts(
+    scored: Invocation,
+) -> None:
+    lines = scored.stderr.splitlines()
+    what = (
+        r"wired on wired, plan quick-pairs-40, seed \d: .*; \d+ contrasts with .*40 test pairs each"
+    )
+    assert [bool(re.match(what, line)) for line in lines[:3]] == [True, True, False]
+    how_long = r"This will take about \d+ \w+ of the processor \(.*\), \d+ \w+ by the clock"
+    assert re.match(how_long, lines[2])
+    cell = "wired--wired--quick-pairs-40--seed1"
+    assert [line for line in lines if line.startswith(f"{cell}: gate done; ")]
+    assert [
+        line for line in lines if re.match(rf"{cell}: \d+ nodes in \d+ sections, so about", line)
+    ]
+    assert f"{cell} done; 100 % of the work" in lines
+
+
+@pytest.mark.usefixtures("scored")
+def test_a_run_file_holds_the_run_and_does_it_again(
+    planted: list[str], out: Path, tmp_path: Path
+) -> None:
+    """What the command line says goes before what the file says; quiet, nothing but results."""
+    path = tmp_path / "run.toml"
+    saved = _invoke(*QUICK, "--sae", planted[0], "--out", str(out), "--save-plan", str(path))
+    assert f"Wrote {path}" in saved.stderr
+    run = read_run_file(path)
+    assert (run.tasks, run.model, run.saes) == (("wired",), "wired", (planted[0],))
+    assert run.plan == make_plan("quick", pairs=40)
+    again = _invoke("score", "--plan", str(path), "--json", "-q")
+    assert again.stderr == ""
+    assert json.loads(again.stdout)[0]["suite"] == planted[0]
+    assert "Found" in _invoke("score", "--plan", str(path), "--seed", "1").stderr
+
+
+def test_a_run_without_a_task_model_or_sae_is_wrong_usage() -> None:
+    done = _run_module("score", "--model", "wired", "--out", "never")
+    assert done.returncode == 2
+    assert "Say TASKS, --sae, or give a run file: --plan FILE.toml." in done.stderr
+    assert _run_module("score", "wired", "--plan", "fast").returncode == 2
+    assert _run_module("demo", "-q", "-v").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["score", "discover", "check", "demo", "tasks", "train-sae"])
+def test_every_long_command_can_be_quiet_or_tell_everything(command: str) -> None:
+    shown = _run(command, "--help")
+    assert "-q, --quiet" in shown
+    assert "-v, --verbose" in shown
 
 
 def test_screening_needs_no_folder_and_ranks_by_move(planted: list[str]) -> None:

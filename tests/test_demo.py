@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import sage.demo
 from sage.demo import (
     JUDGED,
     MODELS,
@@ -16,6 +17,7 @@ from sage.demo import (
     DemoCell,
     demo_cells,
     gate_rows,
+    look_ahead_at_demo,
     score_demo_cell,
     stage_rows,
     suite_rows,
@@ -148,6 +150,18 @@ def test_the_tables_say_how_suites_stand_and_where_the_time_went(demo: Demo) -> 
     assert sum(stage.seconds for stage in run.stages) <= run.seconds
     assert demo.report.page.is_file()
     assert demo.report.claim.startswith("Nothing is ranked here")
+
+
+def test_what_the_demo_will_do_is_said_of_the_cells_that_do_not_stand_there(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sage.demo, "demo_cells", lambda **_: [CELL])
+    out = Path(demo.report.page).parents[1]
+    (stands,) = look_ahead_at_demo(out)
+    assert (stands.found, stands.suites) == (CELL.suites, ())
+    (new,) = look_ahead_at_demo(tmp_path)
+    assert (new.found, [suite.id for suite in new.suites]) == ((), list(CELL.suites))
+    assert new.estimate.seconds > 0
 
 
 def test_a_cell_that_stands_there_is_not_scored_again(demo: Demo) -> None:

@@ -59,6 +59,7 @@ LAYERS = (
         "screening",
         "seeds",
     ),
+    ("fidelity",),
     ("frontier", "audit", "toy", "sweep"),
     ("zoo",),
     ("report",),
@@ -69,12 +70,12 @@ HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 # A library that is slow to import, or that only one adapter may know, is imported under these paths
 # alone.
-HOMES = {
+HOMES: dict[str, str | tuple[str, ...]] = {
     "transformer_lens": "sage/models/hooked.py",
     "nnsight": "sage/models/traced.py",
     "sae_lens": "sage/saes/",
     "ray": "sage/sweep.py",
-    "datasets": "sage/task/dataset.py",
+    "datasets": ("sage/task/dataset.py", "sage/fidelity/sequences.py"),
     "networkx": "sage/circuits/",
 }
 HEAVY = (

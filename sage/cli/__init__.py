@@ -11,9 +11,11 @@ import sys
 import click
 
 from sage.cli.discovering import check, discover
+from sage.cli.fitting import frontier
 from sage.cli.keeping import cache
 from sage.cli.listing import models, saes, tasks
 from sage.cli.making import new_task, train_sae
+from sage.cli.measuring import fidelity
 from sage.cli.results import export, report
 from sage.cli.scoring import demo, score
 from sage.errors import SageError
@@ -29,6 +31,8 @@ _COMMANDS = (
     discover,
     check,
     score,
+    fidelity,
+    frontier,
     export,
     report,
     train_sae,

@@ -22,6 +22,7 @@ from sage.progress import stage
 
 if TYPE_CHECKING:
     from sage.circuits.circuit import Circuit
+    from sage.discovery import Discovery
 
 METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
 
@@ -62,7 +63,6 @@ def discover(
     task: str,
     model: ModelChoice,
     contrasts: tuple[str, ...],
-    pairs: int,
     out: Path | None,
     as_json: bool,
     telling: Telling,
@@ -78,7 +78,7 @@ def discover(
 
     declared = load_task(task)
     loaded = model.load()
-    plan = make_plan(seed=how["seed"], discover=pairs)
+    plan = make_plan(seed=how["seed"], discover=how.pop("pairs"))
     prepared = prepare(loaded, declared, plan)
     with tell(telling) as teller:
         announce_discovery(teller, loaded, prepared, plan, among=contrasts)
@@ -90,17 +90,21 @@ def discover(
                 contrasts=contrasts or None,
                 settings=DiscoverySettings(**how),
             )
-    if as_json:
-        print_json(discovery.to_dict())
-    else:
-        print_rows(discovery.summary(), title=f"{discovery.task} on {discovery.model}")
-        for contrast in discovery.findings:
-            print_rows(discovery.nodes(contrast), title=f"\n{contrast}")
+    _print_discovery(discovery, as_json=as_json)
     if out:
         print_path(write_json(out, discovery.to_dict()), telling)
         picture = out.with_suffix(".png")
         draw(discovery, picture)
         print_path(picture, telling)
+
+
+def _print_discovery(discovery: Discovery, *, as_json: bool) -> None:
+    if as_json:
+        print_json(discovery.to_dict())
+        return
+    print_rows(discovery.summary(), title=f"{discovery.task} on {discovery.model}")
+    for contrast in discovery.findings:
+        print_rows(discovery.nodes(contrast), title=f"\n{contrast}")
 
 
 @click.command()

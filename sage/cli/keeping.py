@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     default=None,
-    help="Only what is of this kind: gate, discovery, activations, features, scores.",
+    help="Only what is of this kind: gate, discovery, activations, features, scores, calibration.",
 )
 @json_option
 def cache(clear: bool, kind: str | None, as_json: bool) -> None:

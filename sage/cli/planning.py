@@ -56,6 +56,8 @@ def announce_discovery(
         return
     prices = prices_of(model, user_store())
     estimate = discovery_estimate(model.anatomy, prepared, plan, prices, among=among)
+    if not estimate.seconds:
+        return
     clock = wall_seconds(estimate.seconds, prices)
     teller.say(
         f"{prepared.task.name} on {model.name}: {', '.join(among or prepared.splits.discover)}; "

@@ -87,7 +87,11 @@ class Teller(Watcher):
         """`43 % of the work, about 3 min left`."""
         left = self.work.seconds_left
         share = f"{100 * self.work.share:.0f} % of the work"
-        return share if left is None or self.work.share >= 1 else f"{share}, about {tell_time(left)} left"
+        return (
+            share
+            if left is None or self.work.share >= 1
+            else f"{share}, about {tell_time(left)} left"
+        )
 
 
 class Silent(Teller):

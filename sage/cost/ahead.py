@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from sage.cells import Cell
 from sage.cost.estimate import SHARED, CellWork, Estimate, estimate, price, units
 from sage.cost.machine import Prices
-from sage.cost.sizes import Shape, known_shape, sizes_of, suite_size
+from sage.cost.sizes import SectionShapes, known_shape, sizes_of, suite_size
 from sage.discovery import Discovery
 from sage.models.anatomy import Anatomy
 from sage.nodes import Node
@@ -95,14 +95,14 @@ def look_ahead(
 def discovery_estimate(
     anatomy: Anatomy, prepared: Prepared, plan: Plan, prices: Prices, *, among: Sequence[str] = ()
 ) -> Estimate:
-    """How long discovery alone will take, of some contrasts or of all."""
-    work = CellWork(sizes_of(anatomy, prepared, plan), [], [])
+    """How long discovery alone will take, of some contrasts or of all; nothing of unknown ones."""
+    sizes = sizes_of(anatomy, prepared, plan)
+    wanted = {name: size for name, size in sizes.contrasts.items() if not among or name in among}
+    counted = units(CellWork(replace(sizes, contrasts=wanted), [], []))
     stages = {
-        path: price(terms, prices)
-        for path, terms in units(work).items()
-        if path[0] == "discovery" and (not among or path[1] in among)
+        path: price(terms, prices) for path, terms in counted.items() if path[0] == "discovery"
     }
-    seconds = sum(stages.values())
+    seconds = sum(stages.values(), 0.0)
     return Estimate(stages, seconds, seconds)
 
 
@@ -134,14 +134,17 @@ def _finished(run: Run, work: CellWork) -> list[StagePath]:
 
 def _shapes(
     discovery: Discovery, cell: Cell, suites: Sequence[Suite], prepared: Prepared
-) -> Mapping[str, Sequence[Shape]]:
-    """The shape of every section for each suite."""
+) -> Mapping[str, SectionShapes]:
+    """The shape of every section, and of what each suite reaches of it."""
     anatomy, pairs = cell.model.anatomy, prepared.splits.discover
     return {
-        name: [
-            known_shape(section, anatomy, pairs[name], hooks=_hooks(suite, cell))
-            for suite in suites
-        ]
+        name: SectionShapes(
+            known_shape(section, anatomy, pairs[name]),
+            tuple(
+                known_shape(section, anatomy, pairs[name], hooks=_hooks(suite, cell))
+                for suite in suites
+            ),
+        )
         for name, section in discovery.sections.items()
     }
 

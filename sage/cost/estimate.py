@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sage.cost import work
 from sage.cost.machine import Prices
-from sage.cost.sizes import SECTION_SHARES, Shape, Sizes, SuiteSize, guessed_shape
+from sage.cost.sizes import SECTION_SHARES, SectionShapes, Sizes, SuiteSize, guessed_shapes
 from sage.cost.work import Units
 from sage.errors import BadFile
 from sage.progress import StagePath
@@ -29,7 +29,7 @@ class CellWork:
     """What is to be done on one task and model: its sizes, the suites to score, the tokens of
     ordinary text that are read, and which stages are `kept` of earlier runs.
 
-    `shapes` has for every contrast the section's shape for each suite; None where it is not known.
+    `shapes` has the shapes of every contrast's section; None where it is not known.
     """
 
     sizes: Sizes
@@ -38,7 +38,7 @@ class CellWork:
     text_tokens: int = 0
     screens: bool = False
     kept: Collection[StagePath] = ()
-    shapes: Mapping[str, Sequence[Shape]] | None = None
+    shapes: Mapping[str, SectionShapes] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """All stages together."""
-        return sum(self.stages.values())
+        return sum(self.stages.values(), 0.0)
 
 
 def estimate(cell: CellWork, prices: Prices) -> Estimate:
     """What a cell will take on a machine with these prices."""
     middle = _stages(cell, prices, SECTION_SHARES[1])
     if cell.shapes is not None:
-        seconds = sum(middle.values())
+        seconds = sum(middle.values(), 0.0)
         return Estimate(middle, seconds, seconds)
     low, high = (
-        sum(_stages(cell, prices, share).values())
+        sum(_stages(cell, prices, share).values(), 0.0)
         for share in (SECTION_SHARES[0], SECTION_SHARES[2])
     )
     return Estimate(middle, low, high)
@@ -73,25 +73,24 @@ def units(cell: CellWork, share: float = SECTION_SHARES[1]) -> dict[StagePath, U
     sections with this share of the candidates."""
     sizes, contrasts = cell.sizes, cell.sizes.contrasts
     shapes = cell.shapes or {
-        name: [guessed_shape(sizes, name, share=share)] * max(1, len(cell.suites))
-        for name in contrasts
+        name: guessed_shapes(sizes, name, cell.suites, share=share) for name in contrasts
     }
-    largest = {name: max(of, key=lambda shape: shape.nodes) for name, of in shapes.items()}
+    whole = {name: of.whole for name, of in shapes.items()}
     stages: dict[StagePath, Units] = {("prompts",): work.prompts_work(sizes)}
+    stages["discovery", "attribution"] = work.attribution_work(sizes, list(contrasts))
     for name in contrasts:
         start = ("discovery", name)
-        stages[*start, "attribution"] = work.attribution_work(sizes, name)
         stages[*start, "patching"] = work.patching_work(sizes, name)
-        stages[*start, "validation"] = work.validation_work(sizes, name, largest[name])
-    stages["features",] = work.features_work(sizes, largest)
+        stages[*start, "validation"] = work.validation_work(sizes, name, whole[name])
+    stages["features",] = work.features_work(sizes, whole)
     last = "screen" if cell.screens else "scores"
     for name in contrasts:
-        stages[last, f"{name}: pairs"] = work.pairs_work(sizes, name, largest[name])
+        stages[last, f"{name}: pairs"] = work.pairs_work(sizes, name, whole[name])
     stages |= _screen_units(cell, shapes) if cell.screens else _score_units(cell, shapes)
     return {path: of for path, of in stages.items() if not _is_kept(path, cell.kept)}
 
 
-def _score_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict[StagePath, Units]:
+def _score_units(cell: CellWork, shapes: Mapping[str, SectionShapes]) -> dict[StagePath, Units]:
     sizes = cell.sizes
     stages: dict[StagePath, Units] = {
         ("gate",): work.gate_work(sizes),
@@ -101,15 +100,15 @@ def _score_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict[
     for name, of in shapes.items():
         for place, suite in enumerate(cell.suites):
             first = place == 0 and SHARED not in cell.kept
-            counted = work.suite_work(sizes, name, of[place], suite, first=first)
+            counted = work.suite_work(sizes, name, of.reached[place], suite, first=first)
             stages["scores", f"{name}, {cell.names[place]}"] = counted
     return stages
 
 
-def _screen_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict[StagePath, Units]:
+def _screen_units(cell: CellWork, shapes: Mapping[str, SectionShapes]) -> dict[StagePath, Units]:
     return {
         ("screen", f"{name}, {cell.names[place]}"): work.screen_work(
-            cell.sizes, name, of[place], suite
+            cell.sizes, name, of.reached[place], suite
         )
         for name, of in shapes.items()
         for place, suite in enumerate(cell.suites)
@@ -119,9 +118,10 @@ def _screen_units(cell: CellWork, shapes: Mapping[str, Sequence[Shape]]) -> dict
 def price(terms: Units, prices: Prices) -> float:
     """Seconds of the processor."""
     table = coefficients()
-    return sum(
+    seconds = [
         count * table[term][1] * getattr(prices, table[term][0]) for term, count in terms.items()
-    )
+    ]
+    return sum(seconds, 0.0)
 
 
 @lru_cache(maxsize=1)

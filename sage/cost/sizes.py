@@ -21,21 +21,22 @@ from sage.task.tokens import TokenizedPair
 # Of the candidates: how many nodes a section has, at the least, as a rule, and at the most.
 SECTION_SHARES = (0.02, 0.05, 0.1)
 # Of the nodes of a section: how many sites they have, as a rule.
-SITES_PER_NODE = 0.7
+SITES_PER_NODE = 0.45
 # Of the layers and tokens: what an edit of a section makes the model compute again, as a rule.
-CONE = 0.4
+CONE = 0.55
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model: layers and their width; tokens of a prompt in the mean, and how many different
-    lengths prompts have."""
+    """A model: layers and their width; tokens of a prompt in the mean, how many different
+    lengths prompts have, and how many residual streams an SAE may read."""
 
     layers: int
     d_model: int
     d_head: int
     tokens: float
     lengths: int = 1
+    hooks: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class SectionShapes:
+    """The shape of a section, and of what each suite reaches of it."""
+
+    whole: Shape
+    reached: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
 class Sizes:
     """All that decides how much there is to do on one task and model by one plan."""
 
@@ -96,7 +105,9 @@ def sizes_of(anatomy: Anatomy, prepared: Prepared, plan: Plan) -> Sizes:
     task, splits = prepared
     tokens = [len(prompt.ids) for prompt in splits.fit]
     mean, lengths = sum(tokens) / len(tokens), len({*tokens})
-    model = ModelSize(anatomy.layers, anatomy.d_model, anatomy.d_head, mean, lengths)
+    model = ModelSize(
+        anatomy.layers, anatomy.d_model, anatomy.d_head, mean, lengths, len(anatomy.hooks)
+    )
     contrasts = {
         name: ContrastSize(
             len(pairs),
@@ -122,9 +133,21 @@ def suite_size(suite: Suite) -> SuiteSize:
     return SuiteSize(max(sae.width for sae in suite.saes.values()), len(suite.saes))
 
 
-def guessed_shape(sizes: Sizes, contrast: str, *, share: float = SECTION_SHARES[1]) -> Shape:
-    """The shape of a section of this share of the candidates, all of which a suite reaches."""
-    nodes = max(1.0, share * sizes.contrasts[contrast].candidates)
+def guessed_shapes(
+    sizes: Sizes, contrast: str, suites: Sequence[SuiteSize], *, share: float = SECTION_SHARES[1]
+) -> SectionShapes:
+    """The shapes of a section of this share of the candidates, of which each suite reaches as much
+    as it has SAEs at the model's residual streams."""
+    whole = _guessed_shape(sizes, share * sizes.contrasts[contrast].candidates)
+    reached = [
+        _guessed_shape(sizes, whole.nodes * min(1.0, suite.hooks / sizes.model.hooks))
+        for suite in suites
+    ]
+    return SectionShapes(whole, tuple(reached))
+
+
+def _guessed_shape(sizes: Sizes, nodes: float) -> Shape:
+    nodes = max(1.0, nodes)
     sites = max(1.0, SITES_PER_NODE * nodes)
     tokens = sizes.model.tokens * min(2.0 * sizes.model.layers, sites) / 2
     return Shape(nodes, sites, tokens, CONE)

@@ -41,12 +41,17 @@ def gate_work(sizes: Sizes) -> Units:
     return {"gate.run": _token_layers(sizes, min(GATE_PROMPTS, sizes.prompts.fit))}
 
 
-def attribution_work(sizes: Sizes, contrast: str) -> Units:
-    """Token-layers of the pairs, and candidates."""
-    size = sizes.contrasts[contrast]
+def attribution_work(sizes: Sizes, contrasts: Sequence[str]) -> Units:
+    """Token-layers of the clean prompts, which contrasts share, and of the counterfactual ones;
+    candidates."""
+    wanted = [sizes.contrasts[name] for name in contrasts]
+    if not wanted:
+        return {}
+    pairs = [size.discover for size in wanted]
     return {
-        "attribution.run": _token_layers(sizes, size.discover),
-        "attribution.candidate": size.candidates,
+        "attribution.clean": _token_layers(sizes, max(pairs)),
+        "attribution.run": _token_layers(sizes, sum(pairs)),
+        "attribution.candidate": sum(size.candidates for size in wanted),
     }
 
 
@@ -157,7 +162,7 @@ def dictionaries_in_full(plan: Plan, *, first: bool = True) -> float:
     best = min(1, len(controls) - lookups)
     rest = len(controls) - lookups - best
     scouted = always + lookups + best + SCOUTED * rest
-    whole = always + len(controls) if plan.thorough else scouted
+    whole = float(always + len(controls)) if plan.thorough else scouted
     return whole + (scouted - 1 if plan.apart else 0.0)
 
 
@@ -170,10 +175,10 @@ def total(parts: Sequence[Units]) -> Units:
     return together
 
 
-def _calls(sizes: Sizes, calls: float) -> float:
+def _calls(sizes: Sizes, calls: int | float) -> float:
     """Layers of so many calls of the model, which runs prompts of one length together."""
     return calls * sizes.model.lengths * sizes.model.layers
 
 
-def _token_layers(sizes: Sizes, prompts: float) -> float:
+def _token_layers(sizes: Sizes, prompts: int | float) -> float:
     return prompts * sizes.model.tokens * sizes.model.layers

@@ -84,7 +84,7 @@ class Attribution:
         return dict(zip(self.nodes, better.tolist(), strict=True))
 
 
-class Wanted(NamedTuple):
+class WantedNodes(NamedTuple):
     """Nodes whose attribution is wanted on some pairs."""
 
     nodes: tuple[Node, ...]
@@ -101,13 +101,13 @@ def attribute(
     qk_fix: bool = True,
 ) -> Attribution:
     """I of every node on every pair."""
-    wanted = Wanted(tuple(nodes), tuple(pairs))
+    wanted = WantedNodes(tuple(nodes), tuple(pairs))
     return attribute_all(model, [wanted], metric, method=method, qk_fix=qk_fix)[0]
 
 
 def attribute_all(
     model: Model,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedNodes],
     metric: Metric,
     *,
     method: str = ATTRIBUTION_PATCHING,
@@ -155,7 +155,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _PromptBatch:
     """Clean prompts that the same contrasts share."""
 
     prompts: list[Tokenized]
@@ -170,7 +170,7 @@ class _Batch:
 class _Clean:
     """The clean run of a batch of prompts: all that its contrasts share."""
 
-    def __init__(self, model: Model, batch: _Batch, metric: Metric, *, qk_fix: bool) -> None:
+    def __init__(self, model: Model, batch: _PromptBatch, metric: Metric, *, qk_fix: bool) -> None:
         self.model, self.prompts, self.metric = model, batch.prompts, metric
         nodes = batch.nodes
         self.fixed = frozenset(node for node in nodes if qk_fix and node.kind in ("q", "k"))
@@ -189,10 +189,10 @@ class _Clean:
         """dm/dn averaged over the paths of a contrast's pairs."""
         return _integrated_gradients(self.model, self.differentiated, part.pairs, self.metric)
 
-    def change(self, part: _Part) -> _Change:
+    def change(self, part: _Part) -> _PairChange:
         """What a contrast's pairs change."""
         positions = {node.position for node in part.nodes if node in self.fixed}
-        return _Change(
+        return _PairChange(
             anatomy=self.model.anatomy,
             nodes=part.nodes,
             fixed=self.fixed,
@@ -215,7 +215,7 @@ class _Clean:
 
 
 @dataclass(frozen=True, eq=False)
-class _Change:
+class _PairChange:
     """What some pairs change at nodes, and what the QK fix needs of their clean runs."""
 
     anatomy: Anatomy
@@ -261,7 +261,7 @@ def _ranks(scores: Float[Tensor, "node"]) -> Int[Tensor, "node"]:
     return scores.argsort(descending=True, stable=True).argsort()
 
 
-def _batches(wanted: Sequence[Wanted]) -> Iterator[_Batch]:
+def _batches(wanted: Sequence[WantedNodes]) -> Iterator[_PromptBatch]:
     """Clean prompts that the same contrasts have pairs on, of much the same length, no more tokens
     at a time than memory should hold."""
     for shared in _by_contrasts(wanted):
@@ -294,7 +294,7 @@ class _PairsOfPrompt(NamedTuple):
         return max(Counter(self.contrasts).values())
 
 
-def _by_contrasts(wanted: Sequence[Wanted]) -> Iterable[list[_PairsOfPrompt]]:
+def _by_contrasts(wanted: Sequence[WantedNodes]) -> Iterable[list[_PairsOfPrompt]]:
     """The clean prompts, together where the same contrasts have as many pairs on them."""
     pairs_of: dict[object, list[tuple[int, int]]] = {}
     for number, each in enumerate(wanted):
@@ -309,7 +309,7 @@ def _by_contrasts(wanted: Sequence[Wanted]) -> Iterable[list[_PairsOfPrompt]]:
     return groups.values()
 
 
-def _as_batch(batch: Sequence[_PairsOfPrompt], wanted: Sequence[Wanted]) -> _Batch:
+def _as_batch(batch: Sequence[_PairsOfPrompt], wanted: Sequence[WantedNodes]) -> _PromptBatch:
     parts: dict[int, _Part] = {}
     for place, of_prompt in enumerate(batch):
         for number, row in of_prompt.pairs:
@@ -317,7 +317,7 @@ def _as_batch(batch: Sequence[_PairsOfPrompt], wanted: Sequence[Wanted]) -> _Bat
             part.pairs.append(wanted[number].pairs[row])
             part.rows.append(row)
             part.places.append(place)
-    return _Batch([of_prompt.prompt for of_prompt in batch], list(parts.values()))
+    return _PromptBatch([of_prompt.prompt for of_prompt in batch], list(parts.values()))
 
 
 def _identity(prompt: Tokenized) -> object:

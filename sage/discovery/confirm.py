@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sage.discovery.looks import Looks, all_at_once, plan_looks
 from sage.discovery.pairs import ContrastPairs, NodeSet, PatchedPairs
-from sage.discovery.sequential import Candidates, patch_above, patch_highest
+from sage.discovery.sequential import ComparedSets, patch_above, patch_highest
 from sage.discovery.statistic import null_level, passes, statistic
 from sage.nodes import Node
 from sage.progress import advance, expect
@@ -81,12 +81,12 @@ def confirm(
     """
     ranking = sorted(ranks, key=lambda node: (ranks[node], node))
     looks = _plan(contrast_pairs.classes, len(irrelevant.pairs), seed=seed, error=error)
-    candidates = Candidates.among([], error=0.0)
+    candidates = ComparedSets.among([], error=0.0)
     while True:
         new = [(node,) for node in ranking if ranks[node] < top][len(candidates.sets) :]
         expect(_unmeasured(new, patched, irrelevant, looks))
         error /= 2
-        candidates = candidates.and_then(Candidates.among(new, error=error / 2))
+        candidates = candidates.and_then(ComparedSets.among(new, error=error / 2))
         confirmed = _confirmed(contrast_pairs, patched, irrelevant, candidates, looks)
         in_last_quarter = torch.tensor([4 * ranks[node] >= 3 * top for node in confirmed.nodes])
         if len(confirmed.nodes) == len(ranking) or not (confirmed.kept & in_last_quarter).any():
@@ -132,7 +132,7 @@ def _confirmed(
     contrast_pairs: ContrastPairs,
     patched: PatchedPairs,
     irrelevant: PatchedPairs,
-    candidates: Candidates,
+    candidates: ComparedSets,
     looks: _LooksAtBoth,
 ) -> Confirmed:
     """What these nodes do, and which of them are kept."""

@@ -1,5 +1,4 @@
-"""Looks: growing parts of some pairs, and what effects on a part of them say of the statistic on
-all.
+"""Looks: growing parts of some pairs, and what a part says of the statistic on all of them.
 
 A part is drawn at random without replacement, so how far a class mean in full lies from that of a
 look is a matter of sampling from a finite population (Cochran 1977, chapters 2 and 5).

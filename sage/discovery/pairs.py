@@ -80,7 +80,7 @@ class PatchedPairs:
     def patched(self, node_sets: Sequence[NodeSet]) -> Float[Tensor, "set pair"]:
         """The metric of every pair with a set of nodes patched, one row per set."""
         expect(len(node_sets) * len(self.pairs))
-        return patch(self.model, node_sets, self.pairs, self.metric, read=self._values.read)
+        return patch(self.model, node_sets, self.pairs, self.metric, held=self._values)
 
     def measure(self, node_sets: Sequence[NodeSet], rows: Sequence[int]) -> None:
         """Patch these sets on the pairs of these rows, wherever that was not done yet."""
@@ -97,7 +97,7 @@ class PatchedPairs:
                     self.pairs,
                     self.metric,
                     rows=missing,
-                    read=self._values.read,
+                    held=self._values,
                 )
                 columns = list(missing)
                 for node_set, effects in zip(alike, metrics - clean[columns], strict=True):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -23,12 +22,6 @@ from sage.task.tokens import TokenizedPair
 Values = dict[Node, Tensor]
 
 
-class ReadCounterfactual(Protocol):
-    """n(p') of some nodes on the pairs of these rows."""
-
-    def __call__(self, nodes: Sequence[Node], rows: Sequence[int], /) -> Values: ...
-
-
 def patch(
     model: Model,
     node_sets: Sequence[Collection[Node]],
@@ -36,22 +29,22 @@ def patch(
     metric: Metric,
     *,
     rows: Sequence[int] | None = None,
-    read: ReadCounterfactual | None = None,
+    held: HeldValues | None = None,
 ) -> Float[Tensor, "set row"]:
     """m(p; every node of the set <- n(p')), one row per set, in float64; `rows` are the pairs that
     are patched, by default all.
 
-    The empty set is the clean run. Counterfactual values come from `read`, by default from the
-    model, a slice of the pairs at a time, so memory does not grow with the number of pairs.
+    The empty set is the clean run. Counterfactual values are those `held`, by default
+    read a slice of the pairs at a time, so memory does not grow with the number of pairs.
     Progress counts (set, pair) runs.
     """
     rows = range(len(pairs)) if rows is None else rows
     nodes = sorted({node for node_set in node_sets for node in node_set})
-    read = read or HeldValues(model, pairs, most=0).read
+    held = held or HeldValues(model, pairs, most=0)
     metrics = torch.empty(len(node_sets), len(rows), dtype=torch.float64)
     for columns in _slices(len(rows), pairs_at_once(model, nodes)):
         clean = [pairs[row].clean for row in rows[columns]]
-        values = read(nodes, rows[columns]) if nodes else {}
+        values = held.read(nodes, rows[columns]) if nodes else {}
         for sets in _slices(len(node_sets), PATCHED_SETS_AT_ONCE):
             edits = [{node: values[node] for node in node_set} for node_set in node_sets[sets]]
             metrics[sets, columns] = model.measure(edits, clean, metric).double()
@@ -77,7 +70,7 @@ class HeldValues:
         """The values of these nodes on the pairs of these rows."""
         for together in (self.wanted, nodes):
             new = [node for node in together if node not in self.held]
-            if not set(nodes) <= self.held.keys() and self._fit(new):
+            if new and not set(nodes) <= self.held.keys() and self._fit(new):
                 self.held |= self.model.read(new, [pair.counterfactual for pair in self.pairs])
         if not set(nodes) <= self.held.keys():
             return self.model.read(nodes, [self.pairs[row].counterfactual for row in rows])
@@ -86,7 +79,7 @@ class HeldValues:
 
     def _fit(self, new: Sequence[Node]) -> bool:
         numbers = _values_per_pair(self.model, [*self.held, *new]) * len(self.pairs)
-        return 0 < numbers <= self.most
+        return numbers <= self.most
 
 
 def pairs_at_once(model: Model, nodes: Collection[Node]) -> int:

@@ -15,7 +15,7 @@ from sage.discovery.attribution import (
     GRAD_DROP,
     INTEGRATED_GRADIENTS,
     Attribution,
-    Wanted,
+    WantedNodes,
     attribute_all,
 )
 from sage.discovery.candidates import SECTION_KINDS, nodes_at, reachable
@@ -31,7 +31,7 @@ Pairs = tuple[TokenizedPair, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class RankedContrast:
     """The pairs of one contrast, the positions they reach, and I of every node there.
 
     `dropped` counts pairs that the method could not take. `seconds` and `tokens` are the contrast's
@@ -52,10 +52,10 @@ class Ranking:
         return Cost(self.seconds + seconds, (self.tokens + tokens) / clean)
 
 
-class Ranked(NamedTuple):
+class RankedTask(NamedTuple):
     """Every contrast with its attribution, and irrelevant pairs with theirs."""
 
-    rankings: tuple[Ranking, ...]
+    rankings: tuple[RankedContrast, ...]
     irrelevant: PatchedPairs
 
 
@@ -74,7 +74,7 @@ def rank(
     drawn: Mapping[str, Sequence[TokenizedPair]],
     irrelevant: Sequence[TokenizedPair],
     how: How,
-) -> Ranked:
+) -> RankedTask:
     """Attribution of all contrasts at once, on the pairs drawn that the method can take.
 
     That of irrelevant pairs ranks nothing: it says how much their effects may vary.
@@ -84,26 +84,28 @@ def rank(
     positions = {name: reachable(of, task) for name, of in pairs.items()}
     kinds = (*SECTION_KINDS, *how.show)
     wanted = [
-        Wanted(nodes_at(positions[name], kinds, model.anatomy), pairs[name]) for name in pairs
+        WantedNodes(nodes_at(positions[name], kinds, model.anatomy), pairs[name]) for name in pairs
     ]
     reached = {name for names in positions.values() for name in names}
     at_null = [name for name in task.position_names if name in reached & _in_all(irrelevant)]
-    wanted_of_null = Wanted(nodes_at(at_null, SECTION_KINDS, model.anatomy), tuple(irrelevant))
+    wanted_of_null = WantedNodes(nodes_at(at_null, SECTION_KINDS, model.anatomy), tuple(irrelevant))
     *made, made_of_null = _attribute(
         model, [*wanted, wanted_of_null], find_metric(task.metric), how
     )
     took = (perf_counter() - started, model.counter.tokens - tokens_before)
     seconds, tokens = (amount / max(1, len(pairs)) for amount in took)
     rankings = [
-        Ranking(name, of, len(drawn[name]) - len(of), positions[name], attribution, seconds, tokens)
+        RankedContrast(
+            name, of, len(drawn[name]) - len(of), positions[name], attribution, seconds, tokens
+        )
         for (name, of), attribution in zip(pairs.items(), made, strict=True)
     ]
     null = PatchedPairs(model, tuple(irrelevant), find_metric(task.metric), made_of_null.by_node)
-    return Ranked(tuple(rankings), null)
+    return RankedTask(tuple(rankings), null)
 
 
 def _attribute(
-    model: Model, wanted: Sequence[Wanted], metric: Metric, how: How
+    model: Model, wanted: Sequence[WantedNodes], metric: Metric, how: How
 ) -> list[Attribution]:
     """Attribution of contrasts and, the last of them, of irrelevant pairs.
 

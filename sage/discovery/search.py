@@ -17,7 +17,7 @@ from sage.discovery.candidates import SECTION_KINDS, shown_kinds
 from sage.discovery.confirm import ERROR, Confirmed, confirm
 from sage.discovery.discovery import Discovery, Finding, NodeEffect
 from sage.discovery.pairs import ContrastPairs, PatchedPairs
-from sage.discovery.ranking import How, Ranking, rank
+from sage.discovery.ranking import How, RankedContrast, rank
 from sage.discovery.statistic import passes, pool, standard_error, statistic
 from sage.discovery.validation import validate
 from sage.errors import unknown
@@ -112,7 +112,11 @@ def discover(
 
 
 def _find(
-    model: Model, task: Task, found: Ranking, irrelevant: PatchedPairs, settings: DiscoverySettings
+    model: Model,
+    task: Task,
+    found: RankedContrast,
+    irrelevant: PatchedPairs,
+    settings: DiscoverySettings,
 ) -> Finding:
     """The section of a contrast that is ranked, and what it is held against."""
     started, tokens_before, seed = perf_counter(), model.counter.tokens, settings.seed

@@ -1,7 +1,8 @@
-"""The sequential test: sets of nodes are patched on an eighth of the pairs, a quarter, a half, all,
-and dropped as soon as their statistic on all pairs is beyond doubt too small to decide anything.
+"""The sequential test: sets of nodes are patched on ever more pairs, until they cannot matter.
 
-What is dropped is what `looks.upper_bounds` puts below a bar: the threshold of a section, or the
+They are patched on an eighth of the pairs, a quarter, a half, all, and dropped as soon as their
+statistic on all pairs is beyond doubt too small to decide anything (method, section 2.2). What is
+dropped is what `looks.upper_bounds` puts below a bar: the threshold of a section, or the
 nodes whose statistics are the null. Over all sets and looks of a contrast the chance that the bound
 is wrong anywhere, and so that a section or a null differs from that of all sets patched on all
 pairs, is at most the `chance` of each set added up.
@@ -21,25 +22,25 @@ from sage.discovery.pairs import NodeSet, PatchedPairs
 from sage.discovery.statistic import null_deciders, statistic
 
 
-class Candidates(NamedTuple):
+class ComparedSets(NamedTuple):
     """Sets of nodes, and for each the chance that a look may drop it wrongly, over all looks."""
 
     sets: tuple[NodeSet, ...]
     chance: Float[Tensor, "set"]
 
     @staticmethod
-    def among(sets: Sequence[NodeSet], *, error: float) -> Candidates:
+    def among(sets: Sequence[NodeSet], *, error: float) -> ComparedSets:
         """Sets that share an error equally."""
         share = torch.full((len(sets),), error / max(1, len(sets)), dtype=torch.float64)
-        return Candidates(tuple(sets), share)
+        return ComparedSets(tuple(sets), share)
 
-    def and_then(self, others: Candidates) -> Candidates:
+    def and_then(self, others: ComparedSets) -> ComparedSets:
         """These and others."""
-        return Candidates((*self.sets, *others.sets), torch.cat([self.chance, others.chance]))
+        return ComparedSets((*self.sets, *others.sets), torch.cat([self.chance, others.chance]))
 
 
 def patch_above(
-    patched: PatchedPairs, candidates: Candidates, looks: Looks, *, bar: float
+    patched: PatchedPairs, candidates: ComparedSets, looks: Looks, *, bar: float
 ) -> Float[Tensor, "set pair"]:
     """dm of every set: on all pairs, or, where these cannot lift its statistic to the bar, on those
     of its last look (NaN on the others)."""
@@ -52,27 +53,25 @@ def patch_above(
 
 
 def patch_highest(
-    patched: PatchedPairs, candidates: Candidates, looks: Looks
+    patched: PatchedPairs, candidates: ComparedSets, looks: Looks
 ) -> Float[Tensor, "set pair"]:
     """dm of every set: on all pairs, or, where its statistic cannot be among those that the null is
     taken from, on those of its last look (NaN on the others).
 
-    The sets that lead are patched on all pairs first, so that the bar is one that some do reach.
+    The sets that lead go on first, look by look, until those that lead are known in full: that is
+    the bar.
     """
-    deciders, last = null_deciders(len(candidates.sets)), len(looks.parts) - 1
+    deciders = null_deciders(len(candidates.sets))
     while True:
         state = _look(patched, candidates, looks)
         leads = torch.zeros_like(state.in_full)
         leads[state.statistic.topk(deciders).indices] = True
-        if (leads & ~state.in_full).any():
-            target = torch.where(leads, last, state.reached)
-        else:
-            bar = state.statistic[leads].min()
-            undecided = ~state.in_full & (state.upper >= bar)
-            if not undecided.any():
-                return state.effects
-            target = state.reached + undecided.long()
-        _patch_until(patched, candidates.sets, looks, target)
+        undecided = leads & ~state.in_full
+        if not undecided.any():
+            undecided = ~state.in_full & (state.upper >= state.statistic[leads].min())
+        if not undecided.any():
+            return state.effects
+        _patch_until(patched, candidates.sets, looks, state.reached + undecided.long())
 
 
 class _State(NamedTuple):
@@ -86,7 +85,7 @@ class _State(NamedTuple):
     upper: Float[Tensor, "set"]
 
 
-def _look(patched: PatchedPairs, candidates: Candidates, looks: Looks) -> _State:
+def _look(patched: PatchedPairs, candidates: ComparedSets, looks: Looks) -> _State:
     """Everything at the last look of every set; sets without one are looked at first."""
     sets, pairs = candidates.sets, len(looks.classes)
     patched.measure(sets, looks.parts[0].tolist())

@@ -18,7 +18,7 @@ from sage.discovery.discovery import Validation
 from sage.discovery.faithfulness import faithfulness
 from sage.discovery.looks import Looks
 from sage.discovery.pairs import ContrastPairs, PatchedPairs
-from sage.discovery.sequential import Candidates, patch_above
+from sage.discovery.sequential import ComparedSets, patch_above
 from sage.discovery.statistic import null_level, passes, statistic
 from sage.nodes import Node
 from sage.progress import advance, expect
@@ -94,7 +94,7 @@ def _against_random(
     error: float,
 ) -> _SetEffects:
     classes, whole = looks.classes, [tuple(section)]
-    sets = Candidates.among([tuple(random_set) for random_set in random_sets], error=error)
+    sets = ComparedSets.among([tuple(random_set) for random_set in random_sets], error=error)
     expect(patched.unmeasured([*whole, *sets.sets], len(classes)))
     patched.measure(whole, range(len(classes)))
     bar = float(statistic(patched.effects(whole), classes))

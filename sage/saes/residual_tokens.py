@@ -5,7 +5,7 @@ Those of task prompts or of a text file, without BOS, whose activations are like
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -79,7 +79,7 @@ def task_prompts(
 def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Tokenized]:
     """The lines of a text file, cut into windows of tokens.
 
-    Each window begins with BOS where the model has one. BadFile where the file is no text.
+    BadFile where the file is no text.
     """
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
@@ -90,13 +90,21 @@ def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Toke
         ) from error
     if not lines:
         raise BadFile(f"{path} has no text. Give a UTF-8 text file, one passage per line.")
+    return windows(model, lines, window=window)
+
+
+def windows(model: Model, passages: Iterable[str], *, window: int = WINDOW) -> list[Tokenized]:
+    """Passages cut into windows of at most that many tokens.
+
+    Each window begins with BOS where the model has one, which counts among its tokens.
+    """
     size = window - 1 if model.bos else window
-    windows: list[Tokenized] = []
-    for line in lines:
-        ids = model.tokenizer.backend_tokenizer.encode(line, add_special_tokens=False).ids
+    cut: list[Tokenized] = []
+    for passage in passages:
+        ids = model.tokenizer.backend_tokenizer.encode(passage, add_special_tokens=False).ids
         for first in range(0, len(ids), size):
-            windows.append(_window(model, line, ids[first : first + size]))
-    return windows
+            cut.append(_window(model, passage, ids[first : first + size]))
+    return cut
 
 
 def _window(model: Model, line: str, ids: Sequence[int]) -> Tokenized:

@@ -16,11 +16,17 @@ _SEED = 12345
 
 def default_text(model: Model) -> Text:
     """The corpus for an embedded model; no text for any other."""
+    prompts = corpus_prompts(model)
+    return text_of(prompts) if prompts else no_text
+
+
+def corpus_prompts(model: Model) -> list[Tokenized]:
+    """The corpus as an embedded model reads it, nothing for any other."""
     from sage.models.catalog import is_embedded
 
     if not is_embedded(model.name):
-        return no_text
-    return text_of([_tokenized(model, text) for text in _texts()])
+        return []
+    return [_tokenized(model, text) for text in _texts()]
 
 
 @cache

@@ -32,6 +32,8 @@ from sage.cells import cell_in
 from sage.cost.ahead import Ahead, look_ahead
 from sage.cost.estimate import TABLE, coefficients, units
 from sage.cost.machine import Prices, calibrate
+from sage.cost.sizes import SECTION_SHARES
+from sage.cost.work import Units
 from sage.discovery import Discovery
 from sage.discovery.discovery import NodeEffect
 from sage.models.base import Model
@@ -73,16 +75,19 @@ RUNS = {
 }
 
 
+Priced = dict[str, dict[str, float]]
+
+
 class Measured(NamedTuple):
-    """What one run took, and what was expected: seconds and priced units of every stage, the
-    estimate before it with its range, and the one after discovery."""
+    """What one run took, and the units of work that it was expected to be: the seconds of every
+    stage, and for every stage the priced units, of sections that are known, and of the least, the
+    usual and the most that sections may be."""
 
     name: str
     seconds: float
-    before: tuple[float, float, float]
-    after: float
     stages: dict[str, float]
-    priced: dict[str, dict[str, float]]
+    known: Priced
+    guessed: list[Priced]
 
 
 class Recorder(Watcher):
@@ -131,18 +136,20 @@ def _measured(
 ) -> Measured:
     assert recorder.discovery is not None
     assert ahead.work is not None
-    before, known = ahead.estimate, ahead.knowing(recorder.discovery)
+    known, guess = ahead.knowing(recorder.discovery), ahead.work
     stages = {"/".join(path[1:]): taken for path, taken in recorder.seconds.items()}
+    guessed = [_priced(units(guess, share), prices) for share in SECTION_SHARES]
+    return Measured(name, seconds, stages, _priced(units(known), prices), guessed)
+
+
+def _priced(stages: Mapping[StagePath, Units], prices: Prices) -> Priced:
     table = coefficients()
-    priced = {
+    return {
         "/".join(path): {
             term: count * getattr(prices, table[term][0]) for term, count in terms.items()
         }
-        for path, terms in units(known).items()
+        for path, terms in stages.items()
     }
-    after = ahead.after(recorder.discovery).seconds
-    three = (before.seconds, before.low, before.high)
-    return Measured(name, seconds, three, after, stages, priced)
 
 
 @contextmanager
@@ -193,11 +200,12 @@ def _save_wide(folder: Path) -> Path:
 
 def fit(runs: Sequence[Measured]) -> dict[str, float]:
     """Coefficients without negative ones that come nearest to the seconds of every stage, in
-    relation to them; terms that no run has keep theirs."""
+    relation to them, times what makes runs as often too long as too short; terms that no run has
+    keep theirs."""
     fitted = {term: count for term, (_, count) in coefficients().items()}
     equations: dict[str, list[tuple[Mapping[str, float], float, float]]] = {}
     for run in runs:
-        for path, terms in run.priced.items():
+        for path, terms in run.known.items():
             if path in run.stages and terms:
                 kind = next(iter(terms)).partition(".")[0]
                 weight = 1 / (run.stages[path] + SMALL * run.seconds)
@@ -208,7 +216,9 @@ def fit(runs: Sequence[Measured]) -> dict[str, float]:
         scale = np.where(matrix.max(0) > 0, matrix.max(0), 1.0)
         solution, _ = nnls(matrix / scale, np.array([w * seconds for _, seconds, w in rows]))
         fitted |= dict(zip(names, (solution / scale).tolist(), strict=True))
-    return fitted
+    ratios = [run.seconds / expected(run.known, fitted) for run in runs]
+    factor = float(np.exp(np.mean(np.log(ratios))))
+    return {term: factor * count for term, count in fitted.items()}
 
 
 def write(fitted: Mapping[str, float]) -> None:
@@ -220,20 +230,23 @@ def write(fitted: Mapping[str, float]) -> None:
     coefficients.cache_clear()
 
 
-def expected(run: Measured, fitted: Mapping[str, float]) -> float:
-    """The estimate after discovery with these coefficients."""
-    return sum(fitted[t] * c for terms in run.priced.values() for t, c in terms.items())
+def expected(priced: Priced, fitted: Mapping[str, float]) -> float:
+    """The estimate with these coefficients."""
+    return sum(fitted[term] * count for terms in priced.values() for term, count in terms.items())
 
 
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
-    runs = _read(arguments.read) if arguments.read else []
-    for name in [] if arguments.read else arguments.runs or list(RUNS):
+    now = {term: count for term, (_, count) in coefficients().items()}
+    runs: list[Measured] = []
+    if arguments.read:
+        runs = [Measured(**run) for run in json.loads(arguments.read.read_text())]
+    for name in [] if runs else arguments.runs or list(RUNS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             runs.append(measure(name))
-        _print(runs[-1], runs[-1].after)
+        _print(runs[-1], now)
         if arguments.keep:
             kept = [run._asdict() for run in runs]
             arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
@@ -242,22 +255,18 @@ def main() -> None:
         write(fitted)
         print(f"fitted, {TABLE}:")
         for run in runs:
-            _print(run, expected(run, fitted))
+            _print(run, fitted)
 
 
-def _print(run: Measured, after: float) -> None:
-    middle, low, high = run.before
+def _print(run: Measured, fitted: Mapping[str, float]) -> None:
+    low, middle, high = (expected(priced, fitted) for priced in run.guessed)
+    after = expected(run.known, fitted)
     print(
         f"{run.name:10} measured {run.seconds:7.1f} s   before {middle:7.1f} "
         f"({low:.1f} to {high:.1f}) {middle / run.seconds - 1:+5.0%}   "
         f"after discovery {after:7.1f} {after / run.seconds - 1:+5.0%}",
         flush=True,
     )
-
-
-def _read(path: Path) -> list[Measured]:
-    runs = [Measured(**run) for run in json.loads(path.read_text())]
-    return [run._replace(before=tuple(run.before)) for run in runs]
 
 
 def _arguments() -> argparse.Namespace:

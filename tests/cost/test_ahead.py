@@ -101,7 +101,8 @@ def test_the_estimate_after_discovery_counts_the_nodes_that_each_suite_reaches(
     assert after.low == after.high
     shapes = ahead.knowing(found).shapes
     assert shapes is not None
-    whole, part = shapes["kind"]
+    whole, part = shapes["kind"].reached
+    assert shapes["kind"].whole == whole
     assert whole.nodes == len(found.sections["kind"].nodes)
     assert part.nodes < whole.nodes
 
@@ -117,8 +118,8 @@ def test_discovery_alone_counts_the_contrasts_asked_for(model: Model) -> None:
     prepared = prepare(model, wired_task("kind", "quality"), PLAN)
     both = discovery_estimate(model.anatomy, prepared, PLAN, PRICES)
     one = discovery_estimate(model.anatomy, prepared, PLAN, PRICES, among=["kind"])
-    assert {path[1] for path in both.stages} == {"kind", "quality"}
-    assert {path[1] for path in one.stages} == {"kind"}
+    assert {path[1] for path in both.stages} == {"attribution", "kind", "quality"}
+    assert {path[1] for path in one.stages} == {"attribution", "kind"}
 
 
 def test_sizes_are_those_of_the_splits(model: Model) -> None:

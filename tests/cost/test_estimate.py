@@ -14,10 +14,11 @@ from sage.cost.sizes import (
     ContrastSize,
     ModelSize,
     PromptSizes,
+    SectionShapes,
     Shape,
     Sizes,
     SuiteSize,
-    guessed_shape,
+    guessed_shapes,
 )
 from sage.run import make_plan
 
@@ -42,13 +43,14 @@ def test_a_term_takes_its_coefficient_times_the_price_of_its_unit() -> None:
     unit, coefficient = coefficients()["gate.run"]
     assert unit == "token_layer"
     assert price({"gate.run": 2e6}, PRICES) == pytest.approx(2 * coefficient)
-    assert price({}, PRICES) == 0
+    assert price({}, PRICES) == 0.0
 
 
 def test_stages_are_those_of_a_run() -> None:
     assert {path[:2] for path in estimate(CELL, PRICES).stages} == {
         ("prompts",),
         ("gate",),
+        ("discovery", "attribution"),
         ("discovery", "IO"),
         ("discovery", "order"),
         ("features",),
@@ -83,15 +85,27 @@ def test_a_second_suite_takes_less_and_so_does_the_first_where_an_earlier_run_ke
 def test_a_range_is_given_until_it_is_known_where_contrasts_live() -> None:
     before = estimate(CELL, PRICES)
     assert before.low < before.seconds < before.high
+    most = SECTION_SHARES[2]
     shapes = {
-        name: [guessed_shape(SIZES, name, share=SECTION_SHARES[2])] for name in SIZES.contrasts
+        name: guessed_shapes(SIZES, name, CELL.suites, share=most) for name in SIZES.contrasts
     }
     after = estimate(replace(CELL, shapes=shapes), PRICES)
     assert after.seconds == after.low == after.high == pytest.approx(before.high)
 
 
+def test_a_suite_is_thought_to_reach_as_much_as_it_has_saes() -> None:
+    """Of eight residual streams four have one: half of the 10 nodes that 5 % of 200 are."""
+    sizes = replace(SIZES, model=replace(SIZES.model, hooks=8))
+    shapes = guessed_shapes(sizes, "IO", CELL.suites)
+    assert (shapes.whole.nodes, shapes.reached[0].nodes) == (10, 5)
+
+
 def test_a_contrast_that_lives_nowhere_takes_next_to_nothing() -> None:
-    shapes = {"IO": [guessed_shape(SIZES, "IO")], "order": [Shape(0.0, 0.0, 0.0, 0.0)]}
+    nowhere = Shape(0.0, 0.0, 0.0, 0.0)
+    shapes = {
+        "IO": guessed_shapes(SIZES, "IO", CELL.suites),
+        "order": SectionShapes(nowhere, (nowhere,)),
+    }
     stages = estimate(replace(CELL, shapes=shapes), PRICES).stages
     assert stages["scores", "order: pairs"] == 0
     assert stages["scores", "order, topk4"] < 0.01 * stages["scores", "IO, topk4"]

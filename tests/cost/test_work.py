@@ -36,7 +36,8 @@ def test_prompts_the_gate_and_what_is_read_count_prompts_times_tokens_times_laye
 def test_discovery_counts_its_pairs_with_every_node_patched() -> None:
     """40 of each ranking are patched first, 50 nodes at most, on 5 pairs and 4 irrelevant ones; in
     calls of 32 sets, for each of three lengths and two layers."""
-    assert work.attribution_work(SIZES, "IO") == {
+    assert work.attribution_work(SIZES, ["IO"]) == {
+        "attribution.clean": 5 * 20,
         "attribution.run": 5 * 20,
         "attribution.candidate": 50,
     }

@@ -16,7 +16,9 @@ from sage.discovery.attribution import (
     INTEGRATED_GRADIENTS,
     METHODS,
     Attribution,
+    WantedNodes,
     attribute,
+    attribute_all,
 )
 from sage.discovery.candidates import SECTION_KINDS, nodes_at
 from sage.discovery.patching import patch
@@ -359,6 +361,63 @@ def test_activations_are_held_for_a_bounded_number_of_tokens(
     pairs = random_pairs(400, lengths=lengths)
     attribute(model, [parse_node("0.0.z@END")], pairs, logit_difference)
     assert read_sizes[::2] == read_sizes[1::2] == sizes
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_contrasts_that_share_their_prompts_are_attributed_as_if_each_were_alone(
+    method: str, ready: Callable[[str, str], Ready]
+):
+    """The second contrast has other pairs on some of the prompts, one of them twice, and a prompt
+    of its own."""
+    model, first = ready("gpt2", "nnsight").model, random_pairs(5)
+    swapped = [
+        replace(pair, counterfactual=replace(pair.counterfactual, ids=pair.clean.ids[:1] + ids))
+        for pair, ids in ((pair, pair.counterfactual.ids[:0:-1]) for pair in first)
+    ]
+    second = (swapped[3], swapped[1], swapped[3], random_pairs(9, seed=1)[8])
+    wanted = [
+        WantedNodes(tuple(map(parse_node, ("0.0.k@A", "1.1.q@END", "0.0.z@B"))), first),
+        WantedNodes(tuple(map(parse_node, ("1.0.v@B", "1.1.q@END", "0.1.k@B"))), second),
+    ]
+    together = attribute_all(model, wanted, logit_difference, method=method)
+    for each, shared in zip(wanted, together, strict=True):
+        alone = attribute(model, *each, logit_difference, method=method)
+        assert shared.nodes == alone.nodes == each.nodes
+        assert shared.weight == alone.weight
+        assert torch.allclose(shared.values, alone.values, atol=1e-5)
+
+
+def test_the_prompts_that_contrasts_share_are_differentiated_once(
+    ready: Callable[[str, str], Ready], monkeypatch: pytest.MonkeyPatch
+):
+    """Three contrasts on the same five prompts: these are read and differentiated once, and the
+    counterfactual ones read once for each contrast."""
+    model, pairs, read_sizes, gradient_sizes = (
+        ready("gpt2", "nnsight").model,
+        random_pairs(5, lengths=[6]),
+        list[int](),
+        list[int](),
+    )
+    read, gradients = Model.read, Model.gradients
+
+    def watched_read(self: Model, nodes: Collection[Node], prompts: Sequence[Tokenized]):
+        read_sizes.append(len(prompts))
+        return read(self, nodes, prompts)
+
+    def watched_gradients(
+        self: Model,
+        nodes: Collection[Node],
+        prompts: Sequence[Tokenized],
+        *rest: object,
+        **how: object,
+    ):
+        gradient_sizes.append(len(prompts))
+        return gradients(self, nodes, prompts, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "read", watched_read)
+    monkeypatch.setattr(Model, "gradients", watched_gradients)
+    attribute_all(model, [WantedNodes((parse_node("0.0.z@END"),), pairs)] * 3, logit_difference)
+    assert (read_sizes, gradient_sizes) == ([5] * 4, [5])
 
 
 # Ranking

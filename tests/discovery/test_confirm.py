@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sage.discovery.confirm import Confirmed, confirm
-from sage.discovery.faithfulness import faithfulness
-from sage.discovery.pairs import ContrastPairs, IrrelevantPairs, irrelevant_pairs
+from sage.discovery.confirm import ERROR, Confirmed, confirm
+from sage.discovery.faithfulness import Faithfulness, faithfulness
+from sage.discovery.pairs import ContrastPairs, PatchedPairs
 from sage.discovery.statistic import pool
 from sage.discovery.validation import validate
 from sage.models.base import Model
@@ -41,11 +41,15 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
         node_sets: Sequence[Collection[Node]],
         pairs: Sequence[TokenizedPair],
         metric: object,
+        *,
+        rows: Sequence[int] | None = None,
+        held: object = None,
     ):
-        del model, metric
+        del model, metric, held
         seen.extend(node for node_set in node_sets for node in node_set)
+        chosen = pairs if rows is None else [pairs[row] for row in rows]
         metrics = [
-            [10.0 + known_effect(node_set, pair) for pair in pairs] for node_set in node_sets
+            [10.0 + known_effect(node_set, pair) for pair in chosen] for node_set in node_sets
         ]
         return torch.tensor(metrics, dtype=torch.float64)
 
@@ -73,9 +77,25 @@ def contrast_pairs(contrast: str) -> ContrastPairs:
     )
 
 
-def irrelevant(count: int = 20) -> IrrelevantPairs:
+def patched_pairs(pairs: ContrastPairs, model: Model) -> PatchedPairs:
+    return PatchedPairs(model, pairs.pairs, pairs.metric, {})
+
+
+def irrelevant(model: Model, count: int = 20) -> PatchedPairs:
     pairs = [replace(pair, contrast="irrelevant") for pair in random_pairs(count)] if count else []
-    return irrelevant_pairs({"place": pairs} if pairs else {}, logit_difference, most=20)
+    return PatchedPairs(model, tuple(pairs), logit_difference, {})
+
+
+def confirm_first(
+    pairs: ContrastPairs, null: PatchedPairs, *, top: int = 4, error: float = ERROR
+) -> Confirmed:
+    """The first nodes of a ranking, or as many as it takes."""
+    patched = patched_pairs(pairs, null.model)
+    return confirm(pairs, patched, RANKS, null, top=top, seed=0, error=error)
+
+
+def curve_of(pairs: ContrastPairs, model: Model) -> Faithfulness:
+    return faithfulness(pairs, patched_pairs(pairs, model), NODES, seed=0)
 
 
 def test_the_baseline_is_the_mean_of_the_absolute_metric():
@@ -89,48 +109,83 @@ def test_as_many_nodes_are_patched_again_while_any_of_the_last_quarter_passes(
 ):
     """Of 4 the fourth passes, so 8 are patched; of 8 the seventh and eighth decide, of 16 those
     from the thirteenth on."""
-    confirmed = confirm(model, contrast_pairs(contrast), RANKS, irrelevant(0), top=4, seed=0)
+    confirmed = confirm_first(contrast_pairs(contrast), irrelevant(model, 0))
     assert (len(confirmed.nodes), confirmed.level, confirmed.null_n) == (count, None, 0)
-    assert patched == NODES[:count]
+    assert list(dict.fromkeys(patched)) == NODES[:count]
     assert confirmed.section == NODES[: LARGE[contrast]]
 
 
-def test_nothing_is_kept_below_what_irrelevant_changes_do(patched: list[Node], model: Model):
+@pytest.mark.usefixtures("patched")
+def test_nodes_that_do_too_little_are_dropped_at_the_first_look(model: Model):
+    """.1 on each of 5 pairs, a quarter of 20, is below tau = .02 of 10 without a doubt; an eighth
+    would be too few pairs to look at."""
+    confirmed = confirm_first(contrast_pairs("six"), irrelevant(model, 0))
+    assert confirmed.n.tolist() == [20] * 6 + [5, 5]
+    assert confirmed.in_full.tolist() == [True] * 6 + [False] * 2
+    assert confirmed.effects.nanmean(1).tolist() == pytest.approx([1] * 6 + [0.1] * 2)
+
+
+@pytest.mark.usefixtures("patched")
+def test_with_no_error_nothing_is_dropped(model: Model):
+    confirmed = confirm_first(contrast_pairs("six"), irrelevant(model), top=8, error=0.0)
+    assert confirmed.n.tolist() == [20] * 8
+    assert confirmed.nulls is not None
+    assert not confirmed.nulls.isnan().any()
+
+
+@pytest.mark.usefixtures("patched")
+def test_nothing_is_kept_below_what_irrelevant_changes_do(model: Model):
     """Two heads move as much on irrelevant pairs as six do on the contrast's: the 99th percentile
-    over 8 nodes is 1."""
-    confirmed = confirm(model, contrast_pairs("six"), RANKS, irrelevant(), top=4, seed=0)
+    over 8 nodes is 1, whatever the other six do, which are dropped at the first look."""
+    confirmed = confirm_first(contrast_pairs("six"), irrelevant(model), top=8)
     assert confirmed.level == pytest.approx(1)
     assert confirmed.null_n == 20
     assert confirmed.section == []
-    assert len(patched) == 2 * len(confirmed.nodes)
+    assert confirmed.nulls is not None
+    assert (~confirmed.nulls.isnan()).sum(1).tolist() == [20] * 2 + [5] * 6
 
 
-def test_irrelevant_pairs_are_patched_once_for_all_contrasts(patched: list[Node], model: Model):
-    pairs = irrelevant()
-    first = pairs.effects(model, NODES[:3])
-    again = pairs.effects(model, NODES[2:5])
+@pytest.mark.usefixtures("patched")
+def test_nodes_below_the_null_are_dropped_although_they_reach_tau(model: Model):
+    """Six heads move the metric by 1 and so does the null: at tau = .005 the others, .1, pass that
+    bar and not the null."""
+    pairs = replace(contrast_pairs("six"), tau=0.005)
+    confirmed = confirm_first(pairs, irrelevant(model), top=8)
+    assert confirmed.n.tolist() == [20] * 6 + [5, 5]
+
+
+def test_a_set_is_patched_once_on_a_pair_whoever_asks_for_it(patched: list[Node], model: Model):
+    pairs, sets = irrelevant(model), [(node,) for node in NODES[:5]]
+    pairs.measure(sets[:3], range(20))
+    pairs.measure(sets[2:], range(20))
     assert patched == NODES[:5]
-    assert first[:, 0].tolist() == pytest.approx([1, 1, 0.1])
-    assert again[:, 0].tolist() == pytest.approx([0.1, 0.1, 0.1])
+    assert pairs.effects(sets)[:, 0].tolist() == pytest.approx([1, 1, 0.1, 0.1, 0.1])
 
 
-def test_irrelevant_attributes_take_turns():
-    pairs = random_pairs(6)
-    by_attribute = {"place": pairs[:3], "object": pairs[3:5], "template": pairs[5:]}
-    taken = irrelevant_pairs(by_attribute, logit_difference, most=5)
-    assert taken.pairs == (pairs[0], pairs[3], pairs[5], pairs[1], pairs[4])
+def test_pairs_that_were_left_out_can_follow(patched: list[Node], model: Model):
+    pairs, sets = irrelevant(model), [(NODES[0],)]
+    pairs.measure(sets, [3, 5])
+    assert pairs.effects(sets)[0].isnan().logical_not().nonzero().flatten().tolist() == [3, 5]
+    assert pairs.unmeasured(sets, 5) == 4
+    pairs.measure(sets, range(20))
+    assert pairs.effects(sets)[0].tolist() == pytest.approx([1] * 20)
+    assert patched == [NODES[0], NODES[0]]
 
 
 def test_the_section_is_held_against_random_sets_of_its_size(patched: list[Node], model: Model):
     """Six heads patched at once move the metric by 6, any six of the others by .6."""
     pairs = contrast_pairs("six")
-    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
+    confirmed = confirm_first(pairs, irrelevant(model, 0))
     patched.clear()
-    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 100.0), seed=0)
+    validation = validate(
+        pairs, patched_pairs(pairs, model), confirmed, dict.fromkeys(NODES, 100.0), seed=0
+    )
     assert patched[:6] == NODES[:6]
     assert (validation.patched, validation.top) == (8, 6)
     assert validation.section_effect == pytest.approx(6)
     assert validation.random_effects == pytest.approx((0.6,) * 20)
+    assert validation.random_n == (5,) * 20
+    assert validation.in_full == 6
     assert (validation.jaccard, validation.jaccard_sd, validation.resamples) == (1, 0, 50)
 
 
@@ -138,8 +193,10 @@ def test_the_section_is_held_against_random_sets_of_its_size(patched: list[Node]
 def test_nodes_patched_are_left_clean_before_those_only_attributed(model: Model):
     """4 of 40 nodes are left clean first: four large ones, whatever is guessed of the others."""
     pairs = contrast_pairs("six")
-    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
-    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 100.0), seed=0)
+    confirmed = confirm_first(pairs, irrelevant(model, 0))
+    validation = validate(
+        pairs, patched_pairs(pairs, model), confirmed, dict.fromkeys(NODES, 100.0), seed=0
+    )
     assert validation.curve is not None
     assert validation.curve.points[3] == (0.1, pytest.approx(4 / 9.4))
 
@@ -148,9 +205,9 @@ def test_nodes_patched_are_left_clean_before_those_only_attributed(model: Model)
 def test_a_ranking_agrees_with_patching_but_for_the_rounding_of_a_forward_pass(model: Model):
     """Of 8 nodes patched the small two are guessed at 3e-5 and 2e-5: nothing beside E|m| = 10."""
     pairs = contrast_pairs("six")
-    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
+    confirmed = confirm_first(pairs, irrelevant(model, 0))
     guesses = {**dict.fromkeys(NODES, 2.0), NODES[6]: 3e-5, NODES[7]: 2e-5}
-    validation = validate(model, pairs, confirmed, guesses, seed=0)
+    validation = validate(pairs, patched_pairs(pairs, model), confirmed, guesses, seed=0)
     assert validation.spearman == pytest.approx(1)
     assert validation.pearson == pytest.approx(1)
 
@@ -158,8 +215,10 @@ def test_a_ranking_agrees_with_patching_but_for_the_rounding_of_a_forward_pass(m
 @pytest.mark.usefixtures("patched")
 def test_without_a_section_there_is_nothing_to_compare(model: Model):
     pairs = replace(contrast_pairs("six"), tau=1.0)
-    confirmed = confirm(model, pairs, RANKS, irrelevant(0), top=4, seed=0)
-    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 1.0), seed=0)
+    confirmed = confirm_first(pairs, irrelevant(model, 0))
+    validation = validate(
+        pairs, patched_pairs(pairs, model), confirmed, dict.fromkeys(NODES, 1.0), seed=0
+    )
     assert validation.notes == ("Nothing was kept: no set to compare.",)
     assert (validation.section_effect, validation.random_effects) == (None, ())
     assert (validation.jaccard, validation.jaccard_sd, validation.top_overlap) == (None, None, None)
@@ -173,7 +232,9 @@ def test_the_spread_of_the_overlaps_is_their_sample_standard_deviation(model: Mo
     effects = torch.zeros(1, 20, dtype=torch.float64)
     effects[0, 7] = 20 * 0.2
     confirmed = Confirmed((NODES[0],), effects, None, None, None, torch.tensor([True]))
-    validation = validate(model, pairs, confirmed, dict.fromkeys(NODES, 1.0), seed=0)
+    validation = validate(
+        pairs, patched_pairs(pairs, model), confirmed, dict.fromkeys(NODES, 1.0), seed=0
+    )
     share = validation.jaccard
     assert share is not None
     assert share == pytest.approx(1 - 0.95**20, abs=0.2)
@@ -184,7 +245,7 @@ def test_the_spread_of_the_overlaps_is_their_sample_standard_deviation(model: Mo
 def test_faithfulness_is_what_comes_back_with_the_first_nodes_left_clean(model: Model):
     """All 40 patched move the metric by 6 + 3.4; 1, 1, 2, 4, 8 and 20 nodes left clean take back 1,
     1, 2, 4, 6.2 and 7.4 of these 9.4."""
-    curve, note = faithfulness(model, contrast_pairs("six"), NODES, seed=0)
+    curve, note = curve_of(contrast_pairs("six"), model)
     assert note == ""
     assert curve is not None
     shares, values = zip(*curve.points, strict=True)
@@ -199,13 +260,13 @@ def test_faithfulness_is_what_comes_back_with_the_first_nodes_left_clean(model: 
 @pytest.mark.usefixtures("patched")
 def test_nothing_comes_back_before_the_last_node_that_breaks_the_metric_is_left_clean(model: Model):
     """Any of the first six moves it as much as all; 8 nodes are the first step with all six."""
-    curve, _ = faithfulness(model, contrast_pairs("any of six"), NODES, seed=0)
+    curve, _ = curve_of(contrast_pairs("any of six"), model)
     assert curve is not None
     assert [f for _, f in curve.points] == [0, 0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.usefixtures("patched")
 def test_no_fraction_comes_back_where_patching_everything_moves_the_metric_both_ways(model: Model):
-    curve, note = faithfulness(model, contrast_pairs("back and forth"), NODES, seed=0)
+    curve, note = curve_of(contrast_pairs("back and forth"), model)
     assert curve is None
     assert "less than 3 standard errors: no recovered fraction" in note

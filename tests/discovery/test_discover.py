@@ -226,8 +226,7 @@ def test_the_null_bounds_the_section_at_every_tau(ready: Callable[[str, str], Re
 def test_progress_ends_where_it_said_it_would(repeated: tuple[Finding, Counts]):
     _, last = repeated
     shown = last.pop("repeated: shown nodes")
-    stages = [f"repeated: {name}" for name in ("attribution", "patching", "validation")]
-    assert list(last) == [*stages, "repeated"]
+    assert list(last) == ["attribution", "repeated: patching", "repeated: validation", "repeated"]
     assert all(done == total > 0 for done, total in last.values())
     assert shown == (0, 0)
 
@@ -236,8 +235,8 @@ def test_passes_over_the_prompts_are_counted(repeated: tuple[Finding, Counts]):
     """The clean metric once, attribution five times (both prompts read, one forward and backward),
     patching at most once per patch.
 
-    A batch of patches is preceded by reading the other prompts, and need not run what it leaves
-    alone.
+    The same is done on irrelevant pairs. Patches are preceded by reading the other prompts, and
+    need not run what they leave alone.
     """
     finding, last = repeated
     patched = sum(last[f"repeated: {stage}"][1] for stage in ("patching", "validation")) / finding.n
@@ -278,6 +277,37 @@ def test_integrated_gradients_drop_pairs_of_unequal_length_and_say_so(
     none = replace(splits, discover={**splits.discover, "IO": (longer,)})
     with pytest.raises(BadTask, match="may differ in length"):
         discover(model, task, none, contrasts=["IO"], settings=settings)
+
+
+def test_every_node_says_on_how_many_pairs_it_was_patched(repeated: tuple[Finding, object]):
+    """Of 8 pairs no part is large enough to look at."""
+    patched = [effect for effect in repeated[0].evidence if effect.statistic is not None]
+    assert {effect.n for effect in patched} == {8}
+    assert {effect.n for effect in repeated[0].evidence[len(patched) :]} == {None}
+    assert repeated[0].validation.in_full == len(patched)
+    assert set(repeated[0].validation.random_n) <= {8}
+    assert repeated[0].notes == ()
+
+
+def test_what_was_dropped_is_counted_and_the_error_stated(ready: Callable[[str, str], Ready]):
+    """Every pair stands ten times among 80, of which an eighth, a quarter and a half are looked at.
+    With a threshold of half of E|m| most nodes are dropped, and the section is that of all nodes on
+    all pairs."""
+    splits = ready("gpt2", "nnsight").splits
+    pairs = splits.discover["repeated"] * 10
+    more = ready("gpt2", "nnsight")._replace(
+        splits=replace(splits, discover={"repeated": pairs}, discover_null={})
+    )
+    full, sequential = (
+        find_repeated(more, replace(FOUR, tau=0.5, error=error)) for error in (0.0, 0.01)
+    )
+    assert full.section.nodes == sequential.section.nodes
+    assert full.notes == ()
+    dropped = [effect for effect in sequential.evidence if effect.n not in (None, 80)]
+    assert {effect.n for effect in dropped} <= {10, 20, 40}
+    (note,) = sequential.notes
+    assert note.startswith(f"{len(dropped)} of {sequential.validation.patched} nodes")
+    assert "at most 1%" in note
 
 
 @pytest.mark.parametrize("method", [GRAD_DROP, EXACT])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 import torch
 
-from sage.discovery.patching import patch
+from sage.discovery.patching import HeldValues, patch
+from sage.models.base import Model
 from sage.nodes import Node, parse_node
 from sage.task.metric import logit_difference
-from sage.task.tokens import TokenizedPair
+from sage.task.tokens import Tokenized, TokenizedPair
 from tests.discovery.conftest import BACKENDS, Ready, random_pairs
 from tests.models.twin import Twin
 
@@ -50,3 +51,31 @@ def test_many_sets_and_pairs_are_patched_in_slices(
     monkeypatch.setattr("sage.discovery.patching.PATCHED_SETS_AT_ONCE", 3)
     in_slices = patch(model, node_sets, pairs, logit_difference)
     assert torch.allclose(in_slices, at_once, atol=1e-5, rtol=0)
+
+
+def test_values_are_read_once_where_they_fit_into_memory(
+    ready: Callable[[str, str], Ready], monkeypatch: pytest.MonkeyPatch
+):
+    """All that is wanted is read at once, and what was not wanted when it is asked for. With too
+    little memory for all five pairs, those of the rows asked for are read every time."""
+    model, pairs, sizes = ready("gpt2", BACKENDS[0]).model, random_pairs(5), list[tuple[int, int]]()
+    read = Model.read
+
+    def watched(self: Model, nodes: Collection[Node], prompts: Sequence[Tokenized]):
+        sizes.append((len(nodes), len(prompts)))
+        return read(self, nodes, prompts)
+
+    expected = patch(model, [[KEY, VALUE]], pairs, logit_difference, rows=[4, 1])
+    monkeypatch.setattr(Model, "read", watched)
+    held = HeldValues(model, pairs, wanted=(KEY, VALUE, QUERY))
+    for sets in ([[KEY, VALUE]], [[QUERY]], [[MLP, KEY]]):
+        metrics = patch(model, sets, pairs, logit_difference, rows=[4, 1], held=held)
+        if sets == [[KEY, VALUE]]:
+            assert torch.allclose(metrics, expected, atol=1e-5, rtol=0)
+    assert sizes == [(3, 5), (1, 5)]
+    sizes.clear()
+    short = HeldValues(model, pairs, wanted=(KEY, VALUE, QUERY), most=1)
+    for _ in range(2):
+        metrics = patch(model, [[KEY, VALUE]], pairs, logit_difference, rows=[4, 1], held=short)
+        assert torch.allclose(metrics, expected, atol=1e-5, rtol=0)
+    assert sizes == [(2, 2), (2, 2)]

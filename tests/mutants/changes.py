@@ -100,8 +100,8 @@ def _walk(node: ast.AST, function: str) -> Iterator[tuple[ast.expr | ast.stmt, s
 
 def _changeable(node: ast.AST) -> list[ast.AST]:
     match node:
-        case ast.Raise() | ast.Assert() | ast.JoinedStr() | ast.arg():
-            return []
+        case ast.Raise() | ast.Assert() | ast.JoinedStr() | ast.arg() | ast.keyword(arg="strict"):
+            return []  # promises, and what is said of broken ones
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return []
         case ast.FunctionDef():

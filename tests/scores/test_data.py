@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -47,6 +49,16 @@ def test_irrelevant_pairs_are_as_many_as_those_decided_on_and_equally_many_of_ea
     assert len(data.decide.base) == 40
     assert shared.detect is not None
     assert len(shared.detect) == 20
+
+
+def test_a_contrast_with_few_pairs_leaves_the_irrelevant_ones_as_many_as_the_others_have(
+    model: Model, prepared: Prepared
+) -> None:
+    task, splits = prepared
+    few = {**splits.fit_pairs, "order": splits.fit_pairs["order"][:9]}
+    shared = read_shared(model, task, replace(splits, fit_pairs=few), [SECTION], hooks=[])
+    assert shared.irrelevant is not None
+    assert len(shared.irrelevant.base) == 40
 
 
 def test_pairs_and_prompts_of_different_splits_and_to_detect_on_share_no_text(

@@ -117,6 +117,16 @@ def test_a_dictionary_without_latents_or_with_dead_ones_detects_nothing(latents:
     assert both(detection(dictionary, given, given, "a")) == (0, 0)
 
 
+def test_a_value_with_which_no_latent_was_active_on_fit_is_detected_nowhere() -> None:
+    """On fit the only latent is value 0 and never active with value 1; on test it is value 1. It
+    was not chosen for value 1, so its hits there are nobody's."""
+    codes = torch.zeros(80, 1)
+    codes[:20], codes[60:] = 1, 1
+    given, dictionary = one_node(labels_of(0, 1, 0, 1, each=20), codes)
+    found = detection(dictionary, given.select(range(40)), given.select(range(40, 80)), "a")
+    assert found.coverage.value == 0
+
+
 def test_of_signed_codes_either_sign_detects() -> None:
     """One latent, negative on value 0 and positive on value 1: it is shown once for each sign."""
     codes = torch.tensor([[-1.0]] * 10 + [[2.0]] * 10 + [[0.0]] * 10)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from linear import MLP, D, activations, claimed
+from sage.scores.node_set import Settings
+from sage.scores.suite import NodeSets
 from scores.worlds import HALVES, Facts, Roles, World, make_world, value_one
 
 
@@ -41,3 +43,11 @@ def test_a_latent_is_active_on_the_share_of_fit_on_which_it_has_a_code(known: bo
     if known:
         node_set.meaning(learned)
     assert node_set.activity(learned)[MLP].tolist() == pytest.approx([1 / 4, 1, 0])
+
+
+def test_suites_that_reach_the_same_nodes_share_a_node_set() -> None:
+    world = one_in_four()
+    node_sets = NodeSets(world.model, world.data, Settings())
+    node_set = node_sets.at([MLP])
+    assert node_set.nodes == (MLP,)
+    assert node_sets.at((MLP,)) is node_set

@@ -37,15 +37,17 @@ def test_every_token_but_bos_of_every_prompt_is_read_at_every_hook(
         torch.testing.assert_close(stream[: len(prompts[0].ids) - 1], alone[1:])
 
 
+@pytest.mark.parametrize(("more", "read"), [(0, 1), (1, 2)])
 def test_no_more_prompts_are_read_than_the_largest_table_takes(
-    model: Model, prompts: list[Tokenized], monkeypatch: pytest.MonkeyPatch
+    model: Model, prompts: list[Tokenized], monkeypatch: pytest.MonkeyPatch, more: int, read: int
 ) -> None:
-    length = len(prompts[0].ids) - 1
-    monkeypatch.setattr(text, "MOST_TOKENS", length + 1)
+    """A table of as many tokens as the first prompt has takes it alone, one of more the next
+    too."""
+    monkeypatch.setattr(text, "MOST_TOKENS", len(prompts[0].ids) - 1 + more)
     hook = model.anatomy.hooks[0]
     streams = text_of(prompts)(model, [hook])
     assert streams is not None
-    assert len(streams[hook]) == length + len(prompts[1].ids) - 1
+    assert len(streams[hook]) == sum(len(prompt.ids) - 1 for prompt in prompts[:read])
 
 
 def test_where_there_is_no_text_or_no_hook_there_is_none(

@@ -234,6 +234,31 @@ def test_where_keep_leaves_too_few_to_draw_they_are_divided() -> None:
     ] == pytest.approx(72, abs=3)
 
 
+@pytest.mark.parametrize(("adverbs", "drawn"), [(134, False), (135, True)])
+def test_prompts_are_drawn_where_there_are_three_times_as_many_as_may_be_needed(
+    monkeypatch: pytest.MonkeyPatch, adverbs: int, drawn: bool
+) -> None:
+    """30 pairs of test, 10 of discover and 200 of fit, each with a prompt and three others (of the
+    contrast, of another adverb, of another template), and 120 prompts of fit: three times 1,080.
+    The months have 24 prompts for each adverb."""
+    calls = list[str]()
+    for name in ("draw", "divide"):
+        monkeypatch.setattr(SplitOwners, name, _noting(calls, name))
+    task = months(slots={**months().slots, "adverb": tuple(map(str, range(adverbs)))})
+    split(task, encode, seed=0, sizes=SplitSizes(test=30, discover=10, fit=120))
+    assert calls == (["draw"] if drawn else ["divide"])
+
+
+def _noting(calls: list[str], name: str) -> Callable[..., Any]:
+    method = getattr(SplitOwners, name)
+
+    def noted(*given: Any, **named: Any) -> Any:
+        calls.append(name)
+        return method(*given, **named)
+
+    return noted
+
+
 def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
     again = split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=40, discover=30, fit=100))
     other = split(load_task("ioi"), encode, seed=1, sizes=SplitSizes(test=40, discover=30, fit=100))

@@ -1,0 +1,1 @@
+"""Frontiers: how performance falls with sparsity, as a curve through SAEs of one architecture."""

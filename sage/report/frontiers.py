@@ -1,0 +1,246 @@
+"""Frontiers as pictures, tables and data: fidelity against sparsity, and scores against sparsity.
+
+Method, section 8. No two SAEs are compared at unequal sparsity without its being seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sage.errors import SageError
+from sage.fidelity.result_file import fidelity_files, join_fidelity, load_fidelity
+from sage.frontier.curves import CURVES
+from sage.frontier.fit import REFERENCE_L0, Frontier
+from sage.frontier.panels import FrontierPanel, FrontierSettings, make_panels
+from sage.frontier.points import FrontierPoint, fidelity_points
+from sage.report.charts.frontier_plot import frontier_plot
+from sage.report.charts.look import look
+from sage.report.html import write_file
+from sage.report.metrics import HEADLINES, MAIN
+from sage.report.ranking import RankedSuite, over_tasks, summarise_run
+from sage.report.scored_run import read_run
+from sage.report.sources import find_sources
+from sage.report.tables.table import csv_text
+from sage.result_file import RESULT
+
+FIDELITY_NAME = "fidelity"
+FIDELITY_HIT = "performance hit, 1 - loss recovered (mean ablation)"
+# Scores that have a picture of their own, and what is lost where one is not 1.
+SCORES = (MAIN, "control", "approximation", "geometry")
+_TITLES = {MAIN: "interpretable control", "control": "control", "approximation": "approximation",
+           "geometry": "geometry"}  # fmt: skip
+
+Panels = Sequence[FrontierPanel]
+
+
+class FrontierPicture(NamedTuple):
+    """One picture: panels of one kind of hit, what it is called, and what stands on its y axis."""
+
+    name: str
+    y: str
+    panels: Panels
+
+
+def find_frontiers(
+    paths: Sequence[Path], settings: FrontierSettings, *, each_hook: bool = False
+) -> list[FrontierPicture]:
+    """The pictures that results in these paths give: of fidelity results one, of scores one for
+    each score. SageError where there is no result of either kind."""
+    pictures: list[FrontierPicture] = []
+    if files := fidelity_files(paths):
+        results = join_fidelity([load_fidelity(file) for file in files])
+        points = fidelity_points(results, each_hook=each_hook, relative=settings.relative)
+        pictures.append(FrontierPicture(FIDELITY_NAME, FIDELITY_HIT, make_panels(points, settings)))
+    if scored := [path for path in paths if _has_scores(path)]:
+        sources, _ = find_sources(scored)
+        suites = over_tasks([summarise_run(read_run(source)) for source in sources])
+        pictures += _score_pictures(suites, settings)
+    if not pictures:
+        listed = ", ".join(map(str, paths))
+        raise SageError(
+            f"There is nothing to draw in {listed}. `sage fidelity ... --out DIR` measures "
+            "fidelity, `sage score ... --out DIR` scores."
+        )
+    return pictures
+
+
+def write_frontiers(pictures: Sequence[FrontierPicture], out: Path) -> list[Path]:
+    """Write every picture as SVG with its points and its curves as CSV; returns the paths."""
+    files: list[Path] = []
+    with look():
+        for picture in pictures:
+            stem = out / f"frontier-{picture.name}"
+            svg = frontier_plot(picture.panels, y=picture.y).svg()
+            files.append(write_file(stem.with_suffix(".svg"), svg))
+            points, curves = point_rows(picture.panels), curve_rows(picture.panels)
+            files.append(write_file(stem.with_suffix(".csv"), csv_text(points).encode()))
+            if curves:
+                path = stem.with_name(f"{stem.name}-curves.csv")
+                files.append(write_file(path, csv_text(curves).encode()))
+    return files
+
+
+def score_points(
+    suites: Sequence[RankedSuite], metric: str, *, relative: bool = False
+) -> Iterator[FrontierPoint]:
+    """A point for every suite that is compared with others of its model: its L0, and what its score
+    lacks of 1."""
+    for suite in suites:
+        score = suite.score(metric)
+        if score.value is None or not suite.compared or not suite.l0:
+            continue
+        ends = None
+        if score.low is not None and score.high is not None:
+            ends = (1 - score.high, 1 - score.low)
+        yield FrontierPoint(
+            "all models" if relative else suite.model,
+            f"{suite.architecture}, {suite.model}" if relative else suite.architecture,
+            suite.suite,
+            suite.model,
+            suite.d_model,
+            suite.l0,
+            1 - score.value,
+            ends,
+        )
+
+
+def point_rows(panels: Panels) -> list[dict[str, object]]:
+    """Every SAE with its place, as rows of data."""
+    rows: list[dict[str, object]] = []
+    for panel in panels:
+        for placed in panel.points:
+            point = placed.point
+            low, high = point.ends or (None, None)
+            rows.append(
+                {
+                    "panel": panel.name,
+                    "series": point.series,
+                    "name": point.name,
+                    "model": point.model,
+                    "D": point.d_model,
+                    "L0": point.l0_value,
+                    "L0/D": point.l0_value / point.d_model,
+                    "x": placed.sparsity,
+                    "hit": point.hit_value,
+                    "low": low,
+                    "high": high,
+                    "dominated": placed.dominated,
+                    "fitted": placed.drawn and point.series in panel.frontiers,
+                }
+            )
+    return rows
+
+
+def curve_rows(panels: Panels) -> list[dict[str, object]]:
+    """Every curve of every series, as rows of data: its AICc, and of the chosen one each parameter
+    with its interval."""
+    rows: list[dict[str, object]] = []
+    for panel in panels:
+        for series, frontier in panel.frontiers.items():
+            for name, fit in frontier.fits.items():
+                start: dict[str, object] = {
+                    "panel": panel.name,
+                    "series": series,
+                    "curve": name,
+                    "chosen": name == frontier.model,
+                    "points": len(frontier.points.l0),
+                    "left out": frontier.points.left_out,
+                    "AICc": fit.aicc,
+                    "over": frontier.over,
+                }
+                values = CURVES[name].values(fit.params)
+                intervals = frontier.interval() if name == frontier.model else {}
+                for parameter, value in values.items():
+                    ends = intervals.get(parameter, (None, None))
+                    told = {"parameter": parameter, "value": float(value[0])}
+                    rows.append({**start, **told, "low": ends[0], "high": ends[1]})
+    return rows
+
+
+def summary_rows(panel: FrontierPanel) -> list[dict[str, object]]:
+    """One row for each series, narrow enough for a terminal."""
+    return [_summary_row(panel, series) for series in panel.series]
+
+
+def remarks(panel: FrontierPanel) -> list[str]:
+    """What must be said of a panel beside its table: curves compared, warnings with the hits at
+    reference sparsities, why a series has no curve, ratios, who is dominated."""
+    said: list[str] = []
+    for series, frontier in panel.frontiers.items():
+        scores = ", ".join(f"{name} {score:.1f}" for name, score in frontier.aicc.items())
+        said.append(f"{series}: AICc {scores}; {frontier.model} is drawn.")
+        if frontier.warning:
+            said.append(f"{series}: {frontier.warning} {_reference_hits(panel, frontier)}")
+    said += [f"{series}: no curve. {why}" for series, why in panel.unfitted.items()]
+    said += [ratio.sentence for ratio in panel.ratios]
+    if names := [placed.point.name for placed in panel.points if placed.dominated]:
+        said.append(f"Dominated (another is as sparse and loses less): {', '.join(names)}.")
+    return said
+
+
+def _has_scores(path: Path) -> bool:
+    if path.is_file():
+        return path.name == RESULT
+    return any(True for _ in path.rglob(RESULT))
+
+
+def _score_pictures(
+    suites: Sequence[RankedSuite], settings: FrontierSettings
+) -> Iterator[FrontierPicture]:
+    for metric in SCORES:
+        points = list(score_points(suites, metric, relative=settings.relative))
+        if points:
+            title = f"1 - {_TITLES[metric]} ({HEADLINES[metric]})"
+            yield FrontierPicture(metric, title, make_panels(points, settings))
+
+
+def _summary_row(panel: FrontierPanel, series: str) -> dict[str, object]:
+    frontier = panel.frontiers.get(series)
+    saes = sum(placed.point.series == series for placed in panel.points)
+    if frontier is None:
+        return {"series": series, "SAEs": saes, **dict.fromkeys(_COLUMNS, None)}
+    intervals = frontier.interval()
+    sparsity = "L0/D" if panel.relative else "L0"
+    half = intervals["half"]
+    exponent = intervals.get("exponent")
+    return {
+        "series": series,
+        "SAEs": saes,
+        **dict(
+            zip(
+                _COLUMNS,
+                (
+                    frontier.points.left_out,
+                    frontier.model,
+                    f"{sparsity} {_reciprocal(frontier.half)}",
+                    f"{_reciprocal(half.high)} to {_reciprocal(half.low)}",
+                    None if frontier.exponent is None else f"{frontier.exponent:.2f}",
+                    None if exponent is None else f"{exponent.low:.2f} to {exponent.high:.2f}",
+                ),
+                strict=True,
+            )
+        ),
+    }
+
+
+_COLUMNS = ("left out", "curve", "half gone at", "95 %", "exponent", "its 95 %")
+
+
+def _reciprocal(sparsity: float) -> str:
+    return "inf" if sparsity == 0 else f"{1 / sparsity:.2g}"
+
+
+def _reference_hits(panel: FrontierPanel, frontier: Frontier) -> str:
+    """`Hit at L0 16: 0.051 (0.047 to 0.056); ...`, of those that lie among the SAEs, else of all."""
+    if panel.relative:
+        return ""
+    low, high = frontier.points.l0.min(), frontier.points.l0.max()
+    inside = [l0 for l0 in REFERENCE_L0 if low <= l0 <= high]
+    told: list[str] = []
+    for l0 in inside or REFERENCE_L0:
+        hit = frontier.hit_at(l0)
+        told.append(f"{l0}: {hit.value:.3g} ({hit.low:.2g} to {hit.high:.2g})")
+    where = "" if inside else ", all of them outside the SAEs"
+    return f"Hit at L0 {'; '.join(told)}{where}."

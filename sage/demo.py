@@ -45,7 +45,7 @@ QUICK_TASKS = {
     "tiny-gemma2": ("gendered_pronoun", "successor", "country_capital"),
     "tiny-neox": ("gendered_pronoun", "subject_verb_agreement", "induction"),
 }
-SUITES = ("topk4", "topk16", "relu")
+SUITES = ("topk4", "topk16")
 # Scored beside them where they ship: a null, and the suite that it is the null of.
 NULL, JUDGED = "topk8-soft-frozen-1", "topk8"
 # A process holds the libraries and a model: nearly a gigabyte.

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +116,7 @@ def summarise(mutants: Sequence[Mutant], outcomes: dict[str, str]) -> str:
 @click.option("--out", default=PROJECT / "out" / "mutants", type=click.Path(path_type=Path))
 def main(size: int, seed: int, rooms: str, retry: bool, out: Path) -> None:
     """Tries a seeded sample of changes and prints those that no test notices."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was begun is cleared away
     out.mkdir(parents=True, exist_ok=True)
     record = out / f"seed{seed}.jsonl"
     outcomes = _recorded(record)

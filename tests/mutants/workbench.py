@@ -47,15 +47,17 @@ class Workbench:
         child = os.fork()
         if not child:
             self._test(tests, keep=keep)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status) == 0
-            time.sleep(0.05)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return False
+        end, status = time.monotonic() + seconds, None
+        try:
+            while status is None and time.monotonic() < end:
+                time.sleep(0.05)
+                ended, code = os.waitpid(child, os.WNOHANG)
+                status = code if ended else None
+        finally:
+            if status is None:  # too slow, or this run is interrupted
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        return status == 0
 
     def change(self, path: str, source: bytes) -> None:
         """Writes a source in place of a file's own."""
@@ -65,8 +67,8 @@ class Workbench:
 
     def _test(self, tests: Sequence[str], *, keep: bool) -> NoReturn:
         code = 1
+        os.setpgid(0, 0)
         try:
-            os.setpgid(0, 0)
             os.chdir(self.root)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)

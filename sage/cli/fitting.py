@@ -29,8 +29,8 @@ _WIDTH = 80
 )
 @click.option(
     "--over",
-    type=click.Choice(("sequences", "SAEs"), case_sensitive=False),
-    help="What intervals are over.  [default: sequences where they are known]",
+    type=click.Choice(("sequences", "SAEs", "both"), case_sensitive=False),
+    help="What intervals are over.  [default: both, of scores SAEs]",
 )
 @click.option("--each-hook", is_flag=True, help="A panel for each hook, not the mean over hooks.")
 @click.option("--relative", is_flag=True, help="Draw against L0/D, all models on the same axes.")

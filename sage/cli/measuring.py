@@ -51,7 +51,11 @@ RECONSTRUCTIONS = ("l0", "fvu", "cosine", "bias", "dead", "dense")
     multiple=True,
     help="Measure on prompts of this task, at the answer; may be given more than once.",
 )
-@click.option("--length", default=128, show_default=True, help="Tokens of a sequence, with BOS.")
+@click.option(
+    "--length",
+    type=int,
+    help="Tokens of a sequence, with BOS.  [default: 128, or as many as the model can hold]",
+)
 @click.option("--sequences", default=512, show_default=True, help="Sequences, from the beginning.")
 @click.option("--prompts", default=200, show_default=True, help="Prompts of each task.")
 @click.option("--each", is_flag=True, help="Print every SAE, not only the means over hooks.")
@@ -101,7 +105,7 @@ def _sequences(
     *,
     text: Path | None,
     tasks: tuple[str, ...],
-    length: int,
+    length: int | None,
     sequences: int,
     prompts: int,
 ) -> Sequences:
@@ -145,14 +149,21 @@ def _table(
     result: FidelityResult, titles: dict[str, str], *, each: bool
 ) -> list[dict[str, object]]:
     """A row for each suite, which is a mean over its hooks, or for each SAE too."""
-    single = {suite.id for suite in result.suites if len(suite.hooks) == 1}
+    from sage.fidelity.result import MEAN_OVER_HOOKS
+
+    alone = {suite.id for suite in result.suites if len(suite.hooks) == 1}
     table: dict[tuple[str, str], dict[str, object]] = {}
     for row in result.rows():
-        is_mean = " " in row.hook
-        if row.measure not in titles or not (each or is_mean or row.suite in single):
+        is_mean = row.sae == MEAN_OVER_HOOKS
+        if row.measure not in titles or not (each or is_mean or row.suite in alone):
             continue
-        hook = f"mean over {row.hook.count(' ') + 1} hooks" if is_mean else row.hook
-        cells = table.setdefault((row.suite, hook), {"suite": row.suite, "hook": hook})
+        hook = f"mean over {len(row.hook.split())} hooks" if is_mean else row.hook
+        start: dict[str, object] = {
+            "suite": row.suite,
+            "hook": hook,
+            **dict.fromkeys(titles.values()),
+        }
+        cells = table.setdefault((row.suite, hook), start)
         cells[titles[row.measure]] = _cell(row)
     return list(table.values())
 

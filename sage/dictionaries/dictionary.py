@@ -71,9 +71,20 @@ class SiteCodes(NamedTuple):
 
 
 @runtime_checkable
-class WideDictionary(Dictionary, Protocol):
-    """A dictionary of so many latents that it shows its codes site by site, a part at a time, and
-    its directions some latents at a time."""
+class ShownBySite(Dictionary, Protocol):
+    """A dictionary that shows its codes site by site itself: it has too many latents, or numbers
+    them otherwise at every node."""
+
+    def site_codes(
+        self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
+    ) -> Iterator[SiteCodes]:
+        """As the function `site_codes`."""
+        ...
+
+
+@runtime_checkable
+class WideDictionary(ShownBySite, Protocol):
+    """A dictionary of so many latents that directions are shown for some of them at a time."""
 
     def width(self, node: Node) -> int:
         """How many latents there are at a node."""
@@ -87,12 +98,6 @@ class WideDictionary(Dictionary, Protocol):
         self, nodes: Sequence[Node], latents: Int[Tensor, "some"]
     ) -> dict[Node, Float[Tensor, "some d"]]:
         """The directions of these latents at nodes of one site."""
-        ...
-
-    def site_codes(
-        self, *runs: Activations, latents: Mapping[Site, Int[Tensor, "latent"]] | None = None
-    ) -> Iterator[SiteCodes]:
-        """As the function `site_codes`."""
         ...
 
 
@@ -127,7 +132,7 @@ def site_codes(
     The runs have the same nodes and as many prompts. Shown are these latents of each site, given in
     ascending order; without `latents` all that are active in any of the runs.
     """
-    if isinstance(dictionary, WideDictionary):
+    if isinstance(dictionary, ShownBySite):
         yield from dictionary.site_codes(*runs, latents=latents)
         return
     codes = [dictionary.codes(run) for run in runs]

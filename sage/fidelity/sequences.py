@@ -46,15 +46,16 @@ class Targets(NamedTuple):
 
 
 def sequences_of_text(
-    model: Model, path: Path, *, length: int = LENGTH, most: int = MOST
+    model: Model, path: Path, *, length: int | None = None, most: int = MOST
 ) -> Sequences:
     """The first sequences of a UTF-8 text file, one passage per line, or of the column `text` of a
     dataset in a folder, as `datasets.save_to_disk` writes it.
 
-    Passages are cut into sequences of `length` tokens, BOS included; a shorter rest stays. BadFile
-    where there is no text.
+    Passages are cut into sequences of `length` tokens, BOS included; a shorter rest stays. 128
+    where no length is given, or as many as the model has positions for. BadFile where there is no
+    text.
     """
-    _check_length(model, length)
+    length = _length(model, length)
     if path.is_dir():
         cut = windows(model, _passages_in(path), window=length)
     else:
@@ -98,17 +99,22 @@ def targets(prompts: Sequence[Tokenized], asked: Asked, *, bos: bool) -> Targets
     return Targets(torch.arange(start, length - 1), token_ids, valid)
 
 
-def _check_length(model: Model, length: int) -> None:
-    """SageError for sequences that the model cannot hold, or that ask for nothing."""
+def _length(model: Model, asked: int | None) -> int:
+    """The length asked for, or 128 where the model has as many positions; SageError where it has
+    not, or where nothing would be asked of a sequence."""
     shortest = 3 if model.bos else 2
-    if length < shortest:
-        raise SageError(f"Sequences of {length} tokens ask for no next token. Give {shortest}+.")
-    places = None if model.partial is None else model.partial.network.W_pos
-    if places is not None and length > len(places):
+    positions = None if model.partial is None else model.partial.network.W_pos
+    most = LENGTH if positions is None else len(positions)
+    if asked is None:
+        return min(LENGTH, most)
+    if asked < shortest:
+        raise SageError(f"Sequences of {asked} tokens ask for no next token. Give {shortest}+.")
+    if positions is not None and asked > most:
         raise SageError(
-            f"{model.name} has positions for {len(places)} tokens; sequences of {length} were "
-            f"asked for. Give a length of at most {len(places)}."
+            f"{model.name} has positions for {most} tokens; sequences of {asked} were asked for. "
+            f"Give a length of at most {most}."
         )
+    return asked
 
 
 def _passages_in(folder: Path) -> list[str]:

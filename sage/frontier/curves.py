@@ -77,7 +77,7 @@ def _hill_log_x(params: Params, y: Logs) -> Logs:
 # Hill with coefficient 1: log x_half alone.
 
 
-def _with_k_1(params: Params) -> Params:
+def _with_k_1(params: Float[np.ndarray, "draw 1"]) -> Float[np.ndarray, "draw 2"]:
     return np.concatenate([params, np.ones_like(params)], -1)
 
 

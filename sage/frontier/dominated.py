@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def dominated(l0: Sequence[float], hit: Sequence[float]) -> list[bool]:
+def dominated(l0: Sequence[float | int], hit: Sequence[float]) -> list[bool]:
     """Whether another SAE has no more active latents and no larger hit, and less of either."""
     sparsity, hits = np.asarray(l0, float), np.asarray(hit, float)
     no_worse = (sparsity[:, None] <= sparsity) & (hits[:, None] <= hits)

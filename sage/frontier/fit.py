@@ -25,8 +25,10 @@ REFERENCE_L0 = (16, 32, 64, 128)
 # x_half is an extrapolation where the sparsest point lies further below it than this.
 FAR = 5.0
 
-CurveName = Literal["hill", "hill1", "line", "power"]
-Over = Literal["sequences", "SAEs"]
+Numbers = Sequence[float | int | Sampled] | np.ndarray
+"""One number for each SAE, with its bootstrap draws or without."""
+
+Over = Literal["sequences", "SAEs", "both"]
 
 
 class CurveFit(NamedTuple):
@@ -69,7 +71,7 @@ class Frontier:
     """A fitted frontier; made by `sage.fit_frontier`.
 
     `model` is the curve that was chosen or asked for, `fits` are all four; `draws` are its
-    parameters in bootstrap samples `over` sequences or over SAEs.
+    parameters in bootstrap samples `over` sequences, SAEs or both.
     """
 
     points: Points
@@ -102,16 +104,22 @@ class Frontier:
         values = self._curve.values(self.draws)
         return {name: _quantiles(drawn, level) for name, drawn in values.items()}
 
-    def hit_at(self, l0: float) -> Estimate:
+    def hit_at(self, l0: float | int) -> Estimate:
         """The hit that the curve says at an L0, or at an L0/D, with its 95 % interval."""
         return self.sampled_hit_at(l0).estimate()
 
-    def sampled_hit_at(self, l0: float) -> Sampled:
+    def sampled_hit_at(self, l0: float | int) -> Sampled:
         """The same with its draws."""
         log_x = np.array([[-np.log(l0)]])
         value = np.exp(self._curve.log_y(self._fit.params, log_x))[0, 0]
         drawn = np.exp(self._curve.log_y(self.draws, log_x))[:, 0]
         return Sampled(float(value), drawn, len(self.points.l0))
+
+    @property
+    def stray(self) -> float:
+        """The factor by which hits stray from the curve: exp of the standard deviation of log y."""
+        freedom = max(1, len(self.points.hit) - self._curve.params)
+        return float(np.exp(np.sqrt(self._fit.rss / freedom)))
 
     @property
     def warning(self) -> str:
@@ -146,10 +154,10 @@ class Frontier:
 
 def fit_frontier(
     *,
-    l0: Sequence[float | Sampled],
-    hit: Sequence[float | Sampled],
-    model: CurveName | None = None,
-    width: Sequence[float] | float | None = None,
+    l0: Numbers,
+    hit: Numbers,
+    model: str | None = None,
+    width: Sequence[float | int] | np.ndarray | float | None = None,
     over: Over | None = None,
     seed: int = 0,
 ) -> Frontier:
@@ -157,9 +165,10 @@ def fit_frontier(
 
     `model` is hill, hill1 (coefficient 1), line or power; None takes the one of the lowest AICc.
     Numbers may carry bootstrap draws over sequences (`sage.stats.Sampled`): then intervals are over
-    sequences, unless `over` says "SAEs". With `width`, the width of each SAE's model, x is D/L0.
-    Hits that are not between 0 and 1 are left out and counted. SageError for fewer than four points
-    at two sparsities or more; SageWarning where x_half lies far outside the points.
+    sequences and SAEs, or over the one that `over` names; without draws they are over SAEs. With
+    `width`, the width of each SAE's model, x is D/L0. Hits that are not between 0 and 1 are left
+    out and counted. SageError for fewer than four points, or all at one sparsity; SageWarning where
+    x_half lies far outside the points.
     """
     frontier = fit_points(make_points(l0, hit, width), model=model, over=over, seed=seed)
     if frontier.warning:
@@ -168,9 +177,9 @@ def fit_frontier(
 
 
 def make_points(
-    l0: Sequence[float | Sampled],
-    hit: Sequence[float | Sampled],
-    width: Sequence[float] | float | None = None,
+    l0: Numbers,
+    hit: Numbers,
+    width: Sequence[float | int] | np.ndarray | float | None = None,
 ) -> Points:
     """Points of a frontier from numbers with or without draws; those without a logarithm are left
     out."""
@@ -192,7 +201,7 @@ def make_points(
 def fit_points(
     points: Points,
     *,
-    model: CurveName | None = None,
+    model: str | None = None,
     over: Over | None = None,
     seed: int = 0,
 ) -> Frontier:
@@ -200,16 +209,16 @@ def fit_points(
     if model is not None and model not in CURVES:
         raise unknown("curve", model, CURVES)
     _check_enough(points)
-    given: Over = "SAEs" if points.hit_draws is None else "sequences"
+    given: Over = "SAEs" if points.hit_draws is None else "both"
     over = over or given
-    if over == "sequences" and points.hit_draws is None:
+    if over != "SAEs" and points.hit_draws is None:
         raise SageError(
             "There are no draws over sequences. Give hits as sage.stats.Sampled, or over='SAEs'."
         )
     fits = {name: _fit(curve, points) for name, curve in CURVES.items()}
     chosen = model or min(fits, key=lambda name: fits[name].aicc)
-    drawn = _over_sequences if over == "sequences" else _over_saes
-    return Frontier(points, fits, chosen, over, drawn(fits[chosen], points, seed))
+    draws = _drawn_params(fits[chosen], points, over, seed)
+    return Frontier(points, fits, chosen, over, draws)
 
 
 def akaike(rss: float, *, points: int, params: int) -> float:
@@ -234,20 +243,17 @@ def _fit(curve: Curve, points: Points) -> CurveFit:
     return CurveFit(curve, fits.params, rss, aicc if np.isfinite(rss) else float("inf"))
 
 
-def _over_sequences(fit: CurveFit, points: Points, seed: int) -> Params:
-    """Parameters on resamples of sequences, each without points whose hit leaves (0, 1)."""
-    del seed
+def _sequence_strays(points: Points) -> Float[np.ndarray, "draw point"]:
+    """How far log hits lie from their own values on resamples of sequences; NaN where a hit leaves
+    (0, 1)."""
     assert points.hit_draws is not None
-    assert points.l0_draws is not None
-    usable = _usable(points.hit_draws) & (points.l0_draws > 0)
-    hits = np.where(usable, points.hit_draws, 0.5)
-    log_x = np.log(points.width / np.where(usable, points.l0_draws, 1.0))
-    return fit_curve(fit.curve, log_x, np.log(hits), usable.astype(float)).params
+    usable = (points.hit_draws > 0) & (points.hit_draws < 1)
+    return np.log(np.where(usable, points.hit_draws, np.nan)) - np.log(points.hit)
 
 
-def _over_saes(fit: CurveFit, points: Points, seed: int) -> Params:
-    """Parameters where SAEs are trained anew: each point keeps its sparsity, and its log hit strays
-    from the curve as far as those of the points do.
+def _sae_strays(fit: CurveFit, points: Points, seed: int) -> Float[np.ndarray, "draw point"]:
+    """How far log hits would lie from the curve if SAEs were trained anew: as far as those of the
+    points do.
 
     How far that is, is itself known from few points, and drawn too (RSS over a chi-squared
     variable): for a curve linear in its parameters the spread of the draws is then that of a t
@@ -255,15 +261,31 @@ def _over_saes(fit: CurveFit, points: Points, seed: int) -> Params:
     leave too few to fit.
     """
     generator = np.random.default_rng([seed, len(points.hit)])
+    draws = DRAWS if points.hit_draws is None else len(points.hit_draws)
     freedom = max(1, len(points.hit) - fit.curve.params)
-    variance = fit.rss / generator.chisquare(freedom, size=(DRAWS, 1))
-    errors = generator.normal(size=(DRAWS, len(points.hit))) * np.sqrt(variance)
-    log_y = fit.curve.log_y(fit.params, points.log_x) + errors
-    return fit_curve(fit.curve, points.log_x, log_y, np.ones_like(log_y)).params
+    variance = fit.rss / generator.chisquare(freedom, size=(draws, 1))
+    return generator.normal(size=(draws, len(points.hit))) * np.sqrt(variance)
 
 
-def _usable(hits: Float[np.ndarray, "draw point"]) -> Bool[np.ndarray, "draw point"]:
-    return (hits > 0) & (hits < 1)
+def _drawn_params(fit: CurveFit, points: Points, over: Over, seed: int) -> Params:
+    """The parameters in bootstrap samples.
+
+    Over sequences alone the SAEs are taken as they are, each with its own distance from the curve.
+    Over SAEs these distances are drawn anew, about the curve; over both, what resampled sequences
+    do to the SAEs comes on top.
+    """
+    log_x = points.log_x
+    if over == "sequences":
+        log_y = np.log(points.hit) + _sequence_strays(points)
+    else:
+        log_y = fit.curve.log_y(fit.params, log_x) + _sae_strays(fit, points, seed)
+        if over == "both":
+            log_y = log_y + _sequence_strays(points)
+    if over != "SAEs" and points.l0_draws is not None:
+        log_x = np.log(points.width / np.where(points.l0_draws > 0, points.l0_draws, np.nan))
+    usable = np.isfinite(log_y) & np.isfinite(log_x)
+    placed = np.where(np.isfinite(log_x), log_x, points.log_x)
+    return fit_curve(fit.curve, placed, np.where(usable, log_y, -1.0), usable.astype(float)).params
 
 
 def _check_enough(points: Points) -> None:
@@ -278,12 +300,12 @@ def _check_enough(points: Points) -> None:
     )
 
 
-def _values_of(numbers: Sequence[float | Sampled]) -> Float[np.ndarray, "point"]:
+def _values_of(numbers: Numbers) -> Float[np.ndarray, "point"]:
     return np.array([n.value if isinstance(n, Sampled) else n for n in numbers], dtype=float)
 
 
 def _draws_of(
-    numbers: Sequence[float | Sampled], kept: Bool[np.ndarray, "point"]
+    numbers: Numbers, kept: Bool[np.ndarray, "given"]
 ) -> Float[np.ndarray, "draw point"] | None:
     """Draws of the points that are kept, where all have them."""
     sampled = [number for number in numbers if isinstance(number, Sampled)]

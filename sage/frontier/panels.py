@@ -11,7 +11,7 @@ import numpy as np
 
 from sage.errors import SageError
 from sage.frontier.dominated import dominated
-from sage.frontier.fit import CurveName, Frontier, Over, fit_points, make_points
+from sage.frontier.fit import Frontier, Over, fit_points, make_points
 from sage.frontier.points import FrontierPoint
 from sage.frontier.ratio import FrontierRatio, compare_frontiers
 
@@ -19,9 +19,9 @@ from sage.frontier.ratio import FrontierRatio, compare_frontiers
 @dataclass(frozen=True)
 class FrontierSettings:
     """How frontiers are fitted: `model` None takes the curve of lowest AICc, `relative` puts D/L0
-    on the axis, `over` None takes sequences where there are draws over them."""
+    on the axis, `over` None takes all that there are draws over."""
 
-    model: CurveName | None = None
+    model: str | None = None
     over: Over | None = None
     relative: bool = False
     seed: int = 0

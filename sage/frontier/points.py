@@ -106,9 +106,10 @@ def _hit(recovered: Sampled) -> Sampled:
 
 
 def _hooks_label(suite: MeasuredSuite) -> str:
-    """`1.resid_pre`, or `mean over 1.resid_pre and 3 more`."""
-    first, *others = suite.hooks
-    return f"mean over {first} and {len(others)} more" if others else first
+    """`1.resid_pre`, or `mean over 1.resid_pre, 2.resid_pre`: suites of other hooks are not to be
+    compared."""
+    hooks = ", ".join(suite.hooks)
+    return f"mean over {hooks}" if len(suite.hooks) > 1 else hooks
 
 
 def _panel(result: FidelityResult, hooks: str, relative: bool) -> str:

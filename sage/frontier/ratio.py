@@ -11,11 +11,18 @@ import numpy as np
 from jaxtyping import Float
 
 from sage.errors import SageError
-from sage.frontier.curves import Params
-from sage.frontier.fit import CURVES, Frontier
+from sage.frontier.curves import CURVES, Params
+from sage.frontier.fit import Frontier, Over
 from sage.stats import Estimate, Sampled
 
 _STEPS = 16
+# The largest log ratio that is told apart from others: a curve hardly falling has any.
+_MOST = 50.0
+OVER_WORDS: dict[Over, str] = {
+    "sequences": "sequences alone, these SAEs as they are",
+    "SAEs": "SAEs",
+    "both": "sequences and SAEs",
+}
 
 
 class FrontierRatio(NamedTuple):
@@ -27,7 +34,7 @@ class FrontierRatio(NamedTuple):
     second: str
     latents: Estimate
     hits: Estimate
-    over: str
+    over: Over
 
     @property
     def sentence(self) -> str:
@@ -35,10 +42,11 @@ class FrontierRatio(NamedTuple):
         first, second, ratio = self.first, self.second, self.latents
         if not np.isfinite(ratio.value):
             return f"{first} and {second} have no hit in common: no ratio of latents."
+        over = OVER_WORDS[self.over]
         if ratio.low <= 1 <= ratio.high or not np.isfinite(ratio.low):
             return (
                 f"No difference shown: for the same hit {first} needs {ratio.value:.2g} times the "
-                f"latents of {second} (95 % {ratio.low:.2g} to {ratio.high:.2g}, over {self.over})."
+                f"latents of {second} (95 % {ratio.low:.2g} to {ratio.high:.2g}, over {over})."
             )
         value, low, high = ratio[0], ratio.low, ratio.high
         if value > 1:
@@ -47,7 +55,7 @@ class FrontierRatio(NamedTuple):
             value, low, high = 1 / value, 1 / high, 1 / low
         return (
             f"{first} needs {value:.2g} times fewer latents than {second} for the same hit "
-            f"(95 % {low:.2g} to {high:.2g}, over {self.over})."
+            f"(95 % {low:.2g} to {high:.2g}, over {over})."
         )
 
 
@@ -81,7 +89,7 @@ def _ratio(first: Frontier, second: Frontier, at: str) -> Sampled:
     sign = -1 if at == "log_x" else 1  # L0 is 1/x
     value = _along(first, _params(first), grid, at) - _along(second, _params(second), grid, at)
     drawn = _along(first, first.draws, grid, at) - _along(second, second.draws, grid, at)
-    return Sampled(float(np.exp(sign * value[0])), np.exp(sign * drawn), n)
+    return Sampled(float(np.exp(sign * value[0])), np.exp(np.clip(sign * drawn, -_MOST, _MOST)), n)
 
 
 def _span(frontier: Frontier, at: str) -> tuple[float, float]:

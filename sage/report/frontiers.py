@@ -170,7 +170,10 @@ def remarks(panel: FrontierPanel) -> list[str]:
     said: list[str] = []
     for series, frontier in panel.frontiers.items():
         scores = ", ".join(f"{name} {score:.1f}" for name, score in frontier.aicc.items())
-        said.append(f"{series}: AICc {scores}; {frontier.model} is drawn.")
+        said.append(
+            f"{series}: AICc {scores}; {frontier.model} is drawn, and SAEs "
+            f"stray from it by a factor of {frontier.stray:.2f}."
+        )
         if frontier.warning:
             said.append(f"{series}: {frontier.warning} {_reference_hits(panel, frontier)}")
     said += [f"{series}: no curve. {why}" for series, why in panel.unfitted.items()]
@@ -233,7 +236,7 @@ def _reciprocal(sparsity: float) -> str:
 
 
 def _reference_hits(panel: FrontierPanel, frontier: Frontier) -> str:
-    """`Hit at L0 16: 0.051 (0.047 to 0.056); ...`, of those that lie among the SAEs, else of all."""
+    """`Hit at L0 16: 0.051 (0.047 to 0.056); ...`: where there are SAEs, else everywhere."""
     if panel.relative:
         return ""
     low, high = frontier.points.l0.min(), frontier.points.l0.max()

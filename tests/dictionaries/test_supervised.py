@@ -13,7 +13,8 @@ from torch import Tensor
 from linear import MLP, D, Z, activations, joined
 from sage.dictionaries.activations import Activations
 from sage.dictionaries.design import design_columns, one_hot
-from sage.dictionaries.edits import control
+from sage.dictionaries.dictionary import site_codes
+from sage.dictionaries.edits import control, copying
 from sage.dictionaries.least_squares import HOWS, How
 from sage.dictionaries.supervised import FeatureDictionary, fit_features, with_labels_of
 from sage.errors import BadTask, SageError, UnknownName
@@ -325,6 +326,27 @@ def test_in_copying_an_unseen_pair_puts_both_runs_on_the_additive_fit() -> None:
         assert torch.equal(codes[0, count:], fit.additive.codes(side)[0])
         assert torch.equal(codes[1, :count], fit.chosen.codes(side)[1])
         assert not codes[1, count:].any()
+
+
+def test_nodes_of_a_site_with_features_of_their_own_are_copied_by_name() -> None:
+    """q has more features than v; the numbers of both are those of the site, with the additive
+    fit's beside them, whichever way they are asked for."""
+    given = products()
+    world = replace(given, values={Q: given.values[MLP][:, :4], V: given.values[Z]})
+    features = fit_features(world, attributes=("s", "order", "other"))
+    assert len({len(features.directions(node)) for node in (Q, V)}) == 2
+    runs = world.select([0, 1]), world.select([2, 3])
+    (part,) = site_codes(features, *runs)
+    (expected,) = features.site_codes(*runs)
+    assert torch.equal(part.latents, expected.latents)
+    for run, other in zip(part.runs, expected.runs, strict=True):
+        for node in (Q, V):
+            assert torch.equal(run.codes[node], other.codes[node])
+    edits = copying(features, *runs, variance={Q: 1.0, V: 1.0}, ks=(100,))
+    aim = features.reconstruct(runs[1]), features.reconstruct(runs[0])
+    for node in (Q, V):
+        moved = edits[100].values[node] - runs[0].values[node]
+        assert (moved - (aim[0][node] - aim[1][node])).norm() < moved.norm()
 
 
 def test_features_of_one_name_are_one_candidate_at_all_nodes_of_a_site() -> None:

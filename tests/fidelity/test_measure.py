@@ -15,20 +15,28 @@ from sage.errors import SageError, Unsupported
 from sage.fidelity import splice
 from sage.fidelity.measure import measure_fidelity
 from sage.fidelity.result import FidelityResult
-from sage.fidelity.sequences import Sequences, sequences_of, sequences_of_tasks
+from sage.fidelity.sequences import Sequences, sequences_of
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import EVERYWHERE, Node
 from sage.saes.architectures.relu import ReLU
 from sage.saes.releases import load_suite
-from sage.saes.residual_tokens import task_prompts, without_bos
+from sage.saes.residual_tokens import windows, without_bos
 from sage.saes.sae import SAE
 from sage.saes.suite import Suite, assemble
-from sage.task.catalog import load_task
 from tests.fidelity import twin as literal
 
 NAMES = ("tiny-gpt2", "tiny-neox", "tiny-gemma2")
-TASKS = ("subject_verb_agreement", "ioi")
+TEXT = """
+When Mary and John went to the store, John gave a book to Mary
+When Anna and Tom went to the park, Tom gave a ball to Anna
+Then Alice and Bob went to the school, and Bob gave a drink to Alice
+After James and Sarah went to the office, Sarah gave a ring to James
+The boy that the teachers saw is here
+The boys near the teacher are here
+Mary had a book and John had a ball
+John said that the store was near the park
+""".strip().splitlines()
 
 
 @cache
@@ -37,10 +45,19 @@ def model(name: str) -> Model:
 
 
 @cache
-def text(name: str, count: int = 4) -> Sequences:
-    """Prompts of two tasks, of several lengths, read as text."""
-    tasks = [load_task(task) for task in TASKS]
-    return sequences_of(model(name), task_prompts(model(name), tasks, count=count), source="text")
+def text(name: str) -> Sequences:
+    """Sentences of several lengths."""
+    return sequences_of(model(name), windows(model(name), TEXT, window=32), source="text")
+
+
+def questions(name: str) -> Sequences:
+    """The same without their last token, which is asked for, in some by a word it might have been
+    as well."""
+    prompts = [
+        replace(prompt, ids=prompt.ids[:-1], answers=(prompt.ids[-1], *extra))
+        for prompt, extra in zip(text(name).prompts, [(5,), ()] * 4, strict=True)
+    ]
+    return Sequences(tuple(prompts), "answers", "questions")
 
 
 def suite_at(name: str, layer: int, *, reads_bos: bool | None = None) -> Suite:
@@ -93,10 +110,9 @@ def test_on_text_it_is_what_a_literal_loop_says(name: str, reads_bos: bool) -> N
 def test_on_a_task_it_is_what_a_literal_loop_says_at_the_answer(name: str) -> None:
     suite = suite_at(name, 0)
     (sae,) = suite.saes.values()
-    sequences = sequences_of_tasks(model(name), [load_task(task) for task in TASKS], count=4)
+    sequences = questions(name)
     result = measure_fidelity(model(name), [suite], sequences)
     assert result.text.asked == "answers"
-    assert {len(prompt.answers) for prompt in sequences.prompts} != {1}
     asked = [(prompt.ids, prompt.answers) for prompt in sequences.prompts]
     expected = literal.measure(literal.Twin(name, 0), sae, asked, model(name).bos)
     measured = {name: value for name, value in values(result).items() if value == value}

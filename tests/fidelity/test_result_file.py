@@ -12,7 +12,6 @@ import pytest
 from sage.errors import BadFile
 from sage.fidelity.measures import COLUMNS
 from sage.fidelity.reconstruction import LatentShare
-from sage.fidelity.result import FidelityResult
 from sage.fidelity.result_file import (
     FIDELITY,
     SUMS,
@@ -84,9 +83,11 @@ def test_a_suite_leaves_out_hooks_where_a_measure_is_undefined() -> None:
     defined = measured_sae("topk", "a", l0=4, hit=0.2, hook="1.resid_pre")
     columns = defined.columns.copy()
     columns[:, COLUMNS.index("cross_entropy_mean")] = columns[:, COLUMNS.index("cross_entropy")]
-    lost = replace(defined, hook="2.resid_pre", columns=columns, dead=LatentShare(0.5, np.zeros(0)))
+    lost = replace(
+        defined, hook="2.resid_pre", columns=columns, dead=LatentShare(0.5, np.array([0.5, 0.5]))
+    )
     (suite,) = result([defined, lost]).suites
     assert suite.measures["loss_recovered_mean"].value == pytest.approx(0.8)
     assert suite.undefined["loss_recovered_mean"] == ("2.resid_pre",)
     assert suite.undefined["kl"] == ()
-    assert isinstance(result([defined]), FidelityResult)
+    assert suite.latents["dead"].value == pytest.approx(0.3)

@@ -15,6 +15,7 @@ from sage.fidelity.sequences import (
 )
 from sage.models.base import Model
 from sage.models.load import load_model
+from sage.task.catalog import load_task
 from sage.task.prompt import Prompt
 from sage.task.tokens import Tokenized
 
@@ -48,7 +49,7 @@ def test_a_dataset_in_a_folder_is_text(model: Model, tmp_path: Path) -> None:
 
     dataset = Dataset.from_dict({"text": [TEXT, "", TEXT]})
     dataset.save_to_disk(tmp_path / "plain")
-    DatasetDict({"test": Dataset.from_dict({"text": []}), "train": dataset}).save_to_disk(
+    DatasetDict({"test": Dataset.from_dict({"text": ["a"]}), "train": dataset}).save_to_disk(
         tmp_path / "splits"
     )
     plain = sequences_of_text(model, tmp_path / "plain", length=32)
@@ -84,6 +85,13 @@ def test_text_asks_for_every_next_token_but_the_one_after_bos() -> None:
     assert without.positions.tolist() == [0, 1, 2]
     assert without.token_ids[0].tolist() == [[5], [6], [7]]
     assert without.valid.all()
+
+
+def test_prompts_of_a_task_come_with_their_answers(model: Model) -> None:
+    sequences = sequences_of_tasks(model, [load_task("gendered_pronoun")], count=3)
+    assert (len(sequences.prompts), sequences.asked) == (3, "answers")
+    assert sequences.source == "gendered_pronoun"
+    assert all(prompt.answers for prompt in sequences.prompts)
 
 
 def test_a_task_asks_for_any_of_the_answers_at_the_end() -> None:

@@ -62,7 +62,7 @@ def frontier_plot(panels: Sequence[FrontierPanel], *, y: str) -> Canvas:
     across = min(_ACROSS, len(panels))
     rows = -(-len(panels) // across)
     width = min(WIDE / across, _WIDEST)
-    canvas = new_canvas(WIDE, _HEAD + rows * _HEIGHT)
+    canvas = new_canvas(across * width, _HEAD + rows * _HEIGHT)
     looks, span = _looks(panels), _span(panels)
     for place, panel in enumerate(panels):
         row, column = divmod(place, across)

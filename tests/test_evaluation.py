@@ -112,7 +112,6 @@ def test_told_the_labels_of_other_prompts_the_planted_features_score_nothing(
 def test_without_their_directions_latents_control_nothing(scored: Evaluation, control: str) -> None:
     scores = summary(scored.result, control)
     assert scores["control"] == pytest.approx(0, abs=0.15)
-    assert scores["approximation"] < 0.5
 
 
 def test_the_mean_alone_is_nothing_and_the_identity_all_of_an_approximation(

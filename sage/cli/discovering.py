@@ -18,6 +18,7 @@ from sage.cli.options import (
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.planning import announce_discovery
 from sage.cli.telling import Telling, tell, telling_options
+from sage.errors import unknown
 from sage.progress import stage
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def discover(
     from sage.task.catalog import load_task
 
     declared = load_task(task)
+    for name in contrasts:
+        if name not in declared.contrast_names:
+            raise unknown(f"contrast of task {declared.name}", name, declared.contrast_names)
     loaded = model.load()
     plan = make_plan(seed=how["seed"], discover=how.pop("pairs"))
     prepared = prepare(loaded, declared, plan)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,12 @@ _WIDTH = 80
     type=click.Choice(("sequences", "SAEs", "both"), case_sensitive=False),
     help="What intervals are over.  [default: both, of scores SAEs]",
 )
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out suites of this name; * stands for anything. Nulls are left out anyway.",
+)
 @click.option("--each-hook", is_flag=True, help="A panel for each hook, not the mean over hooks.")
 @click.option("--relative", is_flag=True, help="Draw against L0/D, all models on the same axes.")
 @seed_option
@@ -53,14 +61,16 @@ def frontier(
     from sage.frontier.panels import FrontierSettings
     from sage.report.frontiers import curve_rows, find_frontiers, point_rows, write_frontiers
 
-    settings = FrontierSettings(how["curve"], how["over"], how["relative"], how["seed"])
-    pictures = find_frontiers(results, settings, each_hook=each_hook)
+    settings = FrontierSettings(
+        how["curve"], how["over"], how["relative"], each_hook, how["without"], how["seed"]
+    )
+    pictures = find_frontiers(results, settings)
     if as_json:
         print_json(
             {
                 picture.name: {
-                    "points": point_rows(picture.panels),
-                    "curves": curve_rows(picture.panels),
+                    "points": _finite(point_rows(picture.panels)),
+                    "curves": _finite(curve_rows(picture.panels)),
                 }
                 for picture in pictures
             }
@@ -79,5 +89,18 @@ def _print(picture: FrontierPicture) -> None:
     for panel in picture.panels:
         print_rows(summary_rows(panel), title=panel.name)
         for remark in remarks(panel):
-            click.echo(textwrap.fill(remark, _WIDTH, subsequent_indent="  "))
+            click.echo(
+                textwrap.fill(remark, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            )
         click.echo()
+
+
+def _finite(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Rows as JSON can say them: what is infinite or undefined is null."""
+    return [
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]

@@ -92,12 +92,12 @@ def fidelity(
     sequences = _sequences(loaded, **where)
     with tell(telling):
         result = measure_fidelity(loaded, suites, sequences)
+    if out is not None:
+        print_path(save_fidelity(result, out), telling)
     if as_json:
         print_json([asdict(row) for row in result.rows()])
     else:
         _print_tables(result, each=each)
-    if out is not None:
-        print_path(save_fidelity(result, out), telling)
 
 
 def _sequences(
@@ -121,7 +121,7 @@ def _sequences(
     corpus = corpus_prompts(model)
     if not corpus:
         raise click.UsageError(f"No text is known for {model.name}: give --text or --task.")
-    return sequences_of(model, corpus[:sequences], source=f"the corpus of {model.name}")
+    return sequences_of(model, corpus[:sequences], source="the corpus of the embedded models")
 
 
 def _print_tables(result: FidelityResult, *, each: bool) -> None:

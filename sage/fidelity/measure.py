@@ -96,12 +96,17 @@ def measure_fidelity(model: Model, suites: Sequence[Suite], sequences: Sequences
     """The fidelity of every SAE of the suites, each by itself at its hook, with the error over
     sequences.
 
-    SageError for no suite, and for two of one name; Unsupported for a model without its weights on
-    this machine.
+    SageError for no suite, two of one name, and a single sequence; Unsupported for a model without
+    its weights on this machine.
     """
     names = [suite.id for suite in suites]
     if not suites or len(set(names)) < len(names):
         raise SageError(f"Give suites of different names, at least one; given: {names or 'none'}.")
+    if len({prompt.ids for prompt in sequences.prompts}) < 2:
+        raise SageError(
+            f"{sequences.source} has one sequence, and an error over sequences takes two. "
+            "Give more text, or shorter sequences."
+        )
     network = network_of(model)
     placed = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
     with stage(f"fidelity on {sequences.source}"):

@@ -43,9 +43,10 @@ class LatentShare(NamedTuple):
         """With the standard error of the jackknife (Efron and Tibshirani 1993, chapter 11), which
         leaves one group out at a time; its interval is cut to [0, 1]."""
         groups = len(self.without)
+        if groups < 2:
+            return Estimate(self.whole, float("nan"), float("nan"), float("nan"), n)
         deviations = self.without - self.without.mean()
         error = float(np.sqrt((groups - 1) / groups * np.square(deviations).sum()))
-        error = error if groups > 1 else float("nan")
         low, high = self.whole - HALF_WIDTH * error, self.whole + HALF_WIDTH * error
         return Estimate(self.whole, error, max(0.0, low), min(1.0, high), n)
 

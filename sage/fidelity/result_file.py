@@ -1,5 +1,7 @@
-"""Fidelity files: `fidelity.json`, whose rows are there to be read, and `fidelity.safetensors` with
-the sums of each sequence, of which the rows are made again on loading."""
+"""Fidelity files: `fidelity.json`, which can be read, and `fidelity.safetensors` beside it.
+
+The second has the sums of each sequence, of which the rows of the first are made again on loading.
+"""
 
 from __future__ import annotations
 

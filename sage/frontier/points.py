@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage.fidelity.result import FidelityResult, MeasuredSuite
 from sage.saes.releases import SOFT_FROZEN
@@ -14,12 +14,14 @@ from sage.stats import Sampled, combine
 class FrontierPoint:
     """One suite, as the mean over its hooks, or one SAE: its L0 and its hit, 1 less its score.
 
-    `series` has the points that one curve goes through, mostly an architecture; `panel` says what
-    they share: the model, the hooks, the text. `interval` is that of a hit without draws.
+    `series` has the points that one curve goes through: an architecture, of one model; `panel` says
+    what they share: the model, the hooks, the text. `interval` is that of a hit without draws.
     """
 
     panel: str
+    architecture: str
     series: str
+    suite: str
     name: str
     model: str
     d_model: int
@@ -61,8 +63,17 @@ def fidelity_points(
     """
     points: list[FrontierPoint] = []
     for result in results:
-        points += _by_hook(result, relative) if each_hook else _by_suite(result, relative)
+        of_result = list(_by_hook(result, relative) if each_hook else _by_suite(result, relative))
+        if not relative and len(_texts(results, result.model.name)) > 1:
+            told = f"{result.text.source} ({result.text.sha256[:6]})"
+            of_result = [replace(point, panel=f"{point.panel}, {told}") for point in of_result]
+        points += of_result
     return points
+
+
+def _texts(results: Sequence[FidelityResult], model: str) -> set[str]:
+    """The digests of the texts that a model was measured on."""
+    return {result.text.sha256 for result in results if result.model.name == model}
 
 
 def is_frozen(suite: str) -> bool:
@@ -77,7 +88,9 @@ def _by_suite(result: FidelityResult, relative: bool) -> Iterator[FrontierPoint]
         hooks = _hooks_label(suite)
         yield FrontierPoint(
             _panel(result, hooks, relative),
+            suite.architecture,
             _series(suite.architecture, result, relative),
+            suite.id,
             suite.id,
             result.model.name,
             result.model.d_model,
@@ -92,7 +105,9 @@ def _by_hook(result: FidelityResult, relative: bool) -> Iterator[FrontierPoint]:
             continue
         yield FrontierPoint(
             _panel(result, sae.hook, relative),
+            sae.architecture,
             _series(sae.architecture, result, relative),
+            sae.suite,
             sae.id,
             result.model.name,
             result.model.d_model,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sage.errors import SageError
 from sage.fidelity.result_file import fidelity_files, join_fidelity, load_fidelity
 from sage.frontier.curves import CURVES
-from sage.frontier.fit import REFERENCE_L0, Frontier
+from sage.frontier.fit import LEAST_POINTS, REFERENCE_L0, Frontier
 from sage.frontier.panels import FrontierPanel, FrontierSettings, make_panels
 from sage.frontier.points import FrontierPoint, fidelity_points
 from sage.report.charts.frontier_plot import frontier_plot
@@ -43,15 +43,13 @@ class FrontierPicture(NamedTuple):
     panels: Panels
 
 
-def find_frontiers(
-    paths: Sequence[Path], settings: FrontierSettings, *, each_hook: bool = False
-) -> list[FrontierPicture]:
+def find_frontiers(paths: Sequence[Path], settings: FrontierSettings) -> list[FrontierPicture]:
     """The pictures that results in these paths give: of fidelity results one, of scores one for
     each score. SageError where there is no result of either kind."""
     pictures: list[FrontierPicture] = []
     if files := fidelity_files(paths):
         results = join_fidelity([load_fidelity(file) for file in files])
-        points = fidelity_points(results, each_hook=each_hook, relative=settings.relative)
+        points = fidelity_points(results, each_hook=settings.each_hook, relative=settings.relative)
         pictures.append(FrontierPicture(FIDELITY_NAME, FIDELITY_HIT, make_panels(points, settings)))
     if scored := [path for path in paths if _has_scores(path)]:
         sources, _ = find_sources(scored)
@@ -96,7 +94,9 @@ def score_points(
             ends = (1 - score.high, 1 - score.low)
         yield FrontierPoint(
             "all models" if relative else suite.model,
+            suite.architecture,
             f"{suite.architecture}, {suite.model}" if relative else suite.architecture,
+            suite.suite,
             suite.suite,
             suite.model,
             suite.d_model,
@@ -160,8 +160,12 @@ def curve_rows(panels: Panels) -> list[dict[str, object]]:
 
 
 def summary_rows(panel: FrontierPanel) -> list[dict[str, object]]:
-    """One row for each series, narrow enough for a terminal."""
-    return [_summary_row(panel, series) for series in panel.series]
+    """One row for each series, narrow enough for a terminal; the exponent where a curve has one
+    that is fitted."""
+    rows = [_summary_row(panel, series) for series in panel.series]
+    if all(row[_EXPONENT] is None for row in rows):
+        rows = [{name: row[name] for name in row if name not in _EXPONENTS} for row in rows]
+    return rows
 
 
 def remarks(panel: FrontierPanel) -> list[str]:
@@ -176,7 +180,9 @@ def remarks(panel: FrontierPanel) -> list[str]:
         )
         if frontier.warning:
             said.append(f"{series}: {frontier.warning} {_reference_hits(panel, frontier)}")
-    said += [f"{series}: no curve. {why}" for series, why in panel.unfitted.items()]
+    if panel.unfitted:
+        names = "; ".join(panel.unfitted)
+        said.append(f"No curve for {names}: one takes {LEAST_POINTS} SAEs at 2 sparsities or more.")
     said += [ratio.sentence for ratio in panel.ratios]
     if names := [placed.point.name for placed in panel.points if placed.dominated]:
         said.append(f"Dominated (another is as sparse and loses less): {', '.join(names)}.")
@@ -199,36 +205,29 @@ def _score_pictures(
             yield FrontierPicture(metric, title, make_panels(points, settings))
 
 
+_EXPONENT = "k"
+_EXPONENTS = (_EXPONENT, "k 95 %")
+
+
 def _summary_row(panel: FrontierPanel, series: str) -> dict[str, object]:
     frontier = panel.frontiers.get(series)
     saes = sum(placed.point.series == series for placed in panel.points)
+    half_at = "half at L0/D" if panel.relative else "half at L0"
     if frontier is None:
-        return {"series": series, "SAEs": saes, **dict.fromkeys(_COLUMNS, None)}
+        names = ("curve", half_at, "95 %", *_EXPONENTS)
+        return {"series": series, "SAEs": str(saes), **dict.fromkeys(names)}
     intervals = frontier.interval()
-    sparsity = "L0/D" if panel.relative else "L0"
-    half = intervals["half"]
-    exponent = intervals.get("exponent")
+    half, exponent = intervals["half"], intervals.get("exponent")
+    fitted = len(frontier.points.l0)
     return {
         "series": series,
-        "SAEs": saes,
-        **dict(
-            zip(
-                _COLUMNS,
-                (
-                    frontier.points.left_out,
-                    frontier.model,
-                    f"{sparsity} {_reciprocal(frontier.half)}",
-                    f"{_reciprocal(half.high)} to {_reciprocal(half.low)}",
-                    None if frontier.exponent is None else f"{frontier.exponent:.2f}",
-                    None if exponent is None else f"{exponent.low:.2f} to {exponent.high:.2f}",
-                ),
-                strict=True,
-            )
-        ),
+        "SAEs": str(saes) if fitted == saes else f"{fitted} of {saes}",
+        "curve": frontier.model,
+        half_at: _reciprocal(frontier.half),
+        "95 %": f"{_reciprocal(half.high)} to {_reciprocal(half.low)}",
+        _EXPONENT: None if exponent is None else f"{frontier.exponent:.2f}",
+        "k 95 %": None if exponent is None else f"{exponent.low:.2f} to {exponent.high:.2f}",
     }
-
-
-_COLUMNS = ("left out", "curve", "half gone at", "95 %", "exponent", "its 95 %")
 
 
 def _reciprocal(sparsity: float) -> str:

@@ -1,8 +1,8 @@
 """Every dictionary of one suite measured on one node set, and the best control of every score.
 
 The best control is the one that scores best on pairs of fit, contrast by contrast and score by
-score (method, section 5.9). By the quick plan controls have T2 alone, and the other scores only the lookup
-tables and the control that is best at T2.
+score (method, section 5.9). By the quick plan controls have T2 alone, and the other scores only the
+lookup tables and the control that is best at T2.
 """
 
 from __future__ import annotations

@@ -25,7 +25,17 @@ from sage.memory import EDITED_NUMBERS_HELD
 from sage.models.base import Model
 from sage.scores.data import Answers
 from sage.scores.isolation import Bystanders
-from sage.scores.levels import ANY, BUDGETS, FORMS, LEVELS, OTHER_FORM, UNBOUNDED, Decisions, Form, Split
+from sage.scores.levels import (
+    ANY,
+    BUDGETS,
+    FORMS,
+    LEVELS,
+    OTHER_FORM,
+    UNBOUNDED,
+    Decisions,
+    Form,
+    Split,
+)
 from sage.scores.node_set import Contender, NodeSet
 from sage.scores.runs import Behaviour, SplitBehaviour, SplitRuns, behaviours
 from sage.scores.score import Columns, Detail, Score, mean_of

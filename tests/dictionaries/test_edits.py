@@ -119,7 +119,8 @@ def test_a_latent_moves_only_the_nodes_where_it_qualifies() -> None:
     neither = {node: torch.zeros(3, dtype=torch.bool) for node in (Q, V)}
     everything, some, nothing = control(
         candidates, base, [{"a": 1}], aim,
-        variance={Q: 1.0, V: 1.0}, budgets={Z_SITE: (1, None)}, ways=(Way(), Way(masks), Way(neither)),
+        variance={Q: 1.0, V: 1.0}, budgets={Z_SITE: (1, None)},
+        ways=(Way(), Way(masks), Way(neither)),
     )  # fmt: skip
     assert [edit.picks.item() for edit in everything] == [1, 2]
     assert everything[0].latents[Z_SITE].tolist() == [[2]]

@@ -12,6 +12,8 @@ from sage.cli import cli
 from sage.errors import SageError
 from sage.fidelity.measures import MEASURES
 from sage.fidelity.result import LATENT_MEASURES
+from sage.fidelity.result_file import save_fidelity
+from tests.fidelity.by_hand import measured_sae, result
 
 TEXT = """When Mary and John went to the store, John gave a book to Mary
 Then Alice and Bob went to the school, and Bob gave a drink to Alice
@@ -58,13 +60,19 @@ def test_fidelity_prints_every_number_for_machines(measured: tuple[Path, Result]
     assert {row["measure"]: row["value"] for row in rows} == pytest.approx(same, rel=1e-5)
 
 
-def test_fidelity_says_where_ablation_loses_nothing(tmp_path: Path) -> None:
-    """One sequence has no error, so that nothing is seen."""
+def test_fidelity_says_where_ablation_loses_nothing() -> None:
+    """At the last token of a task the stream before it may hold nothing that counts."""
+    given = ("--model", "tiny-neox", "--sae", "tiny-neox/topk4", "--task", "gendered_pronoun")
+    printed = _run("fidelity", *given, "--prompts", "20", "--each", "-q").stdout
+    assert "the answer at END" in printed
+    assert "is not seen to lose anything here" in printed
+
+
+def test_one_sequence_has_no_error(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The boys near the teacher are here")
-    given = ("--model", "tiny-neox", "--sae", "tiny-neox/topk4", "--text", text)
-    printed = _run("fidelity", *given, "--each", "-q").stdout
-    assert "1.resid_pre" in printed
+    with pytest.raises(SageError, match="has one sequence"):
+        _run("fidelity", "--model", "tiny-neox", "--sae", "tiny-neox/topk4", "--text", text)
 
 
 def test_text_and_tasks_are_not_mixed(measured: tuple[Path, Result]) -> None:
@@ -84,13 +92,27 @@ def test_frontier_prints_its_table_and_writes_pictures(
     printed = _run("frontier", folder, "--out", tmp_path)
     assert printed.exit_code == 0
     assert max(map(len, printed.stdout.splitlines())) <= 80
-    assert "relu: no curve." in printed.stdout
+    assert "No curve for relu; topk" in printed.stdout
     assert f"Wrote {tmp_path / 'frontier-fidelity.svg'}" in printed.stderr
     data = json.loads(_run("frontier", folder, "--out", tmp_path, "--json", "-q").stdout)
     assert len(data["fidelity"]["points"]) == 4
 
 
-@pytest.mark.parametrize("options", [("--each-hook",), ("--relative",), ("--over", "saes")])
+def test_frontier_prints_what_json_can_say(tmp_path: Path) -> None:
+    """Four SAEs are too few for the AICc of two parameters."""
+    saes = [measured_sae("relu", f"relu{l0:g}", l0, 1 / (1 + l0)) for l0 in (2.0, 4.0, 8.0, 16.0)]
+    save_fidelity(result(saes), tmp_path)
+    given = ("frontier", tmp_path, "--out", tmp_path / "out", "--over", "saes", "--json", "-q")
+    curves = json.loads(_run(*given).stdout, parse_constant=pytest.fail)["fidelity"]["curves"]
+    scores = {row["curve"]: row["AICc"] for row in curves}
+    assert scores["hill"] is None
+    assert scores["hill1"] is not None
+    assert {row["over"] for row in curves} == {"SAEs"}
+
+
+@pytest.mark.parametrize(
+    "options", [("--each-hook",), ("--relative",), ("--over", "saes"), ("--without", "*relu")]
+)
 def test_frontier_takes_its_options(
     measured: tuple[Path, Result], tmp_path: Path, options: tuple[str, ...]
 ) -> None:

@@ -155,20 +155,20 @@ def test_a_half_far_outside_the_saes_is_said_to_be_an_extrapolation() -> None:
 
 @pytest.mark.parametrize("saes", [5, 8])
 def test_intervals_over_saes_hold_the_planted_parameters_as_often_as_they_say(saes: int) -> None:
-    """Of 80 simulated frontiers 76 should; fewer than 71 or all 80 is as rare as 1 in 40."""
-    held = coverage("SAEs", frontiers=80, saes=saes, seed=1)
-    assert all(71 <= count <= 80 for count in held.values()), held
+    """Of 50 simulated frontiers 47 or 48 should; fewer than 44 is rarer than 1 in 80."""
+    held = coverage("SAEs", frontiers=50, saes=saes, seed=1)
+    assert all(count >= 44 for count in held.values()), held
 
 
 def test_intervals_over_sequences_hold_the_planted_parameters_as_often_as_they_say() -> None:
-    held = coverage("sequences", frontiers=80, saes=6, seed=2)
-    assert all(71 <= count <= 80 for count in held.values()), held
+    held = coverage("sequences", frontiers=50, saes=6, seed=2)
+    assert all(count >= 44 for count in held.values()), held
 
 
 def test_the_warning_is_given_where_half_does_lie_far_outside() -> None:
-    """Of 60 frontiers whose x_half is planted up to a hundred times outside the data."""
-    told = warned(frontiers=60, saes=6, seed=3)
+    """Of 40 frontiers whose x_half is planted up to a hundred times outside the data."""
+    told = warned(frontiers=40, saes=6, seed=3)
     given, due = [one for one in told if one.given], [one for one in told if one.due]
-    assert min(len(given), len(due), 60 - len(due)) > 15
+    assert min(len(given), len(due), 40 - len(due)) > 10
     assert sum(one.due for one in given) >= 0.9 * len(given)
     assert sum(one.given for one in due) >= 0.9 * len(due)

@@ -78,7 +78,7 @@ def test_the_curves_are_compared_in_words(panel: FrontierPanel) -> None:
     said = "\n".join(remarks(panel))
     assert "gated needs" in said
     assert "times fewer latents than relu" in said
-    assert "prolu: no curve. A frontier takes 4 SAEs" in said
+    assert "No curve for prolu: one takes 4 SAEs" in said
     assert "gated: AICc hill" in said
     assert "Dominated" in said
 
@@ -99,7 +99,7 @@ def test_its_data_has_every_sae_and_every_curve(panel: FrontierPanel) -> None:
 def test_its_table_fits_a_terminal_and_says_what_has_no_curve(panel: FrontierPanel) -> None:
     rows = {row["series"]: row for row in summary_rows(panel)}
     assert rows["prolu"]["curve"] is None
-    assert (rows["relu"]["SAEs"], rows["relu"]["left out"]) == (6, 1)
+    assert (rows["relu"]["SAEs"], rows["prolu"]["SAEs"]) == ("5 of 6", "1")
     widths = [max(len(name), *(len(str(row[name])) for row in rows.values())) + 2
               for name in rows["relu"]]  # fmt: skip
     assert sum(widths) <= 80
@@ -127,8 +127,36 @@ def test_hooks_and_models_share_a_panel_only_where_they_may() -> None:
     assert {placed.sparsity for placed in relative[0].points} == {32 / 3, 8, 64 / 3, 16}
 
 
+def test_other_texts_have_other_panels() -> None:
+    first = result([measured_sae("relu", "relu2", 2, 0.5)])
+    second = replace(first, text=replace(first.text, source="other.txt", sha256="abcdefgh"))
+    panels = [point.panel for point in fidelity_points([first, second])]
+    assert panels == ["tiny, 1.resid_pre, text.txt (sha)", "tiny, 1.resid_pre, other.txt (abcdef)"]
+
+
+def test_models_on_one_axis_are_not_ranked() -> None:
+    """The larger model loses less at every L0/D, and dominates nothing of the smaller one."""
+    small = result(family("relu", 0.5))
+    large = result([measured_sae("relu", "relu0", 4, 0.005), *family("relu", 4.0)], model="large")
+    (made,) = make_panels(
+        fidelity_points([small, large], relative=True), FrontierSettings(relative=True)
+    )
+    assert set(made.frontiers) == {"relu, tiny", "relu, large"}
+    assert made.ratios == ()
+    dominated = [placed.point.suite for placed in made.points if placed.dominated]
+    assert dominated == ["relu4", "relu8", "relu16", "relu32"]
+
+
+def test_suites_are_left_out_by_name() -> None:
+    points = fidelity_points([result([*family("gated", 2.0), *family("relu", 0.5)])])
+    (made,) = make_panels(points, FrontierSettings(without=("relu*", "gated2")))
+    assert [placed.point.name for placed in made.points] == [
+        "gated4", "gated8", "gated16", "gated32",
+    ]  # fmt: skip
+
+
 def test_no_point_that_is_defined_is_an_error() -> None:
-    nowhere = FrontierPoint("panel", "relu", "a", "tiny", 32, 4.0, float("nan"))
+    nowhere = FrontierPoint("panel", "relu", "relu", "a", "a", "tiny", 32, 4.0, float("nan"))
     with pytest.raises(SageError, match="No SAE here has both"):
         make_panels([nowhere])
 
@@ -136,7 +164,9 @@ def test_no_point_that_is_defined_is_an_error() -> None:
 def test_points_without_draws_have_intervals_over_saes() -> None:
     hit = hits(L0, half=1.0, k=1, noise=0.1)
     points = [
-        FrontierPoint("tiny", "relu", f"{l0:g}", "tiny", 32, float(l0), float(y), (y / 2, 2 * y))
+        FrontierPoint(
+            "tiny", "relu", "relu", "a", f"{l0:g}", "tiny", 32, float(l0), float(y), (y / 2, 2 * y)
+        )
         for l0, y in zip(L0, hit, strict=True)
     ]
     (made,) = make_panels(points)

@@ -27,6 +27,7 @@ from sage.result import (
     TaskInfo,
 )
 from sage.result_file import save_result
+from sage.scores.levels import OTHER_FORM
 
 MAIN = "interpretable"
 NODES = ("1.0.z@END", "0.mlp_in@S2")
@@ -300,7 +301,7 @@ def _place_rows(suite: ScoredSuite, contrast: str, section: str, *, lost: bool) 
 
 def _details(blank: Row, value: float, stderr: float) -> Iterator[Row]:
     """The other form, levels, budgets, isolation, parts, and copying that grows with k."""
-    yield replace(_row(blank, MAIN, value / 2, stderr), form="graded")
+    yield replace(_row(blank, MAIN, value / 2, stderr), form="graded", at=OTHER_FORM)
     for level in LEVELS:
         yield replace(_row(blank, MAIN, value, stderr), form="success", at=level)
     for place, budget in enumerate(BUDGETS, 1):

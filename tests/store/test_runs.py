@@ -17,7 +17,7 @@ from sage.run import Plan
 from sage.saes.planted import planted_suite
 from sage.saes.suite import Suite
 from sage.store.store import Store
-from sage.task.catalog import load_task
+from wired_runs import wired_task
 
 PLAN = Plan(
     pairs=40,
@@ -71,12 +71,12 @@ def run(
     """A run of a model that has forgotten its clean runs."""
     model.clean_runs.runs.clear()
     kept = Store(store) if store else None
-    return evaluate(model, load_task("wired"), [suite], plan=plan, folder=out, store=kept)
+    return evaluate(model, wired_task("kind", "animal"), [suite], plan=plan, folder=out, store=kept)
 
 
 def stopped_run(model: Model, suite: Suite, *, out: Path, store: Path, plan: Plan = PLAN) -> None:
     """A run that is stopped when all is scored, and nothing of it is written but its parts."""
-    task, kept = load_task("wired"), Store(store)
+    task, kept = wired_task("kind", "animal"), Store(store)
     with pytest.raises(Stopped), watching(StopsWhenScored()):
         evaluate(model, task, [suite], plan=plan, folder=out, store=kept)
     assert len(list((out / ".unfinished").rglob("*.safetensors"))) >= 3

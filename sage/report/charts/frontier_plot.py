@@ -25,7 +25,6 @@ from sage.report.charts.look import (
     RULE,
     SKY,
     SMALL,
-    TINY,
     VERMILLION,
     WIDE,
 )
@@ -39,6 +38,8 @@ _SHAPES = ("o", "s", "^", "v", "P", "D", "h")
 _DASHES = (0, (3, 2))
 _ACROSS, _WIDEST, _HEIGHT, _HEAD = 3, 7.2, 3.8, 0.32
 _ROOM = 1.35
+# More entries than this in the legend need the whole width.
+_MOST_NARROW = 6
 
 
 class SeriesLook(NamedTuple):
@@ -46,6 +47,26 @@ class SeriesLook(NamedTuple):
 
     colour: str
     shape: str
+
+
+class _Looks(NamedTuple):
+    """A colour for each architecture, and a shape for each model, or for each architecture where
+    there is one model; `kinds` are the architecture and the model of each series."""
+
+    colours: Mapping[str, str]
+    shapes: Mapping[str, str]
+    kinds: Mapping[str, tuple[str, str]]
+
+    def of(self, series: str) -> SeriesLook:
+        """The look of a series."""
+        architecture, model = self.kinds[series]
+        shape = self.shapes.get(model) or self.shapes[architecture]
+        return SeriesLook(self.colours[architecture], shape)
+
+    @property
+    def models(self) -> list[str]:
+        """The models, where there are several."""
+        return [name for name in self.shapes if name not in self.colours]
 
 
 class _Span(NamedTuple):
@@ -62,29 +83,39 @@ def frontier_plot(panels: Sequence[FrontierPanel], *, y: str) -> Canvas:
     across = min(_ACROSS, len(panels))
     rows = -(-len(panels) // across)
     width = min(WIDE / across, _WIDEST)
-    canvas = new_canvas(across * width, _HEAD + rows * _HEIGHT)
     looks, span = _looks(panels), _span(panels)
+    handles = _handles(looks, panels)
+    wide = WIDE if len(handles) > _MOST_NARROW else across * width
+    canvas = new_canvas(wide, _HEAD + rows * _HEIGHT)
     for place, panel in enumerate(panels):
         row, column = divmod(place, across)
-        left, top = column * width + 0.55, _HEAD + row * _HEIGHT + 0.3
-        axes = canvas.axes(left, top, width - 0.7, _HEIGHT - 0.85)
+        left, top = column * width + 0.62, _HEAD + row * _HEIGHT + 0.3
+        axes = canvas.axes(left, top, width - 0.75, _HEIGHT - 0.85)
         _frame(axes, panel, span)
         axes.set_ylabel(y if column == 0 else "", size=SMALL, labelpad=2)
         for series, frontier in panel.frontiers.items():
-            _draw_curve(axes, frontier, looks[series].colour, span)
+            _draw_curve(axes, frontier, looks.of(series).colour, span)
         for series in panel.series:
             placed = [one for one in panel.points if one.point.series == series]
-            _draw_points(axes, placed, looks[series], span)
-    _draw_legend(canvas, looks, panels)
+            _draw_points(axes, placed, looks.of(series), span)
+    canvas.legend(handles, handletextpad=0.4, columnspacing=1.3)
     return canvas
 
 
-def _looks(panels: Sequence[FrontierPanel]) -> dict[str, SeriesLook]:
-    series = sorted({name for panel in panels for name in panel.series})
-    return {
-        name: SeriesLook(_COLOURS[place % len(_COLOURS)], _SHAPES[place % len(_SHAPES)])
-        for place, name in enumerate(series)
-    }
+def _looks(panels: Sequence[FrontierPanel]) -> _Looks:
+    points = [placed.point for panel in panels for placed in panel.points]
+    architectures = sorted({point.architecture for point in points})
+    models = sorted({point.model for point in points})
+    shared = any(panel.relative for panel in panels) and len(models) > 1
+    return _Looks(
+        _in_turn(architectures, _COLOURS),
+        _in_turn(models if shared else architectures, _SHAPES),
+        {point.series: (point.architecture, point.model) for point in points},
+    )
+
+
+def _in_turn(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    return {name: values[place % len(values)] for place, name in enumerate(names)}
 
 
 def _span(panels: Sequence[FrontierPanel]) -> _Span:
@@ -105,13 +136,14 @@ def _frame(axes: Axes, panel: FrontierPanel, span: _Span) -> None:
     axes.set_xlim(span.left, span.right)
     axes.set_ylim(span.low, span.high)
     sparsities = _round_numbers(1 / span.right, 1 / span.left)
-    axes.set_xticks([1 / l0 for l0 in sparsities], [f"1/{l0:g}" for l0 in sparsities])
+    names = [f"{1 / l0:g}" if panel.relative else f"1/{l0:g}" for l0 in sparsities]
+    axes.set_xticks([1 / l0 for l0 in sparsities], names)
     hits = _round_numbers(span.low, span.high)
     axes.set_yticks(hits, [f"{hit:g}" for hit in hits])
     axes.set_xticks([], minor=True)
     axes.set_yticks([], minor=True)
     what = "D/L0, sparsity relative to the width" if panel.relative else "1/L0, sparsity"
-    axes.set_xlabel(what, size=SMALL, labelpad=2)
+    axes.set_xlabel(f"{what}; down and to the right is better", size=SMALL, labelpad=2)
     axes.grid(color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
 
@@ -174,27 +206,35 @@ def _draw_points(axes: Axes, placed: Sequence[PlacedPoint], look: SeriesLook, sp
         )
 
 
-def _draw_legend(
-    canvas: Canvas, looks: Mapping[str, SeriesLook], panels: Sequence[FrontierPanel]
-) -> None:
+def _handles(looks: _Looks, panels: Sequence[FrontierPanel]) -> list[Line2D]:
+    """What the legend says."""
+    placed = [one for panel in panels for one in panel.points]
+    models = looks.models
+    handles = [
+        _handle(name, colour, "" if models else looks.shapes[name], lined=True)
+        for name, colour in looks.colours.items()
+    ]
+    handles += [_handle(model, FAINT, looks.shapes[model]) for model in models]
+    if any(one.dominated for one in placed):
+        handles.append(_handle("hollow: dominated", FAINT, "o", hollow=True))
+    if any(not one.drawn for one in placed):
+        handles.append(_handle("no place on a log axis", FAINT, "x"))
+    return handles
+
+
+def _handle(
+    name: str, colour: str, shape: str, *, lined: bool = False, hollow: bool = False
+) -> Line2D:
     from matplotlib.lines import Line2D
 
-    handles: list[Line2D] = [
-        Line2D([], [], color=look.colour, marker=look.shape, linewidth=1.2, markersize=5,
-               label=legend_label(short(name)))
-        for name, look in looks.items()
-    ]  # fmt: skip
-    if any(one.dominated for panel in panels for one in panel.points):
-        handles.append(
-            Line2D([], [], linestyle="", marker="o", color=FAINT, markerfacecolor="white",
-                   markersize=5, label="hollow: dominated")
-        )  # fmt: skip
-    if any(not one.drawn for panel in panels for one in panel.points):
-        handles.append(
-            Line2D([], [], linestyle="", marker="x", color=FAINT, markersize=5,
-                   label="no place on a log axis")
-        )  # fmt: skip
-    canvas.legend(handles, handletextpad=0.4, columnspacing=1.3)
-    canvas.drawable.text(
-        1, 1, "down and to the right is better", ha="right", va="top", size=TINY, color=FAINT
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker=shape,
+        linestyle="-" if lined else "",
+        linewidth=1.2,
+        markersize=5,
+        markerfacecolor="white" if hollow else colour,
+        label=legend_label(short(name)),
     )

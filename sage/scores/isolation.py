@@ -41,11 +41,9 @@ class AttributeReader:
     def nearest(self, values: Float[Tensor, "prompt d"]) -> Int[Tensor, "prompt"]:
         """The value whose feature, added to the mean and to any of the contexts, comes nearest to
         each activation."""
-        distances = [
-            torch.cdist((values - self.mean - context)[None], self.features[None])[0]
-            for context in self.contexts
-        ]
-        return torch.stack(distances).min(0).values.argmin(-1)
+        rests = torch.stack([values - self.mean - context for context in self.contexts])
+        distances = torch.cdist(rests, self.features.expand(len(rests), -1, -1))
+        return distances.min(0).values.argmin(-1)
 
 
 def attribute_reader(

@@ -19,7 +19,7 @@ from sage.models.base import Model
 from sage.progress import stage
 from sage.scores.node_set import Settings
 from sage.scores.suite import Wanted
-from sage.settings_file import Setting, read_table, write_table
+from sage.settings_file import FileSetting, read_table, write_table
 from sage.stopwatch import Stopwatch
 from sage.store.key import RunKeys
 from sage.store.mapping import StoredMapping
@@ -115,24 +115,24 @@ PLANS = {
 
 
 PLAN_SETTINGS = {
-    "base": Setting("text", "The plan that this one is based on.", tuple(PLANS)),
-    "name": Setting("text", "What the plan is called; by default its base and what differs."),
-    "seed": Setting("number", "What every random draw comes from."),
-    "pairs": Setting("number", "Pairs of prompts that each contrast is tested on."),
-    "discover": Setting("number", "Pairs of each contrast that find its section."),
-    "decide": Setting("number", "Pairs of fit on which everything is decided."),
-    "fit": Setting(
+    "base": FileSetting("text", "The plan that this one is based on.", tuple(PLANS)),
+    "name": FileSetting("text", "What the plan is called; by default its base and what differs."),
+    "seed": FileSetting("number", "What every random draw comes from."),
+    "pairs": FileSetting("number", "Pairs of prompts that each contrast is tested on."),
+    "discover": FileSetting("number", "Pairs of each contrast that find its section."),
+    "decide": FileSetting("number", "Pairs of fit on which everything is decided."),
+    "fit": FileSetting(
         "number or default",
         'Prompts that are fitted on; "default" is 2,000, or 20 for each value if that is more.',
     ),
-    "detect": Setting("number", "Prompts beyond the pairs, to measure detection on."),
-    "controls": Setting("texts", "Dictionaries that are scored beside a suite."),
-    "thorough": Setting("yes or no", "Whether every control has every score."),
-    "copying": Setting("numbers", "Numbers of latents that copying moves; none: no copying."),
-    "unbounded": Setting("yes or no", "Whether edits of as many latents as help are run."),
-    "apart": Setting("yes or no", "Whether own and moved nodes are scored by themselves too."),
-    "groups": Setting("yes or no", "Whether each (kind, position) class is scored too."),
-    "also": Setting("texts", "Options of copying that are run too.", tuple(NAMED_OPTIONS)),
+    "detect": FileSetting("number", "Prompts beyond the pairs, to measure detection on."),
+    "controls": FileSetting("texts", "Dictionaries that are scored beside a suite."),
+    "thorough": FileSetting("yes or no", "Whether every control has every score."),
+    "copying": FileSetting("numbers", "Numbers of latents that copying moves; none: no copying."),
+    "unbounded": FileSetting("yes or no", "Whether edits of as many latents as help are run."),
+    "apart": FileSetting("yes or no", "Whether own and moved nodes are scored by themselves too."),
+    "groups": FileSetting("yes or no", "Whether each (kind, position) class is scored too."),
+    "also": FileSetting("texts", "Options of copying that are run too.", tuple(NAMED_OPTIONS)),
 }
 
 

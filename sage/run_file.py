@@ -9,19 +9,21 @@ from typing import Any
 from sage.errors import BadFile
 from sage.files import write_atomically
 from sage.run import PLANS, Plan, plan_table, read_plan
-from sage.settings_file import Setting, check_tables, read_table, write_table
+from sage.settings_file import FileSetting, check_tables, read_table, write_table
 
 RUN_SETTINGS = {
-    "tasks": Setting("texts", "Names of tasks, or paths of task files."),
-    "model": Setting("text", "A name, a hub id, or a local folder."),
-    "backend": Setting("text", "The library that runs the model.", ("transformer-lens", "nnsight")),
-    "device": Setting("text", 'cpu, cuda, mps; "default" is the accelerator, if there is one.'),
-    "dtype": Setting("text", "Of the model's weights.", ("float32", "bfloat16", "float16")),
-    "saes": Setting("texts", "Each is one suite: a release, release/sae_id, a path, or A+B."),
-    "each": Setting("yes or no", "Whether every SAE of a suite is scored by itself as well."),
-    "nulls": Setting("yes or no", "Whether the soft-frozen nulls of suites are scored too."),
-    "seeds": Setting("number", "How many times everything is redrawn, from plan.seed on."),
-    "out": Setting("text", 'The result folder; "" where there is none, as for screening.'),
+    "tasks": FileSetting("texts", "Names of tasks, or paths of task files."),
+    "model": FileSetting("text", "A name, a hub id, or a local folder."),
+    "backend": FileSetting(
+        "text", "The library that runs the model.", ("transformer-lens", "nnsight")
+    ),
+    "device": FileSetting("text", 'cpu, cuda, mps; "default" is the accelerator, if there is one.'),
+    "dtype": FileSetting("text", "Of the model's weights.", ("float32", "bfloat16", "float16")),
+    "saes": FileSetting("texts", "Each is one suite: a release, release/sae_id, a path, or A+B."),
+    "each": FileSetting("yes or no", "Whether every SAE of a suite is scored by itself as well."),
+    "nulls": FileSetting("yes or no", "Whether the soft-frozen nulls of suites are scored too."),
+    "seeds": FileSetting("number", "How many times everything is redrawn, from plan.seed on."),
+    "out": FileSetting("text", 'The result folder; "" where there is none, as for screening.'),
 }
 
 

@@ -23,7 +23,7 @@ _WANTED: dict[Kind, str] = {
 DEFAULT = "default"
 
 
-class Setting(NamedTuple):
+class FileSetting(NamedTuple):
     """What kind of value a setting has, what it is for, and the values it may have, if they are
     few."""
 
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     possible: tuple[str, ...] = ()
 
 
-Settings = Mapping[str, Setting]
+Settings = Mapping[str, FileSetting]
 
 
 def read_table(path: Path, settings: Settings, *, table: str = "") -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadFile(f"{path} cannot be read as TOML: {error}.") from error
 
 
-def _checked(path: Path, name: str, value: object, setting: Setting) -> object:
+def _checked(path: Path, name: str, value: object, setting: FileSetting) -> object:
     if not _is(value, setting.kind):
         raise BadFile(f"{path}: {name} is {value!r}. It must be {_WANTED[setting.kind]}.")
     words: Sequence[object] = cast("list[object]", value) if isinstance(value, list) else [value]

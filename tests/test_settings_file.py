@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage.errors import BadFile, UnknownName
-from sage.settings_file import Setting, check_tables, read_table, write_table
+from sage.settings_file import FileSetting, check_tables, read_table, write_table
 
 SETTINGS = {
-    "pairs": Setting("number", "Pairs to test on."),
-    "fit": Setting("number or default", "Prompts to fit on."),
-    "thorough": Setting("yes or no", "Whether all is measured."),
-    "base": Setting("text", "The plan.", ("quick", "full")),
-    "tasks": Setting("texts", "Names."),
-    "copying": Setting("numbers", "Numbers of latents."),
+    "pairs": FileSetting("number", "Pairs to test on."),
+    "fit": FileSetting("number or default", "Prompts to fit on."),
+    "thorough": FileSetting("yes or no", "Whether all is measured."),
+    "base": FileSetting("text", "The plan.", ("quick", "full")),
+    "tasks": FileSetting("texts", "Names."),
+    "copying": FileSetting("numbers", "Numbers of latents."),
 }
 VALUES = {
     "pairs": 40,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sage.cells import Cell
-from sage.cost.estimate import SHARED, CellWork, Estimate, estimate, price, units
+from sage.cost.estimate import SHARED, CellWork, CostEstimate, estimate, price, units
 from sage.cost.machine import Prices
 from sage.cost.sizes import SectionShapes, known_shape, sizes_of, suite_size
 from sage.discovery import Discovery
@@ -34,7 +34,7 @@ class Ahead:
     suites: tuple[Suite, ...]
     found: tuple[str, ...]
     work: CellWork | None
-    estimate: Estimate
+    estimate: CostEstimate
     prices: Prices
 
     @property
@@ -50,7 +50,7 @@ class Ahead:
         shapes = _shapes(discovery, self.cell, self.suites, self.prepared)
         return replace(self.work, shapes=shapes)
 
-    def after(self, discovery: Discovery) -> Estimate:
+    def after(self, discovery: Discovery) -> CostEstimate:
         """The estimate of all of it, now that it is known where contrasts live."""
         return estimate(self.knowing(discovery), self.prices)
 
@@ -73,7 +73,7 @@ def look_ahead(
     """
     found, rest = ((), tuple(suites)) if screens else cell.standing(suites, again=again)[1:]
     if not rest:
-        return Ahead(cell, None, (), found, None, Estimate({}, 0.0, 0.0), prices)
+        return Ahead(cell, None, (), found, None, CostEstimate({}, 0.0, 0.0), prices)
     prepared = prepare(cell.model, cell.task, cell.plan)
     keys = run_keys(cell.model, *prepared, cell.plan)
     folder = None if screens else cell.unfinished
@@ -94,7 +94,7 @@ def look_ahead(
 
 def discovery_estimate(
     anatomy: Anatomy, prepared: Prepared, plan: Plan, prices: Prices, *, among: Sequence[str] = ()
-) -> Estimate:
+) -> CostEstimate:
     """How long discovery alone will take, of some contrasts or of all; nothing of unknown ones."""
     sizes = sizes_of(anatomy, prepared, plan)
     wanted = {name: size for name, size in sizes.contrasts.items() if not among or name in among}
@@ -103,7 +103,7 @@ def discovery_estimate(
         path: price(terms, prices) for path, terms in counted.items() if path[0] == "discovery"
     }
     seconds = sum(stages.values(), 0.0)
-    return Estimate(stages, seconds, seconds)
+    return CostEstimate(stages, seconds, seconds)
 
 
 def _kept(run: Run) -> tuple[tuple[StagePath, ...], Discovery | None]:

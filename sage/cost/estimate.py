@@ -42,7 +42,7 @@ class CellWork:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """Seconds of the processor by stage, and the least and the most that they may come to."""
 
     stages: Mapping[StagePath, float]
@@ -55,17 +55,17 @@ class Estimate:
         return sum(self.stages.values(), 0.0)
 
 
-def estimate(cell: CellWork, prices: Prices) -> Estimate:
+def estimate(cell: CellWork, prices: Prices) -> CostEstimate:
     """What a cell will take on a machine with these prices."""
     middle = _stages(cell, prices, SECTION_SHARES[1])
     if cell.shapes is not None:
         seconds = sum(middle.values(), 0.0)
-        return Estimate(middle, seconds, seconds)
+        return CostEstimate(middle, seconds, seconds)
     low, high = (
         sum(_stages(cell, prices, share).values(), 0.0)
         for share in (SECTION_SHARES[0], SECTION_SHARES[2])
     )
-    return Estimate(middle, low, high)
+    return CostEstimate(middle, low, high)
 
 
 def units(cell: CellWork, share: float = SECTION_SHARES[1]) -> dict[StagePath, Units]:

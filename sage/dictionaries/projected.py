@@ -184,7 +184,7 @@ class ProjectedSuite:
         run (as the function `sage.dictionaries.dictionary.site_codes`)."""
         for site, nodes in sites(runs[0].nodes, self.anatomy).items():
             wanted = None if latents is None else latents[site]
-            yield from _Site.of(self, site, nodes, runs, wanted).parts()
+            yield from _ProjectedSite.of(self, site, nodes, runs, wanted).parts()
 
 
 def project(
@@ -254,7 +254,7 @@ def mean_l0(judged: ProjectedSuite, given: Activations) -> dict[Node, float]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Site:
+class _ProjectedSite:
     """One site of a projected suite in several runs: what does not depend on the prompts."""
 
     judged: ProjectedSuite
@@ -272,7 +272,7 @@ class _Site:
         nodes: tuple[Node, ...],
         runs: tuple[Activations, ...],
         wanted: Int[Tensor, "latent"] | None,
-    ) -> _Site:
+    ) -> _ProjectedSite:
         sae, anatomy = judged.sae_at(nodes[0]), judged.anatomy
         for node in nodes:
             judged.sae_at(node)
@@ -286,7 +286,7 @@ class _Site:
             usable = judged.usable(nodes) if judged.options.scale == "frozen" else None
             shown = shown if usable is None else shown[usable[shown]]
         projected = judged.some_directions(nodes, shown)
-        return _Site(judged, site, nodes, runs, wanted, shown, projected)
+        return _ProjectedSite(judged, site, nodes, runs, wanted, shown, projected)
 
     def parts(self) -> Iterator[SiteCodes]:
         """A bounded number of prompts at a time."""

@@ -25,7 +25,7 @@ from sage.fidelity.reconstruction import (
     reconstruct_tokens,
 )
 from sage.fidelity.result import FidelityResult, MeasuredSAE, TextInfo
-from sage.fidelity.sequences import Sequences, Targets, targets
+from sage.fidelity.sequences import NextTokens, Sequences, targets
 from sage.fidelity.splice import (
     Place,
     Replaced,
@@ -78,7 +78,7 @@ class _Batch(NamedTuple):
 
     rows: Sequence[int]
     ids: Tensor
-    asked: Targets
+    asked: NextTokens
     clean: Streams
 
 

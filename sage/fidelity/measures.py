@@ -27,7 +27,7 @@ COLUMNS = (
 Means = Mapping[str, Any]
 
 
-class Measure(NamedTuple):
+class FidelityMeasure(NamedTuple):
     """A measure: what it is called in tables, and how it follows from means over sequences."""
 
     title: str
@@ -63,23 +63,23 @@ def _kl_recovered(ablation: str) -> Callable[[Means], Any]:
 
 
 MEASURES = {
-    "cross_entropy": Measure("cross-entropy", _per_scored("cross_entropy")),
-    "cross_entropy_sae": Measure("with the SAE", _per_scored("cross_entropy_sae")),
-    "cross_entropy_zero": Measure("zeroed", _per_scored("cross_entropy_zero")),
-    "cross_entropy_mean": Measure("mean-ablated", _per_scored("cross_entropy_mean")),
-    "loss_recovered_zero": Measure("loss recovered (zero)", _loss_recovered("zero")),
-    "loss_recovered_mean": Measure("loss recovered (mean)", _loss_recovered("mean")),
-    "nats_lost": Measure(
+    "cross_entropy": FidelityMeasure("cross-entropy", _per_scored("cross_entropy")),
+    "cross_entropy_sae": FidelityMeasure("with the SAE", _per_scored("cross_entropy_sae")),
+    "cross_entropy_zero": FidelityMeasure("zeroed", _per_scored("cross_entropy_zero")),
+    "cross_entropy_mean": FidelityMeasure("mean-ablated", _per_scored("cross_entropy_mean")),
+    "loss_recovered_zero": FidelityMeasure("loss recovered (zero)", _loss_recovered("zero")),
+    "loss_recovered_mean": FidelityMeasure("loss recovered (mean)", _loss_recovered("mean")),
+    "nats_lost": FidelityMeasure(
         "nats lost",
         lambda means: (means["cross_entropy_sae"] - means["cross_entropy"]) / means["scored"],
     ),
-    "kl": Measure("KL", _per_scored("kl_sae")),
-    "kl_recovered_zero": Measure("KL recovered (zero)", _kl_recovered("zero")),
-    "kl_recovered_mean": Measure("KL recovered (mean)", _kl_recovered("mean")),
-    "l0": Measure("L0", _per_token("active")),
-    "fvu": Measure("FVU", lambda means: means["error"] / means["variance"]),
-    "cosine": Measure("cosine", _per_token("cosine")),
-    "bias": Measure("bias", lambda means: means["norm"] / means["product"]),
+    "kl": FidelityMeasure("KL", _per_scored("kl_sae")),
+    "kl_recovered_zero": FidelityMeasure("KL recovered (zero)", _kl_recovered("zero")),
+    "kl_recovered_mean": FidelityMeasure("KL recovered (mean)", _kl_recovered("mean")),
+    "l0": FidelityMeasure("L0", _per_token("active")),
+    "fvu": FidelityMeasure("FVU", lambda means: means["error"] / means["variance"]),
+    "cosine": FidelityMeasure("cosine", _per_token("cosine")),
+    "bias": FidelityMeasure("bias", lambda means: means["norm"] / means["product"]),
 }
 
 

@@ -36,7 +36,7 @@ class Sequences:
     source: str
 
 
-class Targets(NamedTuple):
+class NextTokens(NamedTuple):
     """What sequences of one length are asked for: at these positions any of these tokens, as far as
     they are `valid`."""
 
@@ -85,18 +85,18 @@ def sequences_of_tasks(
     return Sequences(tuple(prompts), "answers", ", ".join(task.name for task in tasks))
 
 
-def targets(prompts: Sequence[Tokenized], asked: Asked, *, bos: bool) -> Targets:
+def targets(prompts: Sequence[Tokenized], asked: Asked, *, bos: bool) -> NextTokens:
     """What prompts of one length are asked for."""
     length = len(prompts[0].ids)
     if asked == "answers":
         most = max(len(prompt.answers) for prompt in prompts)
         rows = [[*prompt.answers, *[-1] * (most - len(prompt.answers))] for prompt in prompts]
         token_ids = torch.tensor(rows)[:, None]
-        return Targets(torch.tensor([length - 1]), token_ids.clamp(min=0), token_ids >= 0)
+        return NextTokens(torch.tensor([length - 1]), token_ids.clamp(min=0), token_ids >= 0)
     start = 1 if bos else 0
     token_ids = torch.tensor([prompt.ids[start + 1 :] for prompt in prompts])[..., None]
     valid = torch.ones_like(token_ids, dtype=torch.bool)
-    return Targets(torch.arange(start, length - 1), token_ids, valid)
+    return NextTokens(torch.arange(start, length - 1), token_ids, valid)
 
 
 def _length(model: Model, asked: int | None) -> int:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sage.errors import Unsupported
-from sage.fidelity.sequences import Targets
+from sage.fidelity.sequences import NextTokens
 from sage.memory import LOGITS_AT_ONCE
 from sage.models.base import Model
 from sage.models.network import Network
@@ -107,7 +107,7 @@ def compare_logits(
     network: Network,
     clean: Float[Tensor, "sequence scored d_model"],
     runs: Mapping[Run, Float[Tensor, "sequence scored d_model"]],
-    asked: Targets,
+    asked: NextTokens,
 ) -> tuple[Said, dict[Run, Said]]:
     """What the unmodified run and each of the others say, from what leaves their last block at the
     positions asked."""

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.growth [--sizes pairs latents hooks layers vocabulary]
 
-Random GPT-2s 384 wide with GPT-2's tokenizer, one contrast of IOI at the nodes of the published
+Random GPT-2s 192 wide with GPT-2's tokenizer, one contrast of IOI at the nodes of the published
 circuit, one suite of random TopK SAEs with all the controls of the quick plan. Printed is the
 exponent: the slope of log seconds against log size, over four sizes each twice the one before, and
 over the last step alone, where what does not grow counts least.
@@ -33,16 +33,16 @@ from tests.benchmarks.watched import timed, watch
 class Sizes:
     """What a suite's price may depend on."""
 
-    pairs: int = 50
-    latents: int = 1024
-    hooks: int = 2
+    pairs: int = 40
+    latents: int = 512
+    hooks: int = 1
     layers: int = 8
     vocabulary: int = 50_257
 
 
 GROWN = {
-    "pairs": (50, 100, 200, 400),
-    "latents": (1024, 2048, 4096, 8192),
+    "pairs": (40, 80, 160, 320),
+    "latents": (512, 1024, 2048, 4096),
     "hooks": (1, 2, 4, 8),
     "layers": (4, 8, 16, 32),
     "vocabulary": (50_257, 100_514, 201_028, 402_056),
@@ -95,7 +95,7 @@ def _save_model(folder: Path, sizes: Sizes) -> Path:
 
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        n_embd=384, n_head=12, n_layer=sizes.layers, vocab_size=sizes.vocabulary
+        n_embd=192, n_head=12, n_layer=sizes.layers, vocab_size=sizes.vocabulary
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     for path in (TOKENIZERS / "gpt2").iterdir():

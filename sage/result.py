@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from sage.errors import unknown
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -247,7 +249,10 @@ class Result:
         return listed
 
     def lost_contrasts(self, suite: str) -> dict[str, str]:
-        """The contrasts of a suite that have no headline score, with the reason."""
+        """The contrasts of a suite that have no headline score, with the reason; UnknownName for a
+        suite that was not scored."""
+        if suite not in (scored := [info.id for info in self.suites]):
+            raise unknown("suite of this result", suite, scored)
         lost: dict[str, str] = {}
         for row in self.headlines(suite, suite):
             if row.metric == MAIN and row.status != "ok":

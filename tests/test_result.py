@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sage.errors import BadFile
+from sage.errors import BadFile, UnknownName
 from sage.files import write_atomically
 from sage.result import (
     SCHEMA,
@@ -332,6 +332,11 @@ def test_contrasts_without_the_main_score_are_lost_with_the_reason() -> None:
 def test_a_contrast_with_a_group_that_stands_in_is_not_lost() -> None:
     stand_in = replace(RESULT.rows[0], section="S/z@END", contrast="S")
     assert replace(RESULT, rows=[*RESULT.rows, stand_in]).lost_contrasts("suite") == {}
+
+
+def test_of_a_suite_that_was_not_scored_nothing_is_said_to_be_lost() -> None:
+    with pytest.raises(UnknownName, match="'suit'"):
+        RESULT.lost_contrasts("suit")
 
 
 def test_headline_rows_have_no_budget_level_or_k() -> None:

@@ -27,7 +27,7 @@ from sage.models.wired import truth
 from sage.progress import Stage, Watcher, watching
 from tests.discovery.conftest import BACKENDS, Ready
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 FOUR = DiscoverySettings(top=4)
 
 

@@ -128,15 +128,15 @@ def search(seed: int, *, error: float) -> Confirmed:
 
 
 def test_sections_and_nulls_are_those_of_all_nodes_on_all_pairs():
-    """At an error of 1 % a difference in 100 contrasts is as good as certain to be the only one."""
+    """At an error of 1 % more than two of 50 contrasts would differ once in a hundred such tests."""
     differing, dropped = 0, 0
-    for seed in range(100):
+    for seed in range(50):
         full, sequential = (search(seed, error=error) for error in (0.0, 0.01))
         same = full.section == sequential.section and full.level == sequential.level
         differing += not same
         dropped += int((~sequential.in_full).sum())
-    assert differing <= 3
-    assert dropped > 500
+    assert differing <= 2
+    assert dropped > 250
 
 
 def test_sets_share_an_error_equally():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sage.dictionaries.controls import control_names
-from sage.dictionaries.projected import NAMED_OPTIONS, options_named
+from sage.dictionaries.options import NAMED_OPTIONS, options_named
 from sage.errors import SageError, unknown
 from sage.models.base import Model
 from sage.progress import stage

@@ -16,7 +16,7 @@ from click.testing import Result as Invocation
 
 from sage.cli import cli, discovering, main, run_settings, scoring
 from sage.cli import options as cli_options
-from sage.dictionaries.projected import NAMED_OPTIONS
+from sage.dictionaries.options import NAMED_OPTIONS
 from sage.discovery import METHODS
 from sage.models.load import BACKENDS
 from sage.result import (

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sage.dictionaries.controls import control_names
-from sage.dictionaries.projected import NAMED_OPTIONS
+from sage.dictionaries.options import NAMED_OPTIONS
 from sage.errors import SageError, UnknownName
 from sage.run import EVERY_CONTROL, PLANS, Plan, make_plan
 from sage.scores.node_set import Settings

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from einops import einsum, rearrange
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Moments, Site, sites
 from sage.dictionaries.dictionary import RunCodes, SiteCodes
+from sage.dictionaries.options import HEADLINE, Options
 from sage.dictionaries.projection import (
     KINDS,
     offset,
@@ -27,52 +27,12 @@ from sage.dictionaries.projection import (
     through_weights,
 )
 from sage.dictionaries.streams import EncodedStreams, Sources, read_sources
-from sage.errors import SageError, Unsupported, unknown
+from sage.errors import SageError
 from sage.memory import CODES_AT_ONCE
 from sage.models.anatomy import Anatomy
 from sage.nodes import Node
 from sage.saes.sae import SAE, check_fits
 from sage.saes.suite import Suite
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of copying; the defaults are what all else uses.
-
-    `choice`: one for all nodes that read a site, or one for each node (Makelov). `sources`: at z a
-    candidate is a latent, or a latent at one source position (counted back from the destination).
-    `scale`: the clean s(x), or s(x_hat), at z for each source. `codes`: the encoder's, or those
-    that non-negative least squares gives the active latents.
-    """
-
-    choice: Literal["joint", "per node"] = "joint"
-    sources: Literal["together", "apart"] = "together"
-    scale: Literal["frozen", "recomputed"] = "frozen"
-    codes: Literal["encoder", "oracle"] = "encoder"
-
-    def __post_init__(self) -> None:
-        if self.sources == "apart" and self.codes == "oracle":
-            raise Unsupported(
-                "Oracle codes are of latents, not of a latent at one source position: ask for one "
-                "of these options at a time."
-            )
-
-
-HEADLINE = Options()
-NAMED_OPTIONS: Mapping[str, Options] = {
-    "per-node": Options(choice="per node"),
-    "sources": Options(sources="apart"),
-    "recomputed": Options(scale="recomputed"),
-    "oracle": Options(codes="oracle"),
-}
-
-
-def options_named(names: Sequence[str]) -> dict[str, Options]:
-    """The options that `--also` names, by name: per-node, sources, recomputed, oracle."""
-    for name in names:
-        if name not in NAMED_OPTIONS:
-            raise unknown("option", name, NAMED_OPTIONS)
-    return {name: NAMED_OPTIONS[name] for name in names}
 
 
 def own_decoder(sae: SAE) -> Float[Tensor, "latent d_model"]:

@@ -60,8 +60,9 @@ def hold(
     on_fit = _measure(node_set, _named(contenders, compared), split="decide")
     if not thorough:
         best_scout = _best(scores()[SCOUT], on_fit, rivals_at[SCOUT], decisions) or ""
-        contenders = _in_full(contenders, {best_scout} - {*LOOKUPS})
-        on_fit |= _measure(node_set, _named(contenders, {best_scout}), split="decide")
+        chosen = {best_scout} - {*LOOKUPS}
+        contenders = _in_full(contenders, chosen)
+        on_fit |= _measure(node_set, _named(contenders, chosen), split="decide")
     measured = _measure(node_set, contenders, split="test", before=on_fit)
     best: dict[str, str] = {}
     for score in headlines():

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sage.dictionaries.activations import Activations, Labels, Site
-from sage.dictionaries.dictionary import Dictionary, LabelMoves, coded_alike
+from sage.dictionaries.dictionary import Dictionary, LabelMoves
 from sage.dictionaries.edits import Edited, Masks, Way, control
 from sage.dictionaries.need import MULTIPLES
 from sage.dictionaries.search import Budget
@@ -216,7 +216,7 @@ def measure(
     outcomes: dict[str, EditOutcomes] = {}
     waiting: dict[str, Edits] = {}
     numbers = sum(value.numel() for value in runs.pairs.base.values.values())
-    for group in _coded_alike(contenders):
+    for group in _told_alike(contenders):
         waiting |= _edits_of(node_set, group, runs)
         if numbers * sum(map(len, waiting.values())) > EDITED_NUMBERS_HELD:
             outcomes |= run_edits(node_set.model, waiting, runs, watched, answers)
@@ -224,16 +224,14 @@ def measure(
     return outcomes | run_edits(node_set.model, waiting, runs, watched, answers)
 
 
-def _coded_alike(contenders: Sequence[Contender]) -> list[list[Contender]]:
+def _told_alike(contenders: Sequence[Contender]) -> list[list[Contender]]:
     """Contenders that have latents, those together whose latents would move by the same steps."""
     groups: list[list[Contender]] = []
     for contender in contenders:
         if contender.candidates is None:
             continue
         for group in groups:
-            first = group[0]
-            alike = coded_alike(first.dictionary, contender.dictionary)
-            if alike and first.fit is contender.fit and first.features is contender.features:
+            if contender.told_as(group[0]):
                 group.append(contender)
                 break
         else:

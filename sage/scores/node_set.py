@@ -67,6 +67,12 @@ class Contender:
         """Whether a measurement is wanted."""
         return self.measurements is None or measurement in self.measurements
 
+    def told_as(self, other: Contender) -> bool:
+        """Whether the labels tell the same of its codes as of another's: dictionaries with the same
+        codes, on the same prompts of fit, beside the same features."""
+        alike = coded_alike(other.dictionary, self.dictionary)
+        return alike and other.fit is self.fit and other.features is self.features
+
 
 Memo = MutableMapping[str, Any]
 
@@ -166,8 +172,9 @@ class NodeSet:
 
     def meaning(self, contender: Contender) -> Meaning:
         """What each of a contender's latents means; found once for all that have the same codes."""
-        if (known := self._known_meaning(contender)) is not None:
-            return known
+        for other, known in self.meanings:
+            if contender.told_as(other):
+                return known
         meaning = find_meaning(
             contender.dictionary,
             contender.fit,
@@ -177,13 +184,6 @@ class NodeSet:
         )
         self.meanings.append((contender, meaning))
         return meaning
-
-    def _known_meaning(self, contender: Contender) -> Meaning | None:
-        for other, meaning in self.meanings:
-            alike = coded_alike(other.dictionary, contender.dictionary)
-            if alike and other.fit is contender.fit and other.features is contender.features:
-                return meaning
-        return None
 
     def activity(self, contender: Contender) -> Mapping[Node, Tensor]:
         """The share of fit on which each latent is active at each node."""

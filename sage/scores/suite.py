@@ -16,7 +16,8 @@ from torch import Tensor
 from sage.dictionaries.code_model import fit_codes
 from sage.dictionaries.controls import Control, Setting, control_names, make_controls
 from sage.dictionaries.controls.setting import generator
-from sage.dictionaries.projected import Options, ProjectedSuite, mean_l0, project
+from sage.dictionaries.options import Options
+from sage.dictionaries.projected import ProjectedSuite, mean_l0, project
 from sage.dictionaries.projection import reach, reached
 from sage.dictionaries.supervised import SUPERVISED, fit_features, with_labels_of
 from sage.errors import SageError

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 
+from sage.demo import MODELS, TASKS
 from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
 from sage.models.load import load_model
@@ -28,16 +29,6 @@ from sage.task.catalog import load_task
 from tests.benchmarks.full_size import save_full_size
 from tests.benchmarks.watched import Cost, timed, watch
 
-TASKS = (
-    "ioi",
-    "induction",
-    "greater_than",
-    "subject_verb_agreement",
-    "successor",
-    "country_capital",
-    "gendered_pronoun",
-)
-MODELS = ("tiny-gpt2", "tiny-neox", "tiny-gemma2")
 FULL_SIZE = "gpt2-small"
 FULL, SEQUENTIAL = DiscoverySettings(error=0), DiscoverySettings()
 

@@ -11,13 +11,11 @@ from scipy.optimize import nnls
 
 from sage.dictionaries.activations import Activations, moments, sites
 from sage.dictionaries.edits import BIAS, Edited, copying
+from sage.dictionaries.options import NAMED_OPTIONS, Options, options_named
 from sage.dictionaries.projected import (
-    NAMED_OPTIONS,
-    Options,
     ProjectedSuite,
     explained,
     mean_l0,
-    options_named,
     project,
 )
 from sage.dictionaries.projection import attention_output, project_direction, reach, reached

@@ -11,7 +11,8 @@ from torch import Tensor
 from linear import MLP, D, activations, claimed
 from sage.dictionaries.activations import Activations, moments, sites
 from sage.dictionaries.dictionary import RunCodes, SiteCodes, WideDictionary, site_codes
-from sage.dictionaries.projected import NAMED_OPTIONS, Options, ProjectedSuite, project
+from sage.dictionaries.options import NAMED_OPTIONS, Options
+from sage.dictionaries.projected import ProjectedSuite, project
 from sage.dictionaries.streams import EncodedStreams
 from sage.nodes import Node, parse_node
 from sage.saes.sae import SAE

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from sage.dictionaries.projected import Options
+from sage.dictionaries.options import Options
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node, parse_node

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from sage.evaluation import evaluate
     from sage.fidelity.measure import measure_fidelity
     from sage.frontier.fit import fit_frontier
-    from sage.models.load import load_model
+    from sage.models.loaded import load_model
     from sage.nodes import Node
     from sage.preparation import prepare
     from sage.result import Result
     from sage.result_file import load_result
+    from sage.report import write_report
     from sage.run import Plan, make_plan
+    from sage.saes.in_memory import as_suite
     from sage.saes.releases import load_suite, load_suites
     from sage.task.catalog import load_task
     from sage.task.task import Contrast, Prompt, Task
+    from sage.zoo.text import default_text
 
 __all__ = [
     "Contrast",
@@ -40,6 +43,8 @@ __all__ = [
     "Result",
     "SageError",
     "Task",
+    "as_suite",
+    "default_text",
     "discover",
     "evaluate",
     "fit_features",
@@ -56,6 +61,7 @@ __all__ = [
     "prepare",
     "project",
     "read",
+    "write_report",
 ]
 
 _HOME = {
@@ -66,12 +72,14 @@ _HOME = {
     "Result": "sage.result",
     "SageError": "sage.errors",
     "Task": "sage.task.task",
+    "as_suite": "sage.saes.in_memory",
+    "default_text": "sage.zoo.text",
     "discover": "sage.discovery",
     "evaluate": "sage.evaluation",
     "fit_features": "sage.dictionaries.supervised",
     "fit_frontier": "sage.frontier.fit",
     "load_circuit": "sage.circuits.catalog",
-    "load_model": "sage.models.load",
+    "load_model": "sage.models.loaded",
     "load_result": "sage.result_file",
     "load_results": "sage.cells",
     "load_suite": "sage.saes.releases",
@@ -82,6 +90,7 @@ _HOME = {
     "prepare": "sage.preparation",
     "project": "sage.dictionaries.projected",
     "read": "sage.dictionaries.activations",
+    "write_report": "sage.report",
 }
 
 

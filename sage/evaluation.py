@@ -65,7 +65,7 @@ def evaluate(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)
     check_names(suites)
-    suites = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
+    suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with watch.stage(WHOLE):
         with watch.stage("prompts"), stage("prompts"):
             prepared = prepare(model, task, plan)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import uuid
 from pathlib import Path
 from typing import Any, cast
 
 from sage.errors import BadFile
+
+# Half of a character, which no text can hold: JSON may write one as an escape.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
@@ -42,11 +47,43 @@ def parse_object(text: str, where: str, expected: str) -> dict[str, Any]:
     """The JSON object that a text is; BadFile says where it stands and what was expected."""
     try:
         parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{where} is not JSON: {error}.") from error
+        if _SURROGATE.search(text):
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{where} is not JSON: {first_line(error)}.") from error
     if not isinstance(parsed, dict):
         raise BadFile(f"{where} is no object; {expected}.")
     return cast("dict[str, Any]", parsed)
+
+
+def given_path(text: str) -> Path:
+    """The path that a user gave, `~` expanded; BadFile for what cannot be one: a name too long, a
+    user that there is none of, a folder that may not be looked into."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadFile(f"'{text[:80]}' cannot be looked up: {first_line(error, 80)}.") from error
+    return path
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file: a line feed ends one, and nothing else that Unicode breaks
+    lines at, which a line of JSON may hold. OSError or UnicodeDecodeError where it is none."""
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def first_line(error: BaseException, most: int = 160) -> str:
+    """What an error says, in one line of that length at most; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most] or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is exhausted: torch says so in words."""
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError | OSError) and any(words in said for words in _NO_MEMORY)
 
 
 def file_digest(path: Path) -> str:
@@ -58,7 +95,7 @@ def file_digest(path: Path) -> str:
 def cache_folder() -> Path:
     """SAGE_CACHE, or `sage` in the platform's folder for caches."""
     if given := os.environ.get("SAGE_CACHE"):
-        return Path(given).expanduser()
+        return given_path(given)
     if sys.platform == "win32":
         local = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
         return local.expanduser() / "sage" / "cache"

@@ -27,8 +27,9 @@ def inspect(model: Model, name: str) -> Inspection:
     audited = audit(task, model.tokenizer, bos=model.bos)
     prompts = [model.tokenize(prompt) for prompt in audited.task.sample(GATE_PROMPTS, seed=0)]
     gate = measure_gate(model, audited.task, prompts)
+    declared = audited.declared.slots
     usable = [
-        f"{slot} {len(audited.kept[slot])}/{len(values)}" for slot, values in task.slots.items()
+        f"{slot} {len(audited.kept[slot])}/{len(values)}" for slot, values in declared.items()
     ]
     summary: dict[str, object] = {
         "task": name,
@@ -41,7 +42,10 @@ def inspect(model: Model, name: str) -> Inspection:
         "example": audited.example.prompt.text,
     }
     return Inspection(
-        summary, _position_rows(audited), _dropped_rows(audited), _contrast_rows(task, audited)
+        summary,
+        _position_rows(audited),
+        _dropped_rows(audited),
+        _contrast_rows(audited.declared, audited),
     )
 
 
@@ -74,6 +78,7 @@ def _dropped_rows(audited: TokenAudit) -> list[dict[str, object]]:
     reasons += [
         (f"{count} of {audited.tried} prompts", why) for why, count in audited.refused.items()
     ]
+    reasons += [("task", note) for note in audited.notes]
     return [{"what": what, "why": why} for what, why in reasons]
 
 

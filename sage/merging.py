@@ -52,6 +52,7 @@ def _grown(result: Result, other: Result) -> Result:
         result,
         suites=[*result.suites, *added],
         rows=[*result.rows, *(row for row in other.rows if row.suite in names)],
+        moved=[*result.moved, *(latent for latent in other.moved if latent.suite in names)],
         features=result.features or other.features,
         notes=list(dict.fromkeys((*result.notes, *other.notes))),
         run=_together(result.run, other.run),
@@ -64,6 +65,7 @@ def without(result: Result, suites: Collection[str]) -> Result:
         result,
         suites=[suite for suite in result.suites if suite.id not in suites],
         rows=[row for row in result.rows if row.suite not in suites],
+        moved=[latent for latent in result.moved if latent.suite not in suites],
     )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
+from sage.models.precision import check_precision
 from sage.nodes import Node
 from sage.result import Gate
 from sage.run import PLANS, Plan, Run
@@ -51,7 +52,9 @@ def prepare(model: Model, task: Task, plan: Plan = PLANS["standard"]) -> Prepare
 
 def measure_gate(model: Model, task: Task, prompts: Sequence[Tokenized]) -> Gate:
     """Whether the model does the task: how often it prefers the answer to the foil, the mean
-    metric, and how often it says the answer among all that the prompts have."""
+    metric, and how often it says the answer among all that the prompts have. SageError for a model
+    in half precision that is not what it is in float32."""
+    check_precision(model, prompts)
     clean = model.write({}, prompts, find_metric(task.metric))
     accuracy = float((clean.metric > 0).float().mean())
     right = [

@@ -89,6 +89,7 @@ def make_result(
         rows=[*rows, *(row for suite in suites for row in _summary(suite.id, findings, plan.seed))],
         features=_features(findings),
         notes=_notes(model, plan, findings),
+        moved=[latent for part in findings.parts for latent in part.moved],
     )
 
 

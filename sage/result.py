@@ -152,6 +152,51 @@ class FeatureInfo:
 
 
 @dataclass(frozen=True)
+class MoveExample:
+    """One test pair: its prompt, the other prompt, what the model said of the first, what it should
+    say under the edit, and what it said under an edit that moves the latent."""
+
+    text: str
+    other: str
+    said: str
+    wanted: str
+    edited: str
+
+
+@dataclass(frozen=True)
+class MovedLatent:
+    """One latent behind a suite's interpretable control of a contrast.
+
+    It is number `latent` of `sae`, read at `site` (2.resid_pre@S2) for the nodes of `section`. Its
+    activity predicts `value` (IO=Mary) best, with a corrected F1 of `f1` on fit over all that it
+    may mean; its direction is nearest to the supervised `feature`, at `cosine` (None where it was
+    not measured). It was moved in a `share` of all edits that the score counts, and on `pairs` of
+    `n` test pairs. `page` is where its release shows it, if it does.
+    """
+
+    contrast: str
+    section: str
+    suite: str
+    sae: str
+    site: str
+    latent: int
+    value: str
+    f1: float
+    feature: str
+    cosine: float | None
+    share: float
+    pairs: int
+    n: int
+    page: str = ""
+    examples: list[MoveExample] = field(default_factory=list[MoveExample])
+
+    @property
+    def attribute(self) -> str:
+        """The attribute whose value it predicts."""
+        return self.value.partition("=")[0]
+
+
+@dataclass(frozen=True)
 class BestControl:
     """The control that is best at a score on fit, and what it scores."""
 
@@ -221,6 +266,7 @@ class Result:
     rows: list[Row]
     features: list[FeatureInfo] = field(default_factory=list[FeatureInfo])
     notes: list[str] = field(default_factory=list[str])
+    moved: list[MovedLatent] = field(default_factory=list[MovedLatent])
     schema: int = SCHEMA
 
     def table(self) -> pd.DataFrame:
@@ -234,7 +280,11 @@ class Result:
 
     def overview(self) -> list[dict[str, object]]:
         """One row per suite for a table: every headline score beside its best control and the
-        supervised features, with reach and sparsity."""
+        supervised features, with reach and sparsity.
+
+        `low` and `high` are the ends of the headline's 95 % interval, over test prompts only; all
+        are numbers, None where undefined: `pandas.DataFrame(result.overview())`.
+        """
         return [self._overview(suite) for suite in self.suites] or [self._nothing()]
 
     def controls(self) -> list[dict[str, object]]:
@@ -299,10 +349,12 @@ class Result:
             "L0": suite.l0,
             "reach": value_of(reach),
             HEADLINES[MAIN]: value_of(main),
-            "95 %": interval_of(main),
+            "low": main and main.low,
+            "high": main and main.high,
             "best control": main.best_control.value if main and main.best_control else None,
             "gain": main and main.gain,
-            "gain 95 %": None if main is None else _interval(main.gain_low, main.gain_high),
+            "gain low": main and main.gain_low,
+            "gain high": main and main.gain_high,
             SUPERVISED: value_of(supervised),
             **values,
             "contrasts": main and main.contrasts,
@@ -312,7 +364,8 @@ class Result:
     def _nothing(self) -> dict[str, object]:
         said = "; ".join(self.notes) or "no suite was given"
         columns = (
-            "L0", "reach", HEADLINES[MAIN], "95 %", "best control", "gain", "gain 95 %", SUPERVISED,
+            "L0", "reach", HEADLINES[MAIN], "low", "high", "best control", "gain", "gain low",
+            "gain high", SUPERVISED,
             *(label for metric, label in HEADLINES.items() if metric != MAIN), "contrasts",
         )  # fmt: skip
         row: dict[str, object] = {"task": self.task.name, "suite": said}
@@ -333,12 +386,3 @@ HEADLINES = {
 def value_of(row: Row | None) -> float | None:
     """A row's number, if there is a row."""
     return None if row is None else row.value
-
-
-def interval_of(row: Row | None) -> str | None:
-    """A row's interval for a table."""
-    return None if row is None else _interval(row.low, row.high)
-
-
-def _interval(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.2f} to {high:.2f}"

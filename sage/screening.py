@@ -38,7 +38,7 @@ def screen(
     store: Store | None = None,
 ) -> list[dict[str, object]]:
     """One row per contrast and suite for a table, the highest move first within a contrast."""
-    suites = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
+    suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with stage(cell_name(task, model, plan)):
         with stage("prompts"):
             prepared = prepare(model, task, plan)

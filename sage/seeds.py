@@ -1,8 +1,8 @@
 """Several seeds of one task and model: everything redrawn, and what that does to every score.
 
-Method, section 5.9. Suites are paired within a seed, the mean is over each seed's own node sets,
-and the interval is a t interval with R - 1 degrees of freedom: that of a single seed is over its
-test prompts only, and too narrow.
+Method, section 5.9. Suites are paired within a seed, the mean is over each seed's own node sets and
+contrasts, and the interval is a t interval with R - 1 degrees of freedom: that of a single seed is
+over its test prompts only, and too narrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sage.result import HEADLINES, MAIN, Result
+from sage.result import HEADLINES, MAIN, Result, Row
 
 
 class OverSeeds(NamedTuple):
@@ -47,8 +47,12 @@ def seed_values(results: Sequence[Result], suite: str, dictionary: str, metric: 
 
 
 def seed_rows(results: Sequence[Result]) -> list[dict[str, object]]:
-    """One row per task, model and suite for a table: every headline score over the seeds, the
-    standard deviation of the main one, and its gain over the best control."""
+    """One row per task, model and suite for a table: the mean of every headline score over the
+    seeds, the interval and standard deviation of the main one, and its gain over the best control.
+
+    The interval is a t interval over the seeds; where there is one seed alone (`seeds` is 1) it is
+    that seed's own, over its test prompts.
+    """
     by_task: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         by_task.setdefault((result.task.name, result.model.name), []).append(result)
@@ -59,15 +63,47 @@ def seed_rows(results: Sequence[Result]) -> list[dict[str, object]]:
     return rows
 
 
+def contrasts_by_seed(results: Sequence[Result], suite: str) -> dict[int, tuple[str, ...]]:
+    """The contrasts that a suite's headline score is a mean over, by seed."""
+    counted: dict[int, tuple[str, ...]] = {}
+    for result in results:
+        if suite not in (info.id for info in result.suites):
+            continue
+        lost = result.lost_contrasts(suite)
+        names = dict.fromkeys(section.contrast for section in result.sections)
+        counted[result.run.seed] = tuple(name for name in names if name not in lost)
+    return counted
+
+
 def _scores(results: Sequence[Result], suite: str) -> dict[str, object]:
-    scores: dict[str, object] = {}
+    """Means over seeds; of one seed alone its own interval, over test prompts."""
+    row: dict[str, object] = {}
     for metric, label in HEADLINES.items():
-        values = seed_values(results, suite, suite, metric)
-        scores[label] = str(over_seeds(values)) if values else None
-        if metric == MAIN:
-            scores["sd"] = over_seeds(values).sd if len(values) > 1 else None
-            scores["seeds"] = len(values)
-            rows = [result.value(metric, suite=suite, dictionary=suite) for result in results]
-            gains = [row.gain for row in rows if row is not None and row.gain is not None]
-            scores["gain"] = str(over_seeds(gains)) if gains else None
-    return scores
+        rows = _defined(results, suite, metric)
+        row[label] = over_seeds([value for value, _ in rows]).mean if rows else None
+        if metric != MAIN:
+            continue
+        main = [found for _, found in rows]
+        gains = [(found.gain, found) for found in main if found.gain is not None]
+        one = main[0] if len(main) == 1 else None
+        row |= _spread("", rows, (one and one.low, one and one.high))
+        row["sd"] = over_seeds([value for value, _ in rows]).sd if len(rows) > 1 else None
+        row["seeds"] = len(rows)
+        row["gain"] = over_seeds([gain for gain, _ in gains]).mean if gains else None
+        row |= _spread("gain ", gains, (one and one.gain_low, one and one.gain_high))
+    return row
+
+
+def _defined(results: Sequence[Result], suite: str, metric: str) -> list[tuple[float, Row]]:
+    rows = [result.value(metric, suite=suite, dictionary=suite) for result in results]
+    return [(row.value, row) for row in rows if row is not None and row.value is not None]
+
+
+def _spread(
+    of: str, values: Sequence[tuple[float, Row]], alone: tuple[float | None, float | None]
+) -> dict[str, object]:
+    """The ends of a t interval; those of the one seed there is, where there is one alone."""
+    if len(values) > 1:
+        told = over_seeds([value for value, _ in values])
+        alone = (told.low, told.high)
+    return {f"{of}low": alone[0], f"{of}high": alone[1]}

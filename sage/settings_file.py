@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from sage.errors import BadFile, unknown
+from sage.files import first_line
 
 Kind = Literal["number", "number or default", "yes or no", "text", "texts", "numbers"]
 
@@ -85,8 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadFile(f"There is no file {path}. `--save-plan {path}` writes one.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadFile(f"{path} cannot be read as TOML: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(f"{path} cannot be read as TOML: {first_line(error)}.") from error
 
 
 def _checked(path: Path, name: str, value: object, setting: FileSetting) -> object:

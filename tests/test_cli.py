@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -217,7 +218,7 @@ def scored(quick: tuple[str, ...], planted: list[str], out: Path) -> Invocation:
 
 
 def test_several_seeds_give_a_mean_and_its_t_interval(scored: Invocation, out: Path) -> None:
-    assert re.search(r" \d\.\d\d \[-?\d\.\d\d, \d\.\d\d\] ", scored.stdout)
+    assert re.search(r" (1\.00|\.\d\d) \[-?(1\.00|\.\d\d), ", scored.stdout)
     assert re.search(r"\bsd\b.*\bseeds\b", scored.stdout)
     assert "Note: Plan quick-pairs-40: pairs 40 instead of 500; " in scored.stdout
     assert "Found" not in scored.stderr
@@ -318,26 +319,63 @@ def test_export_writes_every_row_as_csv_and_a_record_per_suite(tmp_path: Path) -
     first = rows.iloc[0]
     assert list(rows.columns[:3]) == ["task", "model", "plan"]
     assert (first.best_control, first.best_control_value, first.gain) == ("PCA", 0.125, 0.375)
-    _run("export", str(folder), "--out", str(tmp_path / "records.json"))
-    (record,) = json.loads((tmp_path / "records.json").read_text())
+
+
+def test_export_writes_one_object_of_plain_numbers_for_each_suite(tmp_path: Path) -> None:
+    folder = save_result(_result(), tmp_path / "result").parent
+    _run("export", str(folder), "--out", str(tmp_path / "record.json"))
+    record = json.loads((tmp_path / "record.json").read_text())
     assert record["eval_type_id"] == "sage"
-    control = record["eval_result_metrics"]["sage"]["control"]
-    numbers = ("version", "value", "best_control", "gain", "supervised")
-    assert [control[name] for name in numbers] == [2, 0.5, 0.125, 0.375, 0.75]
+    assert record["eval_result_metrics"] == {
+        "sage": {
+            "control": 0.5,
+            "control_best_control": 0.125,
+            "control_gain": 0.375,
+            "control_supervised": 0.75,
+            "control_contrasts": 1,
+        }
+    }
     (detail,) = record["eval_result_details"]
     assert (detail["contrast"], detail["control"], detail["approximation"]) == ("IO", 0.5, None)
+    assert isinstance(record["sae_bench_commit_hash"], str)
+    assert (record["sae_cfg_dict"]["architecture"], record["sae_cfg_dict"]["d_sae"]) == ("topk", 8)
     refused = _refused("export", str(folder), "--out", str(tmp_path / "rows.xml"))
     assert "end in .csv" in refused
 
 
 def test_export_searches_a_folder_and_brings_the_suites_of_a_cell_together(tmp_path: Path) -> None:
     result = _result()
-    other = replace(result, suites=[replace(result.suites[0], id="b")], rows=[])
+    other = replace(result, suites=[replace(result.suites[0], id="b/c")], rows=[])
     save_result(result, tmp_path / "in" / "one")
     save_result(other, tmp_path / "in" / "two")
-    _run("export", str(tmp_path / "in"), "--out", str(tmp_path / "records.json"))
-    records = json.loads((tmp_path / "records.json").read_text())
-    assert [record["sae_lens_release_id"] for record in records] == ["a", "b"]
+    _run("export", str(tmp_path / "in"), "--out", str(tmp_path / "records"))
+    files = sorted((tmp_path / "records").rglob("*.json"))
+    assert [str(file.relative_to(tmp_path / "records")) for file in files] == [
+        "toy--toy--standard--seed0/a_eval_results.json",
+        "toy--toy--standard--seed0/b_c_eval_results.json",
+    ]
+    told = _refused("export", str(tmp_path / "in"), "--out", str(tmp_path / "records.json"))
+    assert "Give a folder instead" in told
+
+
+def test_saebench_reads_what_is_exported(tmp_path: Path) -> None:
+    """By its own definition of an evaluation's output, with our metrics for a category."""
+    base = pytest.importorskip("sae_bench.evals.base_eval_output")
+    from pydantic import TypeAdapter, create_model
+
+    folder = save_result(_result(), tmp_path / "result").parent
+    _run("export", str(folder), "--out", str(tmp_path / "record.json"))
+    text = (tmp_path / "record.json").read_text()
+    read = TypeAdapter(base.BaseEvalOutput[Any, Any, Any]).validate_json(text)
+    assert read.eval_type_id == "sage"
+    for category in json.loads(text)["eval_result_metrics"].values():
+        fields = {name: (float, ...) for name in category}
+        create_model("Metrics", **fields).model_validate(category)
+    assert not any(
+        isinstance(value, dict)
+        for category in read.eval_result_metrics.values()
+        for value in category.values()
+    )
 
 
 def test_the_cache_is_told_kind_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sage.result import BestControl, Result, Row
-from sage.seeds import over_seeds, seed_rows, seed_values
+from sage.result import BestControl, Result, Row, SectionInfo
+from sage.seeds import contrasts_by_seed, over_seeds, seed_rows, seed_values
 from small_results import result
 
 
@@ -64,14 +64,34 @@ def test_every_task_and_suite_has_a_row_with_the_gain_seed_by_seed() -> None:
     told = [(row["task"], row["suite"], row["sage"], row["seeds"]) for row in rows]
     half = 12.7062 * math.sqrt(0.02 / 2)
     assert told == [
-        ("ioi", "a", f"0.50 [{0.5 - half:.2f}, {0.5 + half:.2f}]", 2),
-        ("ioi", "b", str(over_seeds([0.1, 0.2])), 2),
-        ("other", "a", "0.90 [nan, nan]", 1),
+        ("ioi", "a", pytest.approx(0.5), 2),
+        ("ioi", "b", pytest.approx(0.15), 2),
+        ("other", "a", pytest.approx(0.9), 1),
     ]
-    assert rows[0]["gain"] == str(over_seeds([0.1, 0.3]))
+    assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-4)
+    assert rows[0]["gain"] == pytest.approx(0.2)
+    assert rows[0]["gain low"] == pytest.approx(0.2 - half, rel=1e-4)
     assert rows[0]["sd"] == pytest.approx(math.sqrt(0.02))
     assert rows[2]["sd"] is None
     assert rows[0]["T2"] is None
+
+
+def test_one_seed_alone_keeps_its_own_interval_over_prompts() -> None:
+    """As the report shows it: no t interval can be made of one number."""
+    made = redrawn(0, {"a": 0.9})
+    (main,) = made.rows
+    bounded = replace(made, rows=[replace(main, low=0.8, high=0.95, gain_low=0.0, gain_high=0.2)])
+    (row,) = seed_rows([bounded])
+    assert (row["low"], row["high"], row["gain low"], row["gain high"]) == (0.8, 0.95, 0.0, 0.2)
+
+
+def test_each_seed_says_which_contrasts_its_mean_is_over() -> None:
+    made = redrawn(0, {"a": 0.4})
+    sections = [SectionInfo(name, name, ["0.mlp_in@END"], 1.0) for name in ("IO", "S")]
+    lost = Row("S", "a", "a", "interpretable", "S", None, 3, version=2, status="undefined: flat")
+    both = replace(made, sections=sections)
+    one = replace(both, rows=[*made.rows, lost], run=replace(made.run, seed=1))
+    assert contrasts_by_seed([both, one], "a") == {0: ("IO", "S"), 1: ("IO",)}
 
 
 def test_one_task_on_two_models_is_not_mixed_up() -> None:

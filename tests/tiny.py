@@ -1,9 +1,7 @@
 """Small models with random weights in the real Hugging Face format, one for each family sage knows.
 
 Every norm weight is away from 1 and every bias away from 0, so that a forgotten one shows. The
-tokenizer is word-level with leading-space tokens. NeoX rotates half of each head and runs its
-blocks in parallel; Gemma-2 has grouped heads, both soft caps well inside the range of its logits,
-heads * d_head != d_model, and a sliding window of three tokens in every other layer.
+tokenizer is word-level with leading-space tokens. Sizes are in `tests.families`.
 """
 
 from __future__ import annotations
@@ -17,8 +15,10 @@ import torch
 
 from sage.task.prompt import Prompt
 from sage.task.tokens import Tokenized
+from tests.families import EVERY, FAMILIES
 
-FAMILIES = ("gpt2", "neox", "gemma2")
+__all__ = ["FAMILIES", "edit_config", "random_prompts", "save_random_model", "save_tokenizer"]
+
 PIECE = r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+"
 WORDS = """
     When Then After While and or went to the a an store park school office gave give book ball
@@ -27,37 +27,11 @@ WORDS = """
     teachers red green blue fish cat dog tree house he she they it one two three . , ? !
 """.split()
 
-_SIZES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 24, "n_layer": 3, "n_head": 3, "n_inner": 40, "n_positions": 64},
-    "neox": {
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 40,
-        "max_position_embeddings": 64,
-        "rotary_pct": 0.5,
-        "use_parallel_residual": True,
-    },
-    "gemma2": {
-        "hidden_size": 24,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 10,
-        "intermediate_size": 40,
-        "max_position_embeddings": 64,
-        "query_pre_attn_scalar": 7,
-        "sliding_window": 3,
-        "attn_logit_softcapping": 3.0,
-        "final_logit_softcapping": 6.0,
-    },
-}
-
 
 def save_random_model(
     folder: Path, family: str, seed: int = 0, *, texts: Iterable[str] = (), **config: Any
 ) -> Path:
-    """A random model of the family (gpt2, neox or gemma2) with its tokenizer, saved in `folder`;
+    """A random model of the family (see `tests.families`) with its tokenizer, saved in `folder`;
     returns the folder.
 
     The vocabulary holds WORDS and every piece of `texts`, each with and without a leading space.
@@ -73,15 +47,11 @@ def save_random_model(
         "eos_token_id": 0,
         "pad_token_id": None,
     }
-    fields = {**_SIZES[family], **shared, **config}
-    kinds = {
-        "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
-        "neox": (transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
-        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
-    }
-    make_config, make_model = kinds[family]
+    entry = EVERY[family]
+    fields = {**entry.sizes, **shared, **config}
+    make_config, make_model = (getattr(transformers, name) for name in (entry.config, entry.model))
     model = make_model(make_config(**fields))
-    _randomise(model, seed)
+    _randomise(model, seed, centred=entry.centred)
     model.save_pretrained(folder)
     return folder
 
@@ -140,24 +110,18 @@ def edit_config(folder: Path, **fields: Any) -> Path:
     return folder
 
 
-def _randomise(model: torch.nn.Module, seed: int) -> None:
+def _randomise(model: torch.nn.Module, seed: int, *, centred: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:
                 away = noise.sign() * (0.2 + 0.2 * noise.abs())
-                unit = name.endswith("weight") and not isinstance(model, _gemma())
+                unit = name.endswith("weight") and not centred
                 parameter.copy_(away + unit)
             else:
                 inputs = parameter.shape[0] if "c_" in name else parameter.shape[1]
                 parameter.copy_(0.5 * noise if _embeds(name) else 1.3 * noise / inputs**0.5)
-
-
-def _gemma() -> type:
-    from transformers import Gemma2ForCausalLM
-
-    return Gemma2ForCausalLM
 
 
 def _embeds(name: str) -> bool:

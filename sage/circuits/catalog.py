@@ -5,8 +5,6 @@ A circuit's name is the name of its TOML file in circuits/.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sage.circuits.circuit import Circuit
 from sage.circuits.reading import read_circuit
 from sage.errors import unknown
@@ -21,7 +19,7 @@ def circuit_names() -> list[str]:
 def load_circuit(name: str) -> Circuit:
     """The published circuit of that name, or the one in the TOML file of that path."""
     if is_path(name, (".toml",)):
-        return read_circuit(Path(name).expanduser())
+        return read_circuit(name)
     if name not in circuit_names():
         raise unknown("circuit", name, circuit_names(), remedy="A path to a TOML file works too.")
     return read_circuit(folder("circuits") / f"{name}.toml")

@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 
 from sage.circuits.circuit import Circuit, Group, is_member, is_mlp
 from sage.errors import BadFile, unknown
+from sage.files import first_line, given_path
+
+# More layers, and more heads in one, than any model has.
+_MOST_LAYERS = 1000
 
 
 def read_circuit(path: Path | str) -> Circuit:
@@ -20,7 +24,7 @@ def read_circuit(path: Path | str) -> Circuit:
 
     BadFile says which key is wrong, what stands there and what should.
     """
-    path = Path(path)
+    path = given_path(str(path))
     table = _toml(path)
     _check(table, _CIRCUIT_KEYS, optional=("notes",), place=str(path))
     groups = tuple(
@@ -44,8 +48,8 @@ def _toml(path: Path) -> dict[str, Any]:
         raise BadFile(
             f"There is no file {path}. A circuit is a TOML file; circuits/README.md gives its keys."
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadFile(f"{path} cannot be read as TOML: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(f"{path} cannot be read as TOML: {first_line(error)}.") from error
 
 
 def _group(table: Mapping[str, Any], *, place: str) -> Group:
@@ -113,7 +117,13 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_head(value: Any) -> bool:
-    return isinstance(value, str) and is_member(value) and not is_mlp(value)
+    if not (isinstance(value, str) and is_member(value) and not is_mlp(value)):
+        return False
+    return all(_is_layer(int(number)) for number in value.split("."))
+
+
+def _is_layer(value: Any) -> bool:
+    return _is_count(value) and value < _MOST_LAYERS
 
 
 def _is_tables(value: Any) -> bool:
@@ -137,7 +147,7 @@ _CIRCUIT_KEYS = {
     **dict.fromkeys(("task", "model", "source", "where", "notes"), _TEXT),
     "heads_total": _Expected(
         "the number of heads of the model, such as 144",
-        lambda value: _is_count(value) and value > 0,
+        lambda value: _is_count(value) and 0 < value < _MOST_LAYERS**2,
     ),
     "groups": _Expected("[[groups]] tables, at least one", _is_tables),
 }
@@ -147,7 +157,7 @@ _GROUP_KEYS = {
     "heads": _Expected(
         'a list of heads, layer.head, each once, such as ["9.6", "10.0"]', _is_list_of(_is_head)
     ),
-    "mlps": _Expected("a list of layers, each once, such as [8, 9]", _is_list_of(_is_count)),
+    "mlps": _Expected("a list of layers, each once, such as [8, 9]", _is_list_of(_is_layer)),
     "carries": _NAMES,
     "feeds": _NAMES,
     "disputed": _Expected(

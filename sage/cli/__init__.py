@@ -11,6 +11,7 @@ import sys
 import click
 
 from sage.cli.discovering import check, discover
+from sage.cli.examples import show_examples
 from sage.cli.fitting import frontier
 from sage.cli.keeping import cache
 from sage.cli.listing import models, saes, tasks
@@ -18,6 +19,7 @@ from sage.cli.making import new_task, train_sae
 from sage.cli.measuring import fidelity
 from sage.cli.results import export, report
 from sage.cli.scoring import demo, score
+from sage.cli.toying import toy
 from sage.errors import SageError
 from sage.version import __version__
 
@@ -36,6 +38,7 @@ _COMMANDS = (
     export,
     report,
     train_sae,
+    toy,
     demo,
     cache,
 )
@@ -63,8 +66,26 @@ class _InOrder(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="sage")
 def cli(debug: bool) -> None:
-    """Evaluate sparse autoencoders against ground truth."""
+    """Evaluate sparse autoencoders against ground truth.
+
+    \b
+    A first score, without a network, in half a minute:
+      sage score gendered_pronoun --model tiny-neox --sae tiny-neox/topk4 \\
+          --plan quick --out out
+      sage report out --out out/report
+    Everything that ships, in a few minutes:
+      sage demo
+
+    `sage COMMAND --help` has examples of each command. Tab completion of commands
+    and options, for bash (zsh and fish alike):
+
+    \b
+      eval "$(_SAGE_COMPLETE=bash_source sage)"
+    """
     del debug
+
+
+show_examples(cli.commands)
 
 
 def main() -> None:

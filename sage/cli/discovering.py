@@ -107,8 +107,10 @@ def _print_discovery(discovery: Discovery, *, as_json: bool) -> None:
         print_json(discovery.to_dict())
         return
     print_rows(discovery.summary(), title=f"{discovery.task} on {discovery.model}")
-    for contrast in discovery.findings:
+    for contrast, finding in discovery.findings.items():
         print_rows(discovery.nodes(contrast), title=f"\n{contrast}")
+        for note in (*finding.notes, *finding.validation.notes):
+            click.echo(note)
 
 
 @click.command()
@@ -128,9 +130,10 @@ def check(
     as_json: bool,
     telling: Telling,
 ) -> None:
-    """Compare a discovery with a published circuit: precision, recall, AUROC, misses and extras.
+    """Compare a discovery with a published circuit.
 
-    Without --model it is checked on the model that the circuit was published for.
+    Precision, recall, AUROC, misses and extras, by kind of node and head by head. Without --model
+    it is checked on the model that the circuit was published for.
     """
     from sage.circuits.catalog import load_circuit
     from sage.discovery import DiscoverySettings

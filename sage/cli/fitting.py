@@ -53,9 +53,9 @@ def frontier(
     telling: Telling,
     **how: Any,
 ) -> None:
-    """Draw performance against sparsity, and fit a curve to each architecture.
+    """Draw performance against sparsity.
 
-    Each RESULT is a folder that `sage fidelity` or `sage score` wrote, or is searched for such.
+    And fit a curve to each architecture. Each RESULT is a folder that `sage fidelity` or `sage score` wrote, or is searched for such.
     Fidelity is drawn as 1 - loss recovered (mean ablation), scores as 1 - score, both against 1/L0.
     """
     from sage.frontier.panels import FrontierSettings

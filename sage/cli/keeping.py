@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 )
 @json_option
 def cache(clear: bool, kind: str | None, as_json: bool) -> None:
-    """Show, or clear, what is kept between runs because it depends on no SAE."""
+    """Show, or clear, what is kept between runs.
+
+    Kept is what depends on no SAE, or not on the run: the next release on the same task and model
+    pays for its own part alone.
+    """
     from sage.store.store import user_store
 
     store = user_store()

@@ -71,9 +71,9 @@ def fidelity(
     telling: Telling,
     **where: Any,
 ) -> None:
-    """Measure how much of a model's performance SAEs keep, and how well they reconstruct.
+    """Measure what SAEs keep of a model's performance.
 
-    Each SAE's reconstruction takes the place of the residual stream at its hook. Loss recovered is
+    And how well they reconstruct. Each SAE's reconstruction takes the place of the residual stream at its hook. Loss recovered is
     the share of what ablating the hook loses (to zero, or to its mean) that the SAE keeps.
     """
     from dataclasses import asdict

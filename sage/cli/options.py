@@ -24,6 +24,7 @@ folder_path = click.Path(path_type=Path, file_okay=False)
 existing_path = click.Path(path_type=Path, exists=True)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+wide_option = click.option("--wide", is_flag=True, help="Show every column on a terminal too.")
 seed_option = click.option("--seed", default=0, show_default=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sage.cli.options import existing_path, file_path, folder_path
+from sage.cli.options import existing_path, folder_path
 from sage.cli.output import print_path
 from sage.cli.telling import Telling, tell, telling_options
 
@@ -16,13 +16,15 @@ from sage.cli.telling import Telling, tell, telling_options
 @click.option(
     "--out",
     required=True,
-    type=file_path,
-    help="A .csv of all rows, or a .json shaped as SAEBench's.",
+    type=click.Path(path_type=Path),
+    help="A .csv of all rows, a folder, or a .json of one suite.",
 )
 def export(results: tuple[Path, ...], out: Path) -> None:
-    """Export results: every row as CSV, or suite by suite in the shape of SAEBench's results.
+    """Export results as CSV, or as SAEBench's files.
 
-    Each of RESULTS is the folder of one result, or is searched for results.
+    A .csv holds every row; a folder gets a JSON file for each suite and task as SAEBench writes
+    them, a .json that of the one suite there is. Each of RESULTS is the folder of one result, or is
+    searched for results.
     """
     from sage.export import export as write_export
 

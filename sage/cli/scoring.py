@@ -17,10 +17,12 @@ from sage.cli.options import (
     model_options,
     old_words,
     seed_option,
+    wide_option,
 )
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.planning import announce, announce_together
 from sage.cli.run_settings import PlanChoice, run_settings
+from sage.cli.score_table import print_scores
 from sage.cli.telling import Teller, Telling, tell, telling_options
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ ALSO = ("per-node", "sources", "recomputed", "oracle")
     show_default=True,
     help="A plan by name, or a run file that --save-plan wrote.",
 )
-@click.option("--pairs", type=click.IntRange(min=1), help="Test pairs per contrast.")
+@click.option("--pairs", type=click.IntRange(min=30), help="Test pairs per contrast, 30 or more.")
 @click.option("--groups", is_flag=True, help="Score each (kind, position) class of a section too.")
 @seed_option
 @click.option(
@@ -72,6 +74,7 @@ ALSO = ("per-node", "sources", "recomputed", "oracle")
 @click.option(
     "--save-plan", type=file_path, help="Write every setting of this run as TOML, for --plan."
 )
+@wide_option
 @json_option
 @telling_options
 @click.pass_context
@@ -84,14 +87,13 @@ def score(
     telling: Telling,
     **how: Any,
 ) -> None:
-    """Score SAEs on TASKS: how well their latents match what the model must track.
+    """Score SAEs on TASKS.
 
-    Another suite, seed or task adds to --out and replaces nothing; what stands there is not scored
+    How well do their latents match what the model must track? Another suite, seed or task adds to --out and replaces nothing; what stands there is not scored
     again. A run that is interrupted goes on where it was when it is repeated. What it will do, and
     how long that takes, is said before it starts.
     """
     from sage.run_file import save_run_file
-    from sage.seeds import seed_rows
 
     run = run_settings(ctx, tasks, model, out, how)
     if not run.out and not how["screen"]:
@@ -104,12 +106,7 @@ def score(
         print_rows(rows, title=f"Move on {job.model.name}", as_json=as_json)
         return
     results = _score_cells(job, telling)
-    rows = [row for result in results for row in result.overview()]
-    if run.seeds > 1:
-        rows = seed_rows(results)
-    print_rows(rows, title=f"Scores on {job.model.name}", as_json=as_json)
-    if not as_json:
-        _print_notes(results)
+    print_scores(results, seeds=run.seeds, as_json=as_json, wide=how["wide"])
 
 
 class _Job(NamedTuple):
@@ -134,6 +131,9 @@ def _job(run: RunFile, *, screens: bool, again: bool) -> _Job:
     specs = run.saes
     if run.nulls:
         nulls = [null for spec in specs for null in nulls_of(spec)]
+        if not nulls:
+            told = ", ".join(specs)
+            click.echo(f"--nulls: no soft-frozen nulls ship with {told}; none are scored.", err=True)
         specs = tuple(dict.fromkeys([*specs, *nulls]))
     anatomy = model.anatomy
     suites = load_suites(specs, each=run.each, d_model=anatomy.d_model, hooks=anatomy.hooks)
@@ -156,7 +156,8 @@ def _score_cells(job: _Job, telling: Telling) -> list[Result]:
         for cell in job.cells:
             scored = cell.score(job.suites, text=text, store=store, again=job.again)
             results.append(scored.result)
-            print_path(scored.folder / "result.json", telling)
+            if scored.scored:
+                print_path(scored.folder / "result.json", telling)
     return results
 
 
@@ -194,18 +195,6 @@ def _announce(teller: Teller, job: _Job, *, has_text: bool) -> None:
         for cell in job.cells
     ]  # fmt: skip
     announce(teller, cells)
-
-
-def _print_notes(results: Sequence[Result]) -> None:
-    """What a reader of the numbers must know: what the plan saved on, which contrasts are lost."""
-    from sage.report.words import told_notes
-
-    for note in told_notes([note for result in results for note in result.notes]):
-        click.echo(f"Note: {note}")
-    for result in results:
-        for suite in result.suites:
-            for contrast, why in result.lost_contrasts(suite.id).items():
-                click.echo(f"Without {contrast} ({result.task.name}, {suite.id}): {why}")
 
 
 @click.command()

@@ -27,7 +27,7 @@ class Reader(Protocol):
     @property
     def anatomy(self) -> Anatomy: ...
     @property
-    def bos(self) -> bool: ...
+    def sink(self) -> bool: ...
     def read(self, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
         """Values at nodes, as `Model.read`."""
         ...
@@ -40,7 +40,8 @@ class Activations:
     `values[node]` is [prompt, d]. `streams[hook]` is the residual stream [prompt, position,
     d_model] at the sites the nodes read (`5.resid_pre@*`), zero beyond a prompt's end.
     `patterns[node]` is [prompt, position]: the attention row of a z node. Streams and rows may be
-    fewer, where no more are wanted. `bos` says whether position 0 holds a BOS token.
+    fewer, where no more are wanted. `bos` says whether position 0 holds a BOS token, or one
+    that the model makes a sink of (`Model.sink`).
     """
 
     anatomy: Anatomy
@@ -123,7 +124,7 @@ def read(
         {node: values[node] for node in nodes},
         {hook: values[hook] for hook in hooks},
         {node: values[pattern] for node, pattern in patterns.items()},
-        model.bos,
+        model.sink,
     )
 
 

@@ -65,7 +65,7 @@ def query_effect(
     query_position = repeat(at, "pair -> pair 1")
     key_positions = repeat(torch.arange(keys.shape[1], device=at.device), "key -> 1 key")
     queries = repeat(changed, "pair d_head -> pair key d_head", key=keys.shape[1])
-    logits = anatomy.attention_logits(queries, keys, query_position, key_positions)
+    logits = anatomy.attention_logits(node.layer, queries, keys, query_position, key_positions)
     seen = anatomy.visible(node.layer, query_position, key_positions)
     patched = logits.masked_fill(~seen, -torch.inf).softmax(-1)
     return ((patched - A) * gradient).sum(-1)
@@ -100,7 +100,7 @@ def key_effect(
 
     def logits_at(key: Float[Tensor, "pair d_head"]) -> Float[Tensor, "pair head query"]:
         keys = repeat(key, "pair d_head -> pair head query d_head", head=count, query=length)
-        return anatomy.attention_logits(queries, keys, query_positions, key_position)
+        return anatomy.attention_logits(node.layer, queries, keys, query_positions, key_position)
 
     clean = values[_key(node, anatomy)][pairs, at]
     rise = logits_at(changed) - logits_at(clean)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TypedDict
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -67,6 +68,13 @@ class DiscoverySettings:
         return self.top or (TOP_TINY if candidates < TINY else TOP)
 
 
+class _Chance(TypedDict):
+    """The seed, and the chance of an error that is taken."""
+
+    seed: int
+    error: float
+
+
 def discover(
     model: Model,
     task: Task,
@@ -80,14 +88,11 @@ def discover(
     They are found on the pairs of `splits.discover` and held against the irrelevant ones of
     `splits.discover_null`. Raises UnknownName, BadTask and Unsupported.
     """
-    settings = settings or DiscoverySettings()
+    settings = _possible(settings or DiscoverySettings(), model)
     names = task.contrast_names if contrasts is None else tuple(contrasts)
     for name in names:
         if name not in splits.discover:
             raise unknown(f"contrast of task {task.name}", name, splits.discover)
-    if settings.method not in METHODS:
-        raise unknown("method of discovery", settings.method, METHODS)
-    settings = replace(settings, show=shown_kinds(settings.show, model.anatomy))
     drawn = {name: splits.discover[name] for name in names}
     null = interleave(splits.discover_null, most=max(map(len, drawn.values()), default=0))
     expect(len(names) * sum(SHARES.values()))
@@ -111,6 +116,13 @@ def discover(
     )
 
 
+def _possible(settings: DiscoverySettings, model: Model) -> DiscoverySettings:
+    """The settings, with kinds to show by the model's names for them; UnknownName for others."""
+    if settings.method not in METHODS:
+        raise unknown("method of discovery", settings.method, METHODS)
+    return replace(settings, show=shown_kinds(settings.show, model.anatomy))
+
+
 def _find(
     model: Model,
     task: Task,
@@ -119,26 +131,23 @@ def _find(
     settings: DiscoverySettings,
 ) -> Finding:
     """The section of a contrast that is ranked, and what it is held against."""
-    started, tokens_before, seed = perf_counter(), model.counter.tokens, settings.seed
+    started, tokens_before = perf_counter(), model.counter.tokens
     expect(SHARES["patching"] + SHARES["validation"])
     ranking = found.attribution.of_kinds(SECTION_KINDS)
     patched = PatchedPairs(model, found.pairs, irrelevant.metric, ranking.by_node)
 
+    contrast_pairs = _contrast_pairs(task, found.contrast, patched, settings)
+    classes, chance = contrast_pairs.classes, _Chance(seed=settings.seed, error=settings.risk)
+
     with stage("patching", work=SHARES["patching"]):
-        contrast_pairs = _contrast_pairs(task, found.contrast, patched, settings)
-        classes = contrast_pairs.classes
         ranks, top = ranking.ranks(classes), settings.first(len(ranking.nodes))
-        confirmed = confirm(
-            contrast_pairs, patched, ranks, irrelevant, top=top, seed=seed, error=settings.risk
-        )
+        confirmed = confirm(contrast_pairs, patched, ranks, irrelevant, top=top, **chance)
     with stage("validation", work=SHARES["validation"]):
         attributed = ranking.statistic_by_node(classes)
-        validation = validate(
-            contrast_pairs, patched, confirmed, attributed, seed=seed, error=settings.risk
-        )
+        validation = validate(contrast_pairs, patched, confirmed, attributed, **chance)
     with stage("shown nodes", work=0):
-        shown = found.attribution.of_kinds(settings.show)
-        shown_effects = _shown_effects(patched, classes, shown)
+        shown = _shown_effects(patched, classes, found.attribution.of_kinds(settings.show))
+    kept = confirmed.kept.tolist()
 
     return Finding(
         contrast=found.contrast,
@@ -149,10 +158,8 @@ def _find(
         baseline=contrast_pairs.baseline,
         null=confirmed.level,
         null_n=confirmed.null_n,
-        evidence=_node_effects(
-            ranking, classes, confirmed.nodes, confirmed.effects, confirmed.kept.tolist()
-        ),
-        shown=shown_effects,
+        evidence=_node_effects(ranking, classes, confirmed.nodes, confirmed.effects, kept),
+        shown=shown,
         sizes=_sizes(contrast_pairs, confirmed),
         validation=validation,
         cost=found.cost(perf_counter() - started, model.counter.tokens - tokens_before),

@@ -47,16 +47,13 @@ def validate(
     guess = torch.tensor([attributed[node] for node in confirmed.nodes], dtype=torch.float64)
     correlation = correlate(guess, exact, noise=NOISE * contrast_pairs.baseline)
     section = confirmed.section
-    beside = _SetEffects()
-    overlaps: list[float] = []
-    if section:
-        random_sets = matched_sets(section, list(attributed), count=RANDOM_SETS, seed=seed)
-        looks = looks_at(contrast_pairs.classes, seed=seed, error=error)
-        beside = _against_random(patched, section, random_sets, looks, error=error)
-        overlaps = resampled_overlaps(contrast_pairs, confirmed, draws=RESAMPLES, seed=seed)
+    random_sets = matched_sets(section, list(attributed), count=RANDOM_SETS, seed=seed)
+    looks = looks_at(contrast_pairs.classes, seed=seed, error=error)
+    beside = _against_random(patched, section, random_sets, looks, error=error)
+    overlaps = resampled_overlaps(contrast_pairs, confirmed, draws=RESAMPLES, seed=seed)
     order = _order(attributed, dict(zip(confirmed.nodes, exact.tolist(), strict=True)))
     curve, curve_note = faithfulness(contrast_pairs, patched, order, seed=seed)
-    section_note = "" if section else "Nothing was kept: no set to compare."
+    notes = ("" if section else "Nothing was kept: no set to compare.", curve_note)
     jaccard = _mean_and_sd(overlaps)
     return Validation(
         patched=len(confirmed.nodes),
@@ -70,7 +67,7 @@ def validate(
         jaccard_sd=jaccard.sd,
         resamples=len(overlaps),
         curve=curve,
-        notes=tuple(note for note in (section_note, curve_note) if note),
+        notes=tuple(filter(None, notes)),
         in_full=int(confirmed.in_full.sum()),
         random_n=beside.random_n,
     )
@@ -93,6 +90,8 @@ def _against_random(
     *,
     error: float,
 ) -> _SetEffects:
+    if not section:
+        return _SetEffects()
     classes, whole = looks.classes, [tuple(section)]
     sets = ComparedSets.among([tuple(random_set) for random_set in random_sets], error=error)
     expect(patched.unmeasured([*whole, *sets.sets], len(classes)))
@@ -173,8 +172,10 @@ def resampled_overlaps(
     """Jaccard overlap of the section with those that resampled pairs would have given.
 
     Pairs are drawn with replacement, irrelevant ones too. Nodes that were dropped are beyond doubt
-    too small for the section, or for the null: there they count as 0.
+    too small for the section, or for the null: there they count as 0. None for an empty section.
     """
+    if not confirmed.section:
+        return []
     in_full = confirmed.in_full
     effects = confirmed.effects[in_full]
     null_effects = _zero_where_dropped(confirmed.nulls)

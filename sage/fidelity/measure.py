@@ -108,7 +108,7 @@ def measure_fidelity(model: Model, suites: Sequence[Suite], sequences: Sequences
             "Give more text, or shorter sequences."
         )
     network = network_of(model)
-    placed = [on_model(suite, model.anatomy.d_model, model.device) for suite in suites]
+    placed = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with stage(f"fidelity on {sequences.source}"):
         measuring = _Measuring(model, network, sequences, _tables(model, placed, sequences))
         expect(2 * len(sequences.prompts))
@@ -166,7 +166,7 @@ class _Measuring:
         place = table.place
         point = place.hook_point(self.model.anatomy.layers)
         x = batch.clean.read[point][:, place.first_replaced :]
-        skipped = place.first_measured(bos=self.model.bos) - place.first_replaced
+        skipped = place.first_measured(bos=self.model.sink) - place.first_replaced
         counted = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         counted[:, :skipped] = False
         group = torch.tensor(batch.rows, device=x.device) % GROUPS
@@ -200,7 +200,7 @@ def _tables(model: Model, suites: Iterable[Suite], sequences: Sequences) -> list
             _check_site(model, site, sae)
             columns = np.zeros((len(sequences.prompts), len(COLUMNS)))
             active = torch.zeros(GROUPS, sae.width, dtype=torch.int32)
-            place = Place(site, sae.passes_first(bos=model.bos))
+            place = Place(site, sae.passes_first(bos=model.sink))
             tables.append(_Table(suite.id, sae, place, columns, active))
     return tables
 
@@ -227,7 +227,7 @@ def _means(
         ids = torch.tensor([sequences.prompts[row].ids for row in rows], device=model.device)
         read = run_streams(model, ids, read={place.hook_point(layers) for place in places}).read
         for place in places:
-            first = place.first_measured(bos=model.bos)
+            first = place.first_measured(bos=model.sink)
             x = read[place.hook_point(layers)][:, first:].cpu().double().flatten(0, 1)
             totals[place] += x.sum(0)
             counts[place] += len(x)

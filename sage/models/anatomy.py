@@ -7,6 +7,7 @@ views of the loaded module's parameters; nothing is copied.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from sage.errors import SageError, Unsupported
 from sage.nodes import Node
@@ -28,24 +30,53 @@ class Norm:
     """
 
     kind: Literal["layer", "rms"]
-    weight: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"]
+    weight: Float[Tensor, " width"]
+    bias: Float[Tensor, " width"]
     eps: float
 
-    def centre(self, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
+    def centre(self, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many width"]:
         """P x."""
         return x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
 
-    def scale(self, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many 1"]:
+    def scale(self, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many 1"]:
         """s(x)."""
         return (self.centre(x).square().mean(-1, keepdim=True) + self.eps).sqrt()
 
     def apply(
-        self, x: Float[Tensor, "*many d_model"], *, scale: Float[Tensor, "*many 1"] | None = None
-    ) -> Float[Tensor, "*many d_model"]:
+        self, x: Float[Tensor, "*many width"], *, scale: Float[Tensor, "*many 1"] | None = None
+    ) -> Float[Tensor, "*many width"]:
         """The norm of x; with `scale`, at that frozen scale."""
         s = self.scale(x) if scale is None else scale
         return self.weight * self.centre(x) / s + self.bias
+
+
+def normalise(norm: Norm, x: Float[Tensor, "*many width"]) -> Float[Tensor, "*many width"]:
+    """The norm of x, in float32 inside, by one kernel: `Norm.apply` in the type of x."""
+    size = norm.weight.shape
+    if norm.kind == "layer":
+        return functional.layer_norm(x, size, norm.weight, norm.bias, norm.eps)
+    return functional.rms_norm(x.float(), size, norm.weight.float(), norm.eps).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Longer wavelengths for longer contexts, as Llama 3.1 has them.
+
+    Dimensions that turn fewer than `fewest` times within `context` positions turn `factor` times
+    more slowly, those that turn more than `most` times as they are, and those between in
+    proportion. Grattafiori et al. 2024, arXiv 2407.21783, section 3.4.1, as transformers does it.
+    """
+
+    factor: float
+    fewest: float
+    most: float
+    context: int
+
+    def slow(self, frequencies: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+        """Radians per position, made fewer where they are few."""
+        turns = self.context * frequencies / (2 * math.pi)
+        kept = ((turns - self.fewest) / (self.most - self.fewest)).clamp(0, 1)
+        return frequencies * (kept + (1 - kept) / self.factor)
 
 
 @dataclass(frozen=True)
@@ -53,18 +84,25 @@ class Rotary:
     """Rotary position embedding of the first `dims` dimensions of a head, the first half of them
     paired with the second.
 
-    Su et al. 2021, arXiv 2104.09864.
+    Positions are divided by `factor`. Su et al. 2021, arXiv 2104.09864.
     """
 
     dims: int
     base: float
+    factor: float = 1.0
+    stretch: Stretch | None = None
+
+    def frequencies(self, device: torch.device | None = None) -> Float[Tensor, " pair"]:
+        """Radians by which each pair of dimensions turns from one position to the next."""
+        exponents = torch.arange(0, self.dims, 2, device=device, dtype=torch.float32) / self.dims
+        plain = self.base**-exponents / self.factor
+        return plain if self.stretch is None else self.stretch.slow(plain)
 
     def rotate(
         self, x: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]
     ) -> Float[Tensor, "*many d_head"]:
         """x turned by its position; `positions` broadcasts against x without its last axis."""
-        exponents = torch.arange(0, self.dims, 2, device=x.device, dtype=torch.float32) / self.dims
-        angles = positions[..., None].float() * self.base**-exponents
+        angles = positions[..., None].float() * self.frequencies(x.device)
         cos, sin = angles.cos(), angles.sin()
         cos = torch.cat([cos, cos], -1).to(x.dtype)
         sin = torch.cat([sin, sin], -1).to(x.dtype)
@@ -79,8 +117,9 @@ class Layer:
     """One block: norms, and weights per head.
 
     q, k, v are W [head, d_head, d_model] with biases [head, d_head]; O is [head, d_model, d_head].
-    `attention_post` and `mlp_post` are norms of the sublayers' outputs (Gemma-2). `window` is how
-    many positions attention sees, None for all.
+    `attention_post` and `mlp_post` are norms of the sublayers' outputs (Gemma-2), `q_norm` and
+    `k_norm` those of one head's query and key before they are turned (Qwen 3, Gemma 3). `window` is
+    how many positions attention sees, None for all.
     """
 
     attention_norm: Norm
@@ -96,6 +135,25 @@ class Layer:
     attention_post: Norm | None = None
     mlp_post: Norm | None = None
     window: int | None = None
+    rotary: Rotary | None = None
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+
+    def query(
+        self, q: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]
+    ) -> Float[Tensor, "*many d_head"]:
+        """What meets keys of a projected query: normed, then turned by its position."""
+        return self._place(q, self.q_norm, positions)
+
+    def key(
+        self, k: Float[Tensor, "*many d_head"], positions: Int[Tensor, "*#many"]
+    ) -> Float[Tensor, "*many d_head"]:
+        """What queries meet of a projected key: normed, then turned by its position."""
+        return self._place(k, self.k_norm, positions)
+
+    def _place(self, x: Tensor, norm: Norm | None, positions: Tensor) -> Tensor:
+        normed = x if norm is None else normalise(norm, x)
+        return normed if self.rotary is None else self.rotary.rotate(normed, positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +174,6 @@ class Anatomy:
     attention_cap: float | None = None
     logit_cap: float | None = None
     embedding_scale: float = 1.0
-    rotary: Rotary | None = None
 
     @property
     def layers(self) -> int:
@@ -190,16 +247,16 @@ class Anatomy:
 
     def attention_logits(
         self,
+        layer: int,
         q: Float[Tensor, "*many d_head"],
         k: Float[Tensor, "*many d_head"],
         query: Int[Tensor, "*#many"],
         key: Int[Tensor, "*#many"],
     ) -> Float[Tensor, "*many"]:
-        """The attention logit of q at position `query` and k at position `key`: rotated, scaled,
-        soft-capped; no mask."""
-        if self.rotary is not None:
-            q, k = self.rotary.rotate(q, query), self.rotary.rotate(k, key)
-        logits = (q * k).sum(-1) * self.attention_scale
+        """The attention logit of q at position `query` and k at position `key`, both as projected:
+        normed where the layer does, rotated, scaled, soft-capped; no mask."""
+        block = self.blocks[layer]
+        logits = (block.query(q, query) * block.key(k, key)).sum(-1) * self.attention_scale
         cap = self.attention_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sage.errors import SageError
+from sage.errors import BadTask, SageError
 from sage.memory import FORWARD_NUMBERS_AT_ONCE
 from sage.models.anatomy import Anatomy
 from sage.models.batching import in_batches, rows_by_length
@@ -37,7 +38,9 @@ from sage.models.partial import PartialForward
 from sage.models.partial.batches import batches
 from sage.models.partial.clean import CleanRun, CleanRuns
 from sage.models.partial.cone import first_layer
+from sage.models.precision import check_finite
 from sage.models.reading import NodeValues
+from sage.models.sinks import PASSAGES, NormsAt, first_is_massive, middle, norms_of
 from sage.models.steps import HookPoint
 from sage.nodes import EVERYWHERE, Node
 from sage.task.metric import (
@@ -82,8 +85,9 @@ class Model:
     `revision` is the sha256 of the weight files, `bos` whether prompts begin with the BOS token,
     `backend` the library that runs it with its version, `batch_size` the most prompts to run at
     once (None: as many as keep memory small). `partial` runs edits without computing what they
-    cannot change; without it every edit is a whole forward pass of the backend. Two of its parts
-    change as it is used: `counter` counts the work done, `clean_runs` holds the clean runs that
+    cannot change; without it every edit is a whole forward pass of the backend. `positions` is how
+    many tokens a prompt may have, None where the model sets no limit. Two of its parts change as it
+    is used: `counter` counts the work done, `clean_runs` holds the clean runs that
     `partial` starts from, of the prompts last edited.
     """
 
@@ -98,16 +102,48 @@ class Model:
     batch_size: int | None = None
     counter: Counter = field(default_factory=Counter)
     partial: PartialForward | None = None
+    positions: int | None = None
     clean_runs: CleanRuns = field(default_factory=CleanRuns)
+
+    def __repr__(self) -> str:
+        size = f"{self.anatomy.layers} layers of {self.anatomy.d_model} dimensions"
+        return f"Model '{self.name}': {size}, {self.backend}, {self.dtype} on {self.device}"
 
     @property
     def backend(self) -> str:
         """The library that runs the model, with its version."""
         return self.engine.name
 
+    @cached_property
+    def sink(self) -> bool:
+        """Whether the token at position 0 is one apart, and no feature is sought in it: BOS, or,
+        where the model reads none, a token that it makes a sink of all the same (measured, on a few
+        sentences)."""
+        return self.bos or first_is_massive(self.norms())
+
+    def norms(self) -> list[NormsAt]:
+        """How long the streams of first and other tokens are at every hook, the middle of a few
+        sentences; not counted as work."""
+        hooks = {hook.at(EVERYWHERE): hook_point(hook) for hook in self.anatomy.hooks}
+        prompts: list[list[NormsAt]] = []
+        for passage in PASSAGES:
+            ids = self.tokenizer.backend_tokenizer.encode(passage, add_special_tokens=False).ids
+            start = [self.tokenizer.bos_token_id] if self.bos else []
+            row = torch.tensor([[*start, *ids]], device=self.device)
+            if self.partial is None:
+                read = self.engine.forward(row, read=set(hooks.values()))[1]
+            else:
+                read = self.partial.read(row, set(hooks.values()))
+            prompts.append(norms_of({hook: read[point][0] for hook, point in hooks.items()}))
+        return middle(prompts)
+
     def tokenize(self, prompt: Prompt) -> Tokenized:
-        """A prompt as this model reads it."""
-        return tokenize(prompt, self.tokenizer, bos=self.bos)
+        """A prompt as this model reads it; BadTask where it has more tokens than the model
+        positions."""
+        tokenized = tokenize(prompt, self.tokenizer, bos=self.bos)
+        if self.positions is not None and len(tokenized.ids) > self.positions:
+            raise BadTask(_too_long(tokenized, self.name, self.positions))
+        return tokenized
 
     def read(self, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
         """Values at nodes, [prompt, d]; a node at `*` is [prompt, position, d], zero beyond a
@@ -127,7 +163,10 @@ class Model:
             self.counter.count(ids.numel() * layers, layers=self.anatomy.layers)
             return self.partial.read(ids, hook_points)
 
-        return self._collect(nodes, prompts, activations)
+        values = self._collect(nodes, prompts, activations)
+        for value in values.values():
+            check_finite(value, self.name, self.dtype)
+        return values
 
     def gradients(
         self,
@@ -205,6 +244,7 @@ class Model:
                 all_logits[end.runs.table_index] = end.logits.float().cpu()
 
         made = self._run(edits, prompts, keep, vocabulary).table_index
+        check_finite(metrics, self.name, self.dtype)
         no_logits = [None] * len(edits)
         tables = (
             metrics[made],
@@ -227,6 +267,7 @@ class Model:
 
         vocabulary = answer_vocabulary(prompts) if self._reads_answers_only(metric) else None
         made = self._run(edits, prompts, keep, vocabulary)
+        check_finite(metrics, self.name, self.dtype)
         return metrics[made.table_index]
 
     def _reads_answers_only(self, metric: Metric) -> bool:
@@ -348,6 +389,9 @@ class Model:
         """SageError for nodes the model does not have and positions a prompt does not have."""
         if not prompts:
             raise SageError("The model was given no prompts. Give at least one.")
+        longest = max(prompts, key=lambda prompt: len(prompt.ids))
+        if self.positions is not None and len(longest.ids) > self.positions:
+            raise SageError(_too_long(longest, self.name, self.positions))
         for node in nodes:
             self.anatomy.check(node)
         for name in {node.position for node in nodes} - {EVERYWHERE}:
@@ -357,3 +401,10 @@ class Model:
                         f"'{prompt.prompt.text}' has no position '{name}'. "
                         f"It has: {', '.join(prompt.index)}."
                     )
+
+
+def _too_long(prompt: Tokenized, name: str, positions: int) -> str:
+    return (
+        f"'{prompt.prompt.text}' has {len(prompt.ids)} tokens, and {name} has {positions} "
+        "positions. Use shorter prompts, or a model with more positions."
+    )

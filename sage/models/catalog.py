@@ -1,6 +1,7 @@
-"""Where models are: those that ship with sage, the wired one, local folders, and the hub.
+"""Where models are: those that ship with sage, the wired one, those that `sage real` fetches, local
+folders and GGUF files, and the hub.
 
-Nothing is downloaded that is in the cache of the hub.
+Nothing is downloaded that is in the cache of the hub, or in sage's own.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sage.errors import BadFile, SageError, unknown
+from sage.files import cache_folder
 from sage.models.weights import weight_files
 
 _HUB = {
     "gpt2-small": "openai-community/gpt2",
     "pythia-70m-deduped": "EleutherAI/pythia-70m-deduped",
     "gemma-2-2b": "google/gemma-2-2b",
+}
+# `sage real` gets these out of Python packages; the hub has them too, at full precision.
+_PACKAGED = {
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "gemma-3-270m": "google/gemma-3-270m",
 }
 _ALIASES = {"gpt2": "gpt2-small"}
 _ZOO = Path(__file__).parents[1] / "zoo"
@@ -33,17 +40,19 @@ class KnownModel(NamedTuple):
 def known_models() -> list[KnownModel]:
     """The models with names: those of the hub, those that ship with sage, and the wired one."""
     hub = [KnownModel(name, "downloaded at first use", hub) for name, hub in _HUB.items()]
+    fetched = "fetched by `sage real`, else downloaded"
+    packaged = [KnownModel(name, fetched, hub) for name, hub in _PACKAGED.items()]
     embedded = [
         KnownModel(path.parent.name, "trained by this project", "ships with sage")
         for path in sorted(_ZOO.glob("*/config.json"))
     ]
     what = "hand-set weights, known circuit and features"
-    return [*hub, *embedded, KnownModel(_WIRED, what, "written at first use")]
+    return [*hub, *packaged, *embedded, KnownModel(_WIRED, what, "written at first use")]
 
 
 def find_folder(name: str) -> Path:
-    """The local folder of a model: the wired model's, one that ships with sage, its own, or the
-    hub's snapshot in the cache.
+    """The local folder of a model: the wired model's, one that ships with sage, one that was
+    fetched, its own, that of a GGUF file's weights, or the hub's snapshot in the cache.
 
     A name sage knows is that model, whatever folders lie about; `./name` is the folder.
     """
@@ -53,11 +62,17 @@ def find_folder(name: str) -> Path:
         return wired_folder()
     if (_ZOO / name / "config.json").is_file():
         return _ZOO / name
+    if name in _PACKAGED and (packaged_folder(name) / "config.json").is_file():
+        return packaged_folder(name)
     if hub_id(name) != name:
         return _download(hub_id(name))
     local = Path(name).expanduser()
     if local.is_dir():
         return local
+    if local.is_file() and local.suffix == ".gguf":
+        from sage.models.gguf import gguf_folder
+
+        return gguf_folder(local)
     if local.exists():
         raise BadFile(
             f"{local} is not a folder. Give the folder that holds config.json, model.safetensors "
@@ -75,6 +90,11 @@ def find_folder(name: str) -> Path:
     return _download(name)
 
 
+def packaged_folder(name: str) -> Path:
+    """Where a model that `sage real` fetches lies in the cache, fetched or not."""
+    return cache_folder() / "models" / name
+
+
 def is_embedded(name: str) -> bool:
     """Whether a model of that name ships with sage."""
     return "/" not in name and (_ZOO / name / "config.json").is_file()
@@ -82,7 +102,7 @@ def is_embedded(name: str) -> bool:
 
 def hub_id(name: str) -> str:
     """What a known name is called on the hub; other names as they are."""
-    return _HUB.get(_ALIASES.get(name, name), name)
+    return (_HUB | _PACKAGED).get(_ALIASES.get(name, name), name)
 
 
 def is_on_this_machine_only(name: str, folder: Path) -> bool:
@@ -130,8 +150,14 @@ def _download(identifier: str) -> Path:
         raise SageError(
             f"{identifier} is not in the cache ({constants.HF_HUB_CACHE}) and could not be "
             f"downloaded from the hub ({why}). Connect to the network, or copy the model's folder "
-            "here and give its path instead of its name."
+            f"here and give its path instead of its name.{_other_way(identifier)}"
         ) from error
+
+
+def _other_way(identifier: str) -> str:
+    """How else a model is got that Python packages hold."""
+    named = [name for name, hub in _PACKAGED.items() if hub == identifier]
+    return f" `sage real --fetch {named[0]}` gets it from Python packages." if named else ""
 
 
 def _is_whole(folder: Path) -> bool:

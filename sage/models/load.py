@@ -7,6 +7,7 @@ backend and sage's own forward pass say must be what the plain module says.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,6 +21,7 @@ from sage.models.catalog import find_folder, hub_id, is_on_this_machine_only
 from sage.models.engine import Engine
 from sage.models.families import families
 from sage.models.families.family import Family
+from sage.models.folder_check import check_config, plain_tokenizer, read_object, refusing
 from sage.models.partial import PartialForward
 from sage.models.weights import check_weights, revision, weight_files
 
@@ -40,6 +42,7 @@ class LoadedFolder(NamedTuple):
     revision: str
 
 
+@refusing
 def load_model(
     name: str,
     *,
@@ -49,11 +52,14 @@ def load_model(
     remote: bool = False,
     batch_size: int | None = None,
     partial: bool = True,
+    bos: bool | None = None,
 ) -> Model:
     """The model of that name, hub id or local folder in Hugging Face format.
 
     `device` is the accelerator by default, where there is one. `remote` is passed on to nnsight,
-    for models too large for this machine. With `partial` edits are run by our own forward pass,
+    for models too large for this machine. `bos` is whether prompts begin with the BOS token: by
+    default what config.json says in `sage_bos`, else what the tokenizer does itself, else what is
+    usual in the family. With `partial` edits are run by our own forward pass,
     which computes only what they change; else, and remotely, by the backend in full. Raises
     UnknownName, BadFile for missing, truncated or damaged files, Unsupported for an architecture or
     option sage does not have.
@@ -69,12 +75,13 @@ def load_model(
     loaded = _load_folder(folder, where, DTYPES[dtype])
     hf, family = loaded.module, loaded.family
     # Before a backend wraps the module.
-    ids = torch.arange(CHECKED_IDS, device=where)[None] % hf.config.vocab_size
+    anatomy = family.anatomy(hf)
+    network = family.network(hf, anatomy)
+    checked = min(CHECKED_IDS, network.positions or CHECKED_IDS)
+    ids = torch.arange(checked, device=where)[None] % hf.config.vocab_size
     with torch.no_grad():
         expected = hf(ids).logits[:, -1]
-    anatomy = family.anatomy(hf)
-    computes_partly = partial and not remote
-    own_forward = PartialForward(family.network(hf, anatomy)) if computes_partly else None
+    own_forward = PartialForward(network) if partial and not remote else None
     if backend == "nnsight":
         engine = _traced(loaded, hub_id(name), remote=remote)
     else:
@@ -90,12 +97,13 @@ def load_model(
         loaded.revision,
         anatomy,
         loaded.tokenizer,
-        loaded.bos,
+        loaded.bos if bos is None else bos,
         engine,
         where,
         dtype,
         batch_size,
         partial=own_forward,
+        positions=network.positions,
     )
 
 
@@ -136,8 +144,19 @@ def _load_folder(folder: Path, device: str, dtype: torch.dtype) -> LoadedFolder:
     _check_variant(hf.config, family, folder)
     tokenizer = _load_tokenizer(folder, hf.config.vocab_size)
     vocabulary = tokenizer.vocab_files_names.values()
-    bos = bool(config.get("sage_bos", family.bos))
+    bos = _begins_with_bos(config, tokenizer, family)
     return LoadedFolder(folder, hf, tokenizer, family, bos, revision(folder, weights, vocabulary))
+
+
+def _begins_with_bos(config: Mapping[str, Any], tokenizer: Any, family: Family) -> bool:
+    """Whether this model's prompts begin with BOS: its configuration's word, its tokenizer's habit,
+    its family's custom."""
+    if "sage_bos" in config:
+        return bool(config["sage_bos"])
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return False
+    return tokenizer("a").input_ids[:1] == [bos] or family.bos
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -148,18 +167,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no config.json. A model folder has config.json, model.safetensors and "
             "tokenizer.json."
         )
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadFile(f"{path} is not JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise BadFile(f"{path} is not a JSON object. Fetch the model again.")
-    config, supported = cast("dict[str, Any]", content), families()
+    config, supported = read_object(path), families()
     if str(config.get("model_type")) not in supported:
         names = ", ".join(f"{kind} ({family.example})" for kind, family in supported.items())
         raise Unsupported(
             f"{path} has model_type {config.get('model_type')!r}; supported are {names}."
         )
+    check_config(config, path)
     if file := config.get("transformers_weights"):
         raise Unsupported(
             f"{path} says that the weights are in {file}. Call the file model.safetensors, and "
@@ -203,10 +217,12 @@ def _check_variant(config: Any, family: Family, folder: Path) -> None:
     """Unsupported where the configuration asks for what the family's anatomy does not describe."""
     for path, expected in family.only.items():
         given = reduce(_field, path.split("."), config)
-        if given is not None and given != expected:
+        possible = expected if isinstance(expected, tuple) else (expected,)
+        if given is not None and given not in possible:
+            described = " or ".join(map(repr, possible))
             raise Unsupported(
                 f"{folder}/config.json has {path} = {given!r}; sage supports {family.example} "
-                f"models with {expected!r} only."
+                f"models with {described} only."
             )
 
 
@@ -234,7 +250,7 @@ def _load_tokenizer(folder: Path, d_vocab: int) -> Any:
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
             f"{d_vocab}. They are not of one model."
         )
-    return tokenizer
+    return plain_tokenizer(tokenizer)
 
 
 def _hooked(loaded: LoadedFolder, device: str, dtype: torch.dtype) -> Engine:

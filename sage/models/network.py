@@ -14,13 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from sage.models.anatomy import Anatomy, Norm
+from sage.models.anatomy import Anatomy, Norm, normalise
 
 
 @dataclass(frozen=True, eq=False)
 class MLP:
-    """W_out act(W_in x + b_in) + b_out; with a gate W_out (act(W_gate x) * (W_in x + b_in)) +
-    b_out."""
+    """W_out act(W_in x + b_in) + b_out; with a gate W_out (act(W_gate x + b_gate) * (W_in x +
+    b_in)) + b_out."""
 
     W_in: Float[Tensor, "d_mlp d_model"]
     b_in: Float[Tensor, " d_mlp"] | None
@@ -28,6 +28,7 @@ class MLP:
     b_out: Float[Tensor, " d_model"] | None
     act: Callable[[Tensor], Tensor]
     W_gate: Float[Tensor, "d_mlp d_model"] | None = None
+    b_gate: Float[Tensor, " d_mlp"] | None = None
 
     def __call__(self, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
         """What the MLP says to the output of the norm before it."""
@@ -35,7 +36,7 @@ class MLP:
         if self.W_gate is None:
             hidden = self.act(inner)
         else:
-            hidden = self.act(functional.linear(x, self.W_gate)) * inner
+            hidden = self.act(functional.linear(x, self.W_gate, self.b_gate)) * inner
         return functional.linear(hidden, self.W_out, self.b_out)
 
 
@@ -54,6 +55,11 @@ class Network:
     final_norm: Norm
     W_U: Float[Tensor, "vocab d_model"]
 
+    @property
+    def positions(self) -> int | None:
+        """How many tokens a prompt may have at most; None where positions are not learned."""
+        return None if self.W_pos is None else len(self.W_pos)
+
     def embed(self, ids: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_model"]:
         """What enters the first block."""
         x = self.W_E[ids]
@@ -69,14 +75,6 @@ class Network:
         logits = functional.linear(normalise(self.final_norm, x), W_U)
         cap = self.anatomy.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-def normalise(norm: Norm, x: Float[Tensor, "*many d_model"]) -> Float[Tensor, "*many d_model"]:
-    """The norm of x, in float32 inside, by one kernel: `Norm.apply` in the type of x."""
-    size = norm.weight.shape
-    if norm.kind == "layer":
-        return functional.layer_norm(x, size, norm.weight, norm.bias, norm.eps)
-    return functional.rms_norm(x.float(), size, norm.weight.float(), norm.eps).to(x.dtype)
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:

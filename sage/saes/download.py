@@ -31,7 +31,10 @@ def fetch(released: ReleasedSAE) -> SAE:
     form = format_of_loader.get(released.loader)
     sae = _converted(released) if form is None else _in_our_format(released, form)
     stated = Stated(
-        l0=released.l0 or sae.stated.l0, fvu=released.fvu or sae.stated.fvu, model=released.model
+        l0=released.l0 or sae.stated.l0,
+        fvu=released.fvu or sae.stated.fvu,
+        model=released.model,
+        page=released.page,
     )
     return replace(
         sae,

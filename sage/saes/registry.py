@@ -62,7 +62,8 @@ class ReleasedSAE:
     """One published SAE of the residual stream.
 
     `width`, `l0` and `fvu` are None where nobody states them. `loader` is what sae-lens calls the
-    layout of its files, `overrides` what replaces fields of its configuration.
+    layout of its files, `overrides` what replaces fields of its configuration, `page` the address
+    below which each latent has a page.
     """
 
     release: str
@@ -76,6 +77,7 @@ class ReleasedSAE:
     path: str
     loader: str
     overrides: Mapping[str, object]
+    page: str | None = None
 
     @property
     def id(self) -> str:
@@ -90,9 +92,48 @@ class Registry(NamedTuple):
     others: frozenset[str]
 
 
+class ReleaseFacts(NamedTuple):
+    """What the registry says of a release, whatever its SAEs read: how many there are, what
+    sae-lens calls the layout of their files, and whether these can be read here."""
+
+    release: str
+    model: str
+    loader: str
+    readable: bool
+    saes: int
+
+
 @cache
 def registry() -> Registry:
     """All of it; Unsupported where sae-lens is not installed."""
+    releases = {
+        facts.release: _residual_saes(facts.release, _content()[facts.release])
+        if facts.readable
+        else ()
+        for facts in release_facts()
+    }
+    return Registry(
+        {release: saes for release, saes in releases.items() if saes},
+        frozenset(release for release, saes in releases.items() if not saes),
+    )
+
+
+@cache
+def release_facts() -> tuple[ReleaseFacts, ...]:
+    """Every release, in the registry's order; Unsupported where sae-lens is not installed."""
+    loaders = {*(form.LOADER for form in formats()), *_OTHER_LOADERS}
+    return tuple(
+        ReleaseFacts(
+            release, str(facts["model"]), _loader(facts), _loader(facts) in loaders,
+            len(facts["saes"]),
+        )
+        for release, facts in _content().items()
+    )  # fmt: skip
+
+
+@cache
+def _content() -> dict[str, Any]:
+    """The registry's file as it is."""
     import yaml
 
     spec = find_spec("sae_lens")
@@ -102,17 +143,8 @@ def registry() -> Registry:
             "Local files load without it."
         )
     file = Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml"
-    content: dict[str, Any] = yaml.load(
+    return yaml.load(
         file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
-    loaders = {*(form.LOADER for form in formats()), *_OTHER_LOADERS}
-    releases = {
-        release: _residual_saes(release, facts) if _loader(facts) in loaders else ()
-        for release, facts in content.items()
-    }
-    return Registry(
-        {release: saes for release, saes in releases.items() if saes},
-        frozenset(release for release, saes in releases.items() if not saes),
     )
 
 
@@ -177,7 +209,13 @@ def _released(
         path=path,
         loader=_loader(facts),
         overrides=overrides,
+        page=_page(item.get("neuronpedia")),
     )
+
+
+def _page(identity: object) -> str | None:
+    """Where Neuronpedia shows the latents of an SAE, by the id that it goes by there."""
+    return f"https://www.neuronpedia.org/{identity}" if identity else None
 
 
 def _hook(release: str, sae_id: str, path: str, loader: str) -> Node | None:

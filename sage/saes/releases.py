@@ -7,13 +7,16 @@ steps) is several suites. Method, section 4.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sage.errors import BadFile, SageError, Unsupported, unknown
+from sage.errors import BadFile, SageError, UnknownName, Unsupported, unknown
+from sage.files import given_path
 from sage.nodes import RESIDUAL_KINDS, Node
 from sage.saes.download import fetch
 from sage.saes.formats import describe_file, formats, load_file, recognised
@@ -27,6 +30,9 @@ SOFT_FROZEN, SEED = "soft-frozen", "seed"
 
 _ZOO = Path(__file__).parents[1] / "zoo"
 _MOST_LISTED = 12
+# A folder of SAEs has no more folders below it than this.
+_MOST_FOLDERS = 20_000
+_REPOSITORY = re.compile(r"[\w.-]*\w/[\w.-]*\w(/|$)")
 
 
 class ReleaseRow(NamedTuple):
@@ -54,6 +60,15 @@ def list_releases(model: str | None = None) -> list[ReleaseRow]:
     if embedded and model is not None:
         return embedded
     return [*embedded, *_published_rows(model)]
+
+
+def list_saes(release: str) -> list[ReleaseRow]:
+    """The SAEs of one release, of one suite that ships, or of all that ship with a model."""
+    rows = list_releases()
+    listed = [row for row in rows if f"{row.release}/".startswith(f"{release}/")]
+    if not listed:
+        raise unknown("release", release, {row.release for row in rows})
+    return listed
 
 
 def embedded_models() -> list[str]:
@@ -112,7 +127,7 @@ def load_suites(
 
 def suite_specs(spec: str) -> list[SuiteSpec]:
     """The suites that `spec` names, resolved by name alone: nothing is loaded or downloaded."""
-    if Path(spec).expanduser().exists() or "+" not in spec:
+    if given_path(spec).exists() or "+" not in spec:
         return _resolve(spec)
     candidates: list[Candidate] = []
     for part in spec.split("+"):
@@ -186,7 +201,7 @@ def _only(spec: str, suites: list[SuiteSpec]) -> SuiteSpec:
 
 def _resolve(spec: str) -> list[SuiteSpec]:
     """The suites of one part of a spec: local, embedded or published."""
-    path = Path(spec).expanduser()
+    path = given_path(spec)
     if path.exists():
         return _local(spec.rstrip("/"), path)
     if spec.startswith((".", "~", "/")):
@@ -203,6 +218,10 @@ def _resolve(spec: str) -> list[SuiteSpec]:
             f"Release '{release}' has no SAE of the residual stream, and only these can be judged. "
             "`sage saes` lists them."
         )
+    if release not in releases and _REPOSITORY.match(spec):
+        at_hub = _in_repository(spec, releases)
+        if at_hub is not None:
+            return at_hub
     if release not in releases:
         possible = [sae.id for sae in published()] if rest else list(releases)
         raise unknown(
@@ -241,6 +260,43 @@ def _in_release(release: str, rest: str, saes: Iterable[ReleasedSAE]) -> list[Su
     labels = [suite_spec.label for suite_spec in suites if suite_spec.label]
     possible = [f"{release}/{name}" for name in (*candidates, *labels)]
     raise unknown("SAE", f"{release}/{rest}", possible)
+
+
+def _in_repository(
+    spec: str, releases: Mapping[str, Sequence[ReleasedSAE]]
+) -> list[SuiteSpec] | None:
+    """The suites of a hub repository, owner/name, or the SAE in it that the rest of `spec` names.
+
+    None where `spec` begins as releases do; SageError, which says how to fetch it, for a repository
+    of no release, and for one of several.
+    """
+    owner, name, *inner = spec.split("/")
+    repository, rest = f"{owner}/{name}", "/".join(inner)
+    of_repository = {
+        release: saes for release, saes in releases.items() if saes[0].repository == repository
+    }
+    if not of_repository and difflib.get_close_matches(owner, releases, n=1, cutoff=0.7):
+        return None
+    if not of_repository:
+        include = f" --include '{rest}/*'" if rest else ""
+        raise UnknownName(
+            f"No release or local folder is named '{spec}', and no release is of the repository "
+            f"{repository}. Fetch it (`hf download {repository}{include} --local-dir {name}`) and "
+            f"give the folder that has the SAE: {'/'.join([name, *inner])}. `sage saes` lists "
+            "releases."
+        )
+    holding = {
+        release: sae.sae_id
+        for release, saes in of_repository.items()
+        for sae in saes
+        if rest in (sae.sae_id, sae.path)
+    } or dict.fromkeys(of_repository, rest)
+    release = name if name in holding else next(iter(holding))
+    if len(holding) > 1 and release != name:
+        raise SageError(
+            f"The repository {repository} holds several releases: {', '.join(holding)}. Name one."
+        )
+    return _in_release(release, holding[release], releases[release])
 
 
 def _fetcher(released: ReleasedSAE) -> Callable[[], SAE]:
@@ -286,11 +342,18 @@ def _candidate(path: Path, name: str, sae_id: str) -> Candidate:
 
 
 def _sae_folders(path: Path) -> list[Path]:
-    """The folders below `path` that hold an SAE, without those that are hidden, in order."""
+    """The folders below `path` that hold an SAE, without those that are hidden, in order.
+
+    BadFile where there are too many folders to look at: `path` is then no folder of SAEs.
+    """
     folders: list[Path] = []
-    for folder in sorted(path.rglob("*")):
-        parts = folder.relative_to(path).parts
-        hidden = any(part.startswith(".") for part in parts)
-        if folder.is_dir() and not hidden and recognised(folder):
-            folders.append(folder)
-    return folders
+    for count, (root, inner, _) in enumerate(os.walk(path)):
+        if count > _MOST_FOLDERS:
+            raise BadFile(
+                f"{path} has more than {_MOST_FOLDERS} folders below it. Give an SAE's folder, or a "
+                "folder of such folders."
+            )
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        below = [Path(root, name) for name in inner]
+        folders += [folder for folder in below if recognised(folder)]
+    return sorted(folders)

@@ -1,6 +1,7 @@
 """Residual activations token by token: what SAEs are trained and measured on.
 
-Those of task prompts or of a text file, without BOS, whose activations are like no other token's.
+Those of task prompts or of a text file, without BOS and without what the model makes a sink of,
+whose activations are like no other token's (`sage.models.sinks`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage.errors import BadFile, SageError
+from sage.files import read_lines
 from sage.memory import PROMPTS_READ_AT_ONCE
 from sage.models.base import Model
+from sage.models.sinks import massive
 from sage.nodes import EVERYWHERE, Node
 from sage.saes.sae import SAE, Fidelity, measure
 from sage.task.task import Prompt, Task
@@ -27,7 +30,7 @@ WINDOW = 64
 def residual_tokens(
     model: Model, hook: Node, prompts: Sequence[Tokenized]
 ) -> Float[Tensor, "token d_model"]:
-    """The residual stream at a hook, every token of every prompt but BOS, on the CPU."""
+    """The residual stream at a hook, every token of every prompt but sinks, on the CPU."""
     if not prompts:
         raise SageError("There is nothing to read activations of: no prompts were given.")
     node = hook.at(EVERYWHERE)
@@ -35,8 +38,8 @@ def residual_tokens(
     for first in range(0, len(prompts), PROMPTS_READ_AT_ONCE):
         chunk = prompts[first : first + PROMPTS_READ_AT_ONCE]
         stream = model.read([node], chunk)[node].cpu()
-        tokens.append(without_bos(stream, chunk, bos=model.bos))
-    return torch.cat(tokens)
+        tokens.append(without_bos(stream, chunk, bos=model.sink))
+    return without_massive(torch.cat(tokens))
 
 
 def without_bos(
@@ -52,6 +55,12 @@ def without_bos(
     )
 
 
+def without_massive(tokens: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
+    """The activations without those whose norm is many times the typical one, wherever they
+    stood."""
+    return tokens[~massive(tokens)]
+
+
 def measure_on(
     model: Model,
     sae: SAE,
@@ -60,9 +69,9 @@ def measure_on(
 ) -> Fidelity:
     """L0 and unexplained variance on the tokens of prompts, of which the model read this stream.
 
-    BOS counts in neither: its norm can be many times that of other tokens, most of the variance.
+    Sinks count in neither: their norm can be many times that of other tokens, most of the variance.
     """
-    return measure(sae, without_bos(stream, prompts, bos=model.bos))
+    return measure(sae, without_massive(without_bos(stream, prompts, bos=model.sink)))
 
 
 def task_prompts(
@@ -82,7 +91,7 @@ def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Toke
     BadFile where the file is no text.
     """
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        lines = [line for line in read_lines(path) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadFile(
             f"{path} cannot be read as text ({error}). "
@@ -94,11 +103,13 @@ def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Toke
 
 
 def windows(model: Model, passages: Iterable[str], *, window: int = WINDOW) -> list[Tokenized]:
-    """Passages cut into windows of at most that many tokens.
+    """Passages cut into windows of at most that many tokens, and of no more than the model has
+    positions.
 
     Each window begins with BOS where the model has one, which counts among its tokens.
     """
-    size = window - 1 if model.bos else window
+    longest = min(window, model.positions or window)
+    size = max(1, longest - 1 if model.bos else longest)
     cut: list[Tokenized] = []
     for passage in passages:
         ids = model.tokenizer.backend_tokenizer.encode(passage, add_special_tokens=False).ids

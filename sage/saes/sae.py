@@ -71,11 +71,12 @@ class Normalisation:
 @dataclass(frozen=True)
 class Stated:
     """What the release says of the SAE; None where it says nothing. `fvu` is the fraction of
-    variance unexplained."""
+    variance unexplained, `page` the address below which each latent has a page of its number."""
 
     l0: float | None = None
     fvu: float | None = None
     model: str | None = None
+    page: str | None = None
 
 
 class Normalised(NamedTuple):
@@ -120,6 +121,12 @@ class SAE:
     reads_bos: bool = True
     stated: Stated = Stated()
     source: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"SAE '{self.id}': {self.encoder.name}, {self.width} latents of {self.d_model} "
+            f"dimensions at {hook_label(self.hook)}"
+        )
 
     @property
     def width(self) -> int:

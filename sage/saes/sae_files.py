@@ -21,6 +21,8 @@ from sage.errors import BadFile
 from sage.files import write_atomically
 
 _LONGEST_SHOWN = 200
+# Sizes stand below it, so that no product of two of them leaves the numbers that torch has.
+_LEAST_REFUSED = 2**31
 
 
 def unexpected(file: Path, what: str, found: object, expected: object) -> BadFile:
@@ -44,18 +46,20 @@ class Fields:
     prefix: str = ""
 
     def integer(self, name: str, default: int | None = None, *, least: int = 1) -> int:
-        """An integer of at least `least`."""
+        """An integer of at least `least`, written as one or as a float such as 4.0."""
         value = self._value(name, default, "a whole number")
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        whole = _whole(value)
+        if whole is None or not least <= whole < _LEAST_REFUSED:
             raise self._unexpected(name, value, f"a whole number from {least}")
-        return value
+        return whole
 
     def number(self, name: str, default: float | None = None) -> float:
         """A finite number."""
         value = self._value(name, default, "a number")
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-        raise self._unexpected(name, value, "a finite number")
+        number = _number(value)
+        if number is None or not math.isfinite(number):
+            raise self._unexpected(name, value, "a finite number")
+        return number
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
@@ -74,16 +78,37 @@ class Fields:
     def integers(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers from 1."""
         value = self._value(name, None, "a list of whole numbers")
-        if isinstance(value, list) and all(
-            isinstance(item, int) and item is not True and 1 <= item < 2**31
-            for item in cast("list[object]", value)
-        ):
-            return tuple(cast("list[int]", value))
-        raise self._unexpected(name, value, "a list of whole numbers")
+        items = cast("list[object]", value) if isinstance(value, list) else [None]
+        numbers = [_whole(item) for item in items]
+        if any(number is None or not 1 <= number < _LEAST_REFUSED for number in numbers):
+            raise self._unexpected(name, value, "a list of whole numbers")
+        return tuple(cast("list[int]", numbers))
 
     def optional_number(self, name: str) -> float | None:
         """A finite number, or None where the field is missing."""
-        return self.number(name) if self.values.get(name) is not None else None
+        return self.number(name) if self.states(name) else None
+
+    def stated(self, name: str) -> float | None:
+        """What the file says of the SAE's quality: a finite number, or None.
+
+        Loggers write NaN and infinity where nothing was measured: that is no statement.
+        """
+        value = _number(self.values.get(name))
+        if value is not None and not math.isfinite(value):
+            return None
+        return self.optional_number(name)
+
+    def times(self, size: str, factor: str) -> int:
+        """A size times a factor, which need not be whole; BadFile where the product is not."""
+        times = self.number(factor)
+        product = _whole(self.integer(size) * times)
+        if product is None or not 1 <= product < _LEAST_REFUSED:
+            raise self._unexpected(factor, times, f"a factor that makes {size} a whole number")
+        return product
+
+    def states(self, name: str) -> bool:
+        """Whether the field is there and is not null."""
+        return self.values.get(name) is not None
 
     def child(self, name: str) -> Fields:
         """The fields of an object inside this one; none where it is missing."""
@@ -190,6 +215,22 @@ def read_safetensors(file: Path) -> Arrays:
             f"{file}: not a whole safetensors file ({_first_line(error)}); "
             "expected the SAE's weights."
         ) from error
+
+
+def _number(value: object) -> float | None:
+    """A number as a float, infinite where it is larger than any; None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, however it is written; None for anything else."""
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def folder_of(path: Path, names: Sequence[str]) -> Path:

@@ -126,7 +126,7 @@ def dictionary_k(stored: StoredSAE) -> int:
     """The k of a dictionary_learning SAE; BadFile where configuration and arrays disagree on it."""
     k = stored.settings.integer("k")
     array = stored.arrays.values.pop("k", torch.tensor(k))
-    if array.numel() != 1 or array.dtype.is_floating_point or int(array) != k:
+    if array.numel() != 1 or array.is_complex() or array.item() != k:
         raise unexpected(stored.arrays.file, "k", array.tolist(), f"{k}, as the configuration says")
     if k > stored.width:
         raise unexpected(stored.arrays.file, "k", k, f"at most the {stored.width} latents")

@@ -6,10 +6,12 @@ same point.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sage.errors import SageError
+from sage.errors import SageError, SageWarning
+from sage.models.anatomy import Anatomy
 from sage.nodes import Node
 from sage.saes.sae import SAE, canonical, check_fits
 
@@ -20,6 +22,13 @@ class Suite:
 
     id: str
     saes: Mapping[Node, SAE]
+
+    def __repr__(self) -> str:
+        saes = ", ".join(
+            f"{sae.hook.layer}.{sae.hook.kind} {sae.encoder.name} {sae.width}"
+            for sae in self.saes.values()
+        )
+        return f"Suite '{self.id}': {saes}"
 
     @property
     def hooks(self) -> tuple[Node, ...]:
@@ -56,8 +65,30 @@ def assemble(name: str, saes: Iterable[SAE]) -> Suite:
     return Suite(name, dict(sorted(by_site.items())))
 
 
-def on_model(suite: Suite, d_model: int, device: str) -> Suite:
-    """The suite with its weights where the model's are; BadFile for an SAE of another width."""
-    for sae in suite.saes.values():
-        check_fits(sae, d_model)
+def on_model(suite: Suite, anatomy: Anatomy, device: str) -> Suite:
+    """The suite as it is for this model (see `fitted`), with its weights where the model's are."""
+    suite = fitted(suite, anatomy)
     return Suite(suite.id, {hook: sae.to(device) for hook, sae in suite.saes.items()})
+
+
+def fitted(suite: Suite, anatomy: Anatomy) -> Suite:
+    """The suite with what its files say of a model of this anatomy; BadFile for an SAE of another
+    width.
+
+    Only layer norms let writing weights be centred. Where a model has others, the library that
+    trained such an SAE left them as they were, so a configuration that asks for centring does not
+    describe its training: the SAE reads raw activations, and a warning says so.
+    """
+    saes: dict[Node, SAE] = {}
+    for hook, sae in suite.saes.items():
+        check_fits(sae, anatomy.d_model)
+        if sae.centred and any(layer.attention_norm.kind != "layer" for layer in anatomy.blocks):
+            warnings.warn(
+                f"SAE '{sae.id}' says that its model's writing weights were centred, which RMS "
+                "norms do not allow: it reads the activations as they are.",
+                SageWarning,
+                stacklevel=2,
+            )
+            sae = replace(sae, centred=False)
+        saes[hook] = sae
+    return Suite(suite.id, saes)

@@ -17,6 +17,7 @@ from sage.dictionaries.controls.lookup import TASK, TEXT
 from sage.progress import expect, stage
 from sage.scores.decide import decide
 from sage.scores.levels import ANY, EVERY_LEVEL, Decisions, Split
+from sage.scores.meaning import Meaning
 from sage.scores.node_set import Contender, NodeSet
 from sage.scores.score import Score, at_means, headlines, measurements, scores
 
@@ -31,11 +32,12 @@ Measured = Mapping[str, Any]
 @dataclass(frozen=True)
 class Contest:
     """What was measured of every dictionary on test, and which control is the best at every score
-    that has one."""
+    that has one; `meaning` is what the latents of the first, the suite itself, mean."""
 
     decisions: Decisions
     measured: Mapping[str, Measured]
     best: Mapping[str, str]
+    meaning: Meaning | None = None
 
     def evidence(self, score: Score, name: str) -> Any:
         """What a score of a dictionary is made from; None where it was not measured."""
@@ -69,8 +71,10 @@ def hold(
         name = _best(score, on_fit, rivals_at[score.name], decisions)
         if name is not None:
             best[score.name] = name
+    first = contenders[0]
+    meaning = None if first.candidates is None else node_set.meaning(first)
     node_set.forget_contenders()
-    return Contest(decisions, measured, best)
+    return Contest(decisions, measured, best, meaning)
 
 
 def _named(contenders: Sequence[Contender], names: Collection[str]) -> list[Contender]:

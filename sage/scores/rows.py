@@ -201,7 +201,8 @@ def with_gain(row: Row, value: Sampled, name: str, control: Sampled) -> Row:
 
 def score_arrays(collected: NodeSetScores) -> dict[str, np.ndarray]:
     """The columns of every headline score under `section|suite|dictionary|score`, with the clusters
-    of their rows, and matrices of the suite and the supervised features, `...|what|node`.
+    of their rows and a digest of their prompts, and matrices of the suite and the supervised
+    features, `...|what|node`.
 
     `f1` is [latent, value] on test and `cosine` [latent, feature]. `f1 latents` and `cosine
     latents` are the numbers of their rows, `f1 names` and `cosine names` their columns, to be read
@@ -209,7 +210,8 @@ def score_arrays(collected: NodeSetScores) -> dict[str, np.ndarray]:
     """
     start = f"{collected.id}|{collected.suite}"
     arrays: dict[str, np.ndarray] = {
-        f"{start}|{ALL}|clusters": np.array(collected.clusters, dtype=np.int64)
+        f"{start}|{ALL}|clusters": np.array(collected.clusters, dtype=np.int64),
+        f"{start}|{ALL}|prompts": _digest(collected.node_set.data.test),
     }
     for name, measured in collected.contest.measured.items():
         for score in headlines():
@@ -220,6 +222,13 @@ def score_arrays(collected: NodeSetScores) -> dict[str, np.ndarray]:
             for what, array in _matrices(measured):
                 arrays[f"{start}|{name}|{what}"] = np.ascontiguousarray(array)
     return arrays
+
+
+def _digest(pairs: PairRuns) -> np.ndarray:
+    """32 bytes that tell the texts of these pairs, in their order, from any others."""
+    both = zip(pairs.base.prompts, pairs.target.prompts, strict=True)
+    texts = json.dumps([(p.prompt.text, q.prompt.text) for p, q in both])
+    return np.frombuffer(sha256(texts.encode()).digest(), dtype=np.uint8)
 
 
 def _matrices(measured: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

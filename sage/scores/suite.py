@@ -23,12 +23,13 @@ from sage.dictionaries.supervised import SUPERVISED, fit_features, with_labels_o
 from sage.errors import SageError
 from sage.models.base import Model
 from sage.nodes import Node, Section
-from sage.result import ALL, Row
+from sage.result import ALL, MovedLatent, Row
 from sage.saes.suite import Suite
 from sage.scores.contest import LOOKUPS, Contest, hold
 from sage.scores.data import ContrastData
 from sage.scores.decide import decide
 from sage.scores.geometry import encoder_cosines
+from sage.scores.moved_latents import moved_latents
 from sage.scores.node_set import Contender, Memo, NodeSet, Settings
 from sage.scores.rows import NodeSetScores, collect, score_arrays, score_rows
 from sage.scores.score import headlines
@@ -89,12 +90,14 @@ class NodeSets:
 
 @dataclass(frozen=True)
 class SuiteScores:
-    """What one contrast and suite came to. `l0` has each control's own L0."""
+    """What one contrast and suite came to. `l0` has each control's own L0, `moved` the latents behind
+    the headline where it counts."""
 
     scores: ContrastScores
     rows: tuple[Row, ...]
     arrays: Mapping[str, np.ndarray]
     l0: Mapping[str, float]
+    moved: tuple[MovedLatent, ...] = ()
 
 
 def check_names(suites: Sequence[Suite]) -> None:
@@ -142,7 +145,9 @@ def score_suite(node_sets: NodeSets, suite: Suite, wanted: Wanted) -> SuiteScore
         scored[section.contrast].place,
         None if stand_in is None else scored[f"{section.contrast}/{stand_in}"].place,
     )
-    return SuiteScores(contrast, tuple(rows), arrays, union.l0)
+    place = section.contrast if stand_in is None else f"{section.contrast}/{stand_in}"
+    moved = moved_latents(scored[place], suite)
+    return SuiteScores(contrast, tuple(rows), arrays, union.l0, moved)
 
 
 @dataclass(frozen=True, eq=False)

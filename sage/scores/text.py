@@ -33,7 +33,7 @@ def text_of(prompts: Sequence[Tokenized]) -> Text:
 def _read_text(
     prompts: Sequence[Tokenized], model: Reader, hooks: Collection[Node]
 ) -> Streams | None:
-    start = 1 if model.bos else 0
+    start = 1 if model.sink else 0
     taken: list[Tokenized] = []
     tokens = 0
     for prompt in prompts:

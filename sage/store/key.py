@@ -34,7 +34,7 @@ from sage.task.task import Task
 
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "safetensors", "tokenizers")
 
-_DRAWING = ("answer", "foil", "functions", "keep", "maps", "strata")
+_DRAWING = ("answer", "foil", "functions", "keep", "maps", "otherwise", "strata")
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ class Remembered:
         return self.model.anatomy
 
     @property
-    def bos(self) -> bool:
-        """Whether position 0 holds a BOS token."""
-        return self.model.bos
+    def sink(self) -> bool:
+        """Whether position 0 holds a token apart, as of the model."""
+        return self.model.sink
 
     def read(self, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
         """Values at nodes, [prompt, d]; a node at `*` is [prompt, position, d], as of the model.

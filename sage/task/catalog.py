@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from sage.errors import BadFile, BadTask, unknown
+from sage.files import given_path
 from sage.task.task import Task
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -46,7 +47,7 @@ def task_path(name: str) -> Path:
     UnknownName where no task has the name, BadFile where no file has the path.
     """
     if is_path(name, (".py", ".jsonl")):
-        path = Path(name).expanduser()
+        path = given_path(name)
         if not path.is_file():
             raise BadFile(
                 f"There is no task file {path}. Write one with `sage new-task {path.stem}`, "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sage.errors import BadFile
-from sage.files import parse_object
+from sage.files import parse_object, read_lines
 from sage.task.prompt import Prompt
 from sage.task.tokens import Tokenized
 
@@ -97,9 +97,9 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8: {error}.") from error
+        lines = read_lines(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path} cannot be read as UTF-8: {error}.") from error
     return [
         parse_object(line, f"{path}, line {number}", "write one JSON object per prompt")
         for number, line in enumerate(lines, 1)

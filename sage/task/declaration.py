@@ -43,7 +43,8 @@ class Declaration:
     a coarse one. `maps` fixes where a contrast leads (dog -> dogs). `answer` and `foil` name a slot
     or are functions that return one continuation or several. `keep` refuses prompts. `multi_token`
     names slots that may be longer than one token, as irrelevant ones may; `before_answer` stands
-    between text and answer.
+    between text and answer. `otherwise` is a task of the same name that asks the same of
+    tokenizers which cannot carry this one.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Declaration:
     before_answer: str = " "
     equal_length: bool = False
     notes: str = ""
+    otherwise: Declaration | None = None
 
     def __post_init__(self) -> None:
         _check_lists(self)
@@ -84,6 +86,11 @@ class Declaration:
     def texts(self) -> Texts:
         """The templates by (family, variant), cut into literals and slots."""
         return parse_families(self.name, self.templates, self.slots)
+
+    @property
+    def lot(self) -> str:
+        """What this task's random draws come from, beside a seed."""
+        return self.name
 
     @cached_property
     def contrast_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from random import Random
@@ -23,6 +23,8 @@ SHARES = {DISCOVER: 0.2, FIT: 0.5, TEST: 0.3}
 ELSEWHERE = "no counterfactual of theirs belongs to their split"
 UNEQUAL = "their counterfactuals have another number of tokens"
 
+# The share of all prompts that a piece has, of a group that hangs together and is too large.
+_PIECE = 0.1
 _DRAWS = 1000
 _MISSES = 100
 
@@ -60,7 +62,7 @@ class SplitOwners:
 
     def rng(self, *purpose: str) -> Random:
         """Randomness for one purpose, the same in every process."""
-        return Random(" ".join((self.task.name, str(self.seed), *purpose)))
+        return Random(" ".join((self.task.lot, str(self.seed), *purpose)))
 
     def draw(self, quotas: Mapping[str, int], *, per_value: int) -> bool:
         """Draw each split's prompts; whether there were enough.
@@ -82,8 +84,10 @@ class SplitOwners:
     def divide(self) -> None:
         """Give every prompt to a split, 20/50/30.
 
-        Prompts that are each other's only counterfactual go to the same one. Fit first gets a
-        prompt of every value, or nothing could be said of that value elsewhere.
+        Prompts that are each other's only counterfactual go to the same one, unless so many hang
+        together that they would fill a split: these are cut into pieces, along what links them, and
+        pairs that are cut through are left out. Fit first gets a prompt of every value, or nothing
+        could be said of that value elsewhere.
         """
         groups = self._inseparable(self._usable_prompts())
         self.rng("divide").shuffle(groups)
@@ -206,41 +210,87 @@ class SplitOwners:
     def _usable_prompts(self) -> list[Prompt]:
         """All prompts.
 
-        Where lengths must be equal, those whose counterfactuals have another length are left out
-        and counted.
+        Where lengths must be equal, those that are in no pair of equal length, and are in one of
+        unequal length, are left out and counted.
         """
         prompts = list(self.task.every())
         if not self.task.equal_length:
             return prompts
-        matched = [prompt for prompt in prompts if self._has_equal_length(prompt)]
+        equal, unequal = set[str](), set[str]()
+        for prompt in prompts:
+            for name in self.task.contrast_names:
+                for other in self.task.counterfactuals(prompt, name, rng=self.rng()):
+                    (equal if self._can_pair(prompt, other) else unequal).add(prompt.text)
+                    if self._can_pair(prompt, other):
+                        equal.add(other.text)
+        matched = [
+            prompt for prompt in prompts if prompt.text in equal or prompt.text not in unequal
+        ]
         self.drops[Drop(UNEQUAL)] += len(prompts) - len(matched)
         return matched
 
-    def _has_equal_length(self, prompt: Prompt) -> bool:
-        """Whether a prompt has a counterfactual of its own length, or none of any length."""
-        length, lengths = len(self.tokenized(prompt).ids), list[int]()
-        for name in self.task.contrast_names:
-            others = self.task.counterfactuals(prompt, name, rng=self.rng())
-            lengths += [len(self.tokenized(other).ids) for other in others]
-        return not lengths or length in lengths
-
     def _inseparable(self, prompts: list[Prompt]) -> list[list[Prompt]]:
-        """Groups of prompts with equal texts, or linked by contrasts that lead to one prompt."""
+        """Groups of prompts with equal texts, or linked by contrasts that lead to one prompt; one
+        larger than the smallest split is in pieces."""
+        links = self._links(prompts)
+        by_text: dict[str, list[Prompt]] = {}
+        for prompt in prompts:
+            by_text.setdefault(prompt.text, []).append(prompt)
+        most = min(SHARES.values()) * len(prompts)
+        groups: list[list[Prompt]] = []
+        for texts in _linked_groups(links):
+            linked = [prompt for text in texts for prompt in by_text[text]]
+            if len(linked) > most:
+                groups += _pieces(linked, size=max(1, int(_PIECE * len(prompts))))
+            else:
+                listed = set(texts)
+                groups.append([prompt for prompt in prompts if prompt.text in listed])
+        return groups
+
+    def _can_pair(self, prompt: Prompt, other: Prompt) -> bool:
+        if not self.task.equal_length:
+            return True
+        return len(self.tokenized(prompt).ids) == len(self.tokenized(other).ids)
+
+    def _links(self, prompts: list[Prompt]) -> dict[str, list[str]]:
+        """The texts that each text is linked to, by a contrast that leads to one prompt alone; a
+        pair of unequal length links nothing where such pairs are left out."""
         contrasts = (*self.task.contrast_names, *self.task.null_contrasts)
         fixed = [name for name in contrasts if self.task.is_deterministic(name)]
-        parent = {prompt.text: prompt.text for prompt in prompts}
-
-        def root(text: str) -> str:
-            while parent[text] != text:
-                parent[text] = text = parent[parent[text]]
-            return text
-
+        links: dict[str, list[str]] = {prompt.text: [] for prompt in prompts}
         for prompt in prompts:
             for name in fixed:
                 other = self.task.counterfactual(prompt, name, rng=self.rng())
-                if other is not None and other.text in parent:
-                    parent[root(other.text)] = root(prompt.text)
-        groups: dict[str, list[Prompt]] = {}
-        for prompt in prompts:
-            groups.setdefault(root(prompt.text), []).append(prompt)
-        return list(groups.values())
+                if other is not None and other.text in links and self._can_pair(prompt, other):
+                    links[prompt.text].append(other.text)
+                    links[other.text].append(prompt.text)
+        return links
+
+
+def _linked_groups(links: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Texts that hang together, each group in an order in which a text follows one that it is
+    linked to where there is one left."""
+    seen = set[str]()
+    groups: list[list[str]] = []
+    for first in links:
+        if first in seen:
+            continue
+        group, waiting = list[str](), [first]
+        while waiting:
+            text = waiting.pop()
+            if text not in seen:
+                seen.add(text)
+                group.append(text)
+                waiting += reversed(links[text])
+        groups.append(group)
+    return groups
+
+
+def _pieces(prompts: list[Prompt], *, size: int) -> list[list[Prompt]]:
+    """Prompts of one text stay in one piece."""
+    pieces: list[list[Prompt]] = [[]]
+    for prompt in prompts:
+        if len(pieces[-1]) >= size and pieces[-1][-1].text != prompt.text:
+            pieces.append([])
+        pieces[-1].append(prompt)
+    return pieces

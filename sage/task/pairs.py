@@ -19,7 +19,7 @@ from random import Random
 from typing import NamedTuple
 
 from sage.errors import BadFile
-from sage.files import parse_object
+from sage.files import parse_object, read_lines
 from sage.task.prompt import Contrast, Label, Prompt
 from sage.task.task import END, Task
 from sage.task.templates import Texts
@@ -57,6 +57,11 @@ class PairTask(Task):
     def texts(self) -> Texts:
         return {}
 
+    @property
+    def lot(self) -> str:
+        """The same for every file: its name decides nothing."""
+        return "pairs"
+
     @cached_property
     def position_names(self) -> tuple[str, ...]:
         return (*self.pairs[0].clean.spans, END)
@@ -77,7 +82,7 @@ class PairTask(Task):
 
     def sample(self, n: int, *, seed: int) -> list[Prompt]:
         """The clean prompts of `n` pairs at random, all where there are fewer."""
-        return Random(f"{self.name} sample {seed}").sample(self._clean, min(n, len(self._clean)))
+        return Random(f"{self.lot} sample {seed}").sample(self._clean, min(n, len(self._clean)))
 
     def every(self) -> Iterator[Prompt]:
         yield from self._clean
@@ -224,7 +229,7 @@ def _patched_labels(lines: Sequence[_Line]) -> list[Label]:
 
 def _read(path: Path, label: str) -> list[_Line]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadFile(
             f"{path} cannot be read: {error}. Give a UTF-8 file of JSON lines."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from sage.errors import BadTask
-from sage.task.ownership import DISCOVER, FIT, TEST, Drop, SplitOwners
+from sage.task.ownership import DISCOVER, ELSEWHERE, FIT, TEST, Drop, SplitOwners
 from sage.task.prompt import Label, Prompt
 from sage.task.task import Task
 from sage.task.tokens import Encode, Tokenized, TokenizedPair
@@ -168,8 +168,8 @@ def split(task: Task, encode: Encode, *, seed: int, sizes: SplitSizes | None = N
         detect=_beyond_pairs(owners, pairs[TEST], sizes.detect),
         drops={drop: count for drop, count in owners.drops.items() if count},
     )
-    _check_test_size(task, splits.counts[TEST])
-    _check_pairs(task, pairs, splits.fit)
+    _check_test_size(task, splits.counts[TEST], owners)
+    _check_pairs(task, pairs, splits.fit, owners)
     return splits
 
 
@@ -261,16 +261,40 @@ def _enough(prompts: Sequence[Prompt], task: Task, sizes: SplitSizes) -> list[Pr
     return chosen
 
 
-def _check_test_size(task: Task, prompts: int) -> None:
-    if prompts < LEAST_TEST:
-        raise BadTask(
-            f"Task {task.name} has {prompts} different prompts to test on that have a "
-            f"counterfactual there, and needs {LEAST_TEST}. "
-            "Give it more prompts, or a tokenizer that keeps more."
-        )
+def _check_test_size(task: Task, prompts: int, owners: SplitOwners) -> None:
+    if prompts >= LEAST_TEST:
+        return
+    has = f"Task {task.name} has {prompts} different prompts to test on"
+    linked = _linked(owners, TEST)
+    more = "Give it more prompts, or a tokenizer that keeps more."
+    if prompts + linked >= LEAST_TEST:
+        more = _told_links(linked)
+    raise BadTask(f"{has} that have a counterfactual there, and needs {LEAST_TEST}. {more}")
 
 
-def _check_pairs(task: Task, pairs_by_split: Mapping[str, Pairs], fit: Sequence[Tokenized]) -> None:
+def _linked(owners: SplitOwners, split: str, contrast: str | None = None) -> int:
+    """How many prompts of a split are in no pair because their counterfactual is in another."""
+    return sum(
+        count
+        for drop, count in owners.drops.items()
+        if (drop.split, drop.why) == (split, ELSEWHERE) and contrast in (None, drop.contrast)
+    )
+
+
+def _told_links(count: int) -> str:
+    return (
+        f"{_counted(count, 'more prompt')} are linked to prompts of other splits, because one "
+        "prompt's counterfactual is another's too. Give pairs that share no prompt, or more of "
+        "them."
+    )
+
+
+def _check_pairs(
+    task: Task,
+    pairs_by_split: Mapping[str, Pairs],
+    fit: Sequence[Tokenized],
+    owners: SplitOwners,
+) -> None:
     """Every contrast has pairs in every split, and no value in them is unseen in fit."""
     seen: dict[str, set[Label]] = {}
     for attribute in task.attributes:
@@ -278,9 +302,11 @@ def _check_pairs(task: Task, pairs_by_split: Mapping[str, Pairs], fit: Sequence[
     for split, by_contrast in pairs_by_split.items():
         for contrast, pairs in by_contrast.items():
             if not pairs:
+                linked = _linked(owners, split, contrast)
+                more = _told_links(linked) if linked else "Give the task more prompts."
                 raise BadTask(
                     f"Task {task.name}: contrast '{contrast}' has no pair inside the split "
-                    f"'{split}'. Give the task more prompts."
+                    f"'{split}'. {more}"
                 )
             for attribute, values in seen.items():
                 labels = chain.from_iterable(_labels(pair, attribute) for pair in pairs)

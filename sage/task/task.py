@@ -179,7 +179,7 @@ class Task(Declaration):
 
     def sample(self, n: int, *, seed: int) -> list[Prompt]:
         """`n` different prompts at random; all there are where there are fewer."""
-        rng = Random(f"{self.name} sample {seed}")
+        rng = Random(f"{self.lot} sample {seed}")
         if self.size <= 4 * n:
             everything = list(self.every())
             return rng.sample(everything, min(n, len(everything)))
@@ -231,7 +231,7 @@ class Task(Declaration):
 
 
 def _pairs_of(task: Task, prompts: Sequence[Prompt], contrast: str) -> list[Pair]:
-    rng = Random(f"{task.name} trials {contrast}")
+    rng = Random(f"{task.lot} trials {contrast}")
     pairs = list[Pair]()
     for prompt in prompts:
         other = task.counterfactual(prompt, contrast, rng=rng)
@@ -242,7 +242,7 @@ def _pairs_of(task: Task, prompts: Sequence[Prompt], contrast: str) -> list[Pair
 
 def _check_by_trial(task: Task) -> None:
     """Contrasts lead somewhere, one changes the answer, and prompts have answers and foils."""
-    prompt = task.draw(Random(f"{task.name} trial"))
+    prompt = task.draw(Random(f"{task.lot} trial"))
     if not prompt.answers or not prompt.foils:
         raise BadTask(
             f"Task {task.name}: '{prompt.text}' has answers {prompt.answers} "

@@ -39,7 +39,8 @@ class TokenAudit:
     `task` has the usable values only and refuses prompts that split otherwise.
     `dropped[slot][value]` and `families[family]` say why; `refused[why]` counts prompts among
     `tried` that have usable values and still do not split as they should. In `example`, a named
-    position falls on the token `positions` gives.
+    position falls on the token `positions` gives. `declared` is the task that was narrowed: the one
+    asked for, or what it asks otherwise; `notes` say so, and which nulls were left out.
     """
 
     task: Task
@@ -50,6 +51,8 @@ class TokenAudit:
     unequal: Mapping[str, Unequal]
     example: Tokenized
     positions: Mapping[str, str]
+    declared: Task
+    notes: tuple[str, ...] = ()
 
     @property
     def kept(self) -> dict[str, tuple[str, ...]]:
@@ -68,10 +71,33 @@ def audit(
     """The task restricted to what the tokenizer can carry, and what was left out.
 
     Answers, foils and all slots but irrelevant ones and `multi_token` must be one token; slots that
-    touch are judged by whole prompts. Raises BadTask where fewer than two values of an attribute's
-    slot remain (none of another's), or one of `required` is dropped.
+    touch are judged by whole prompts. An irrelevant attribute with one value left is no null and is
+    left out, with a note. A tokenizer that cannot carry the task is tried on its `otherwise`, where
+    it has one. Raises BadTask where fewer than two values of an attribute's slot remain (none of
+    another's), no irrelevant attribute does, or one of `required` is dropped.
     """
+    try:
+        return _audit(task, tokenizer, bos=bos, prompts=prompts, required=required)
+    except BadTask as error:
+        if not isinstance(task.otherwise, Task):
+            raise
+        other = audit(task.otherwise, tokenizer, bos=bos, prompts=prompts, required=required)
+        why = str(error).partition(". ")[0].removeprefix(f"Task {task.name}: ")
+        return replace(other, notes=(f"asked otherwise: {why}", *other.notes))
+
+
+def _audit(
+    task: Task,
+    tokenizer: FastTokenizer,
+    *,
+    bos: bool,
+    prompts: int,
+    required: Collection[str],
+) -> TokenAudit:
+    """The audit of this very task."""
+    declared = task
     dropped, families = _unfit(task, tokenizer, required)
+    task, notes = _without_constants(task, dropped)
     templates = {name: texts for name, texts in task.templates.items() if name not in families}
     narrowed = replace(task, slots=_undropped(task.slots, dropped), templates=templates)
     sampled = narrowed.sample(prompts, seed=0)
@@ -94,7 +120,25 @@ def audit(
         unequal={contrast: _unequal(usable, contrast, tokenizer) for contrast in contrasts},
         example=example,
         positions=positions,
+        declared=declared,
+        notes=notes,
     )
+
+
+def _without_constants(task: Task, dropped: Mapping[str, Reasons]) -> tuple[Task, tuple[str, ...]]:
+    """The task without irrelevant attributes whose slot has one value left, and a note of each."""
+    pool = _undropped(task.slots, dropped)
+    constant = [name for name in task.irrelevant if len(pool.get(name, (1, 2))) < 2]
+    if not constant:
+        return task, ()
+    irrelevant = tuple(name for name in task.irrelevant if name not in constant)
+    if not irrelevant:
+        raise BadTask(
+            f"Task {task.name}: no irrelevant attribute has two values left: "
+            f"{', '.join(constant)}. Give one more values that are one token."
+        )
+    notes = tuple(f"{name} has one value left and is no null" for name in constant)
+    return replace(task, irrelevant=irrelevant), notes
 
 
 def _keep(task: Task, tokenizer: FastTokenizer) -> Callable[[Prompt], bool]:
@@ -189,7 +233,7 @@ def _why_none_splits(
 
     Nothing where one of them splits as it should.
     """
-    rng = Random(f"{task.name} {family} {fixed}")
+    rng = Random(f"{task.lot} {family} {fixed}")
     keys = [key for key in task.texts if key[0] not in unfit_families and family in ("", key[0])]
     problems = Counter[str]()
     for _ in range(_DRAWS):
@@ -239,7 +283,7 @@ def _check_pool(
 ) -> None:
     """Every slot has values enough, and all that are required."""
     for slot, values in pool.items():
-        needed = 2 if slot in (*task.attributes, *task.irrelevant) else 1
+        needed = 2 if slot in task.attributes else 1
         reasons = dropped[slot]
         if len(values) < needed:
             raise BadTask(
@@ -281,7 +325,7 @@ def _check_one_name(task: Task, prompt: Tokenized) -> None:
 
 
 def _unequal(task: Task, contrast: str, tokenizer: FastTokenizer) -> Unequal:
-    rng = Random(f"{task.name} unequal {contrast}")
+    rng = Random(f"{task.lot} unequal {contrast}")
     unequal = tried = 0
     for prompt in task.sample(task.size if task.equal_length else _PAIRS, seed=1):
         other = task.counterfactual(prompt, contrast, rng=rng)

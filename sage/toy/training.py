@@ -7,6 +7,7 @@ may not leave its initialisation by more than arccos .8 (*soft-frozen*).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,15 +48,45 @@ class ToyRecipe:
 
     @property
     def name(self) -> str:
-        """`topk 8`, `relu 0.1, soft decoder frozen`."""
+        """`topk 8`, `relu 0.1, x4 wide, soft decoder frozen, seed 1`."""
         kind = f"relu {self.penalty:g}" if self.k is None else f"topk {self.k}"
-        return f"{kind}, {self.frozen} frozen" if self.frozen else kind
+        wide = f", x{self.expansion} wide" if self.expansion != ToyRecipe.expansion else ""
+        frozen = f", {self.frozen} frozen" if self.frozen else ""
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{kind}{wide}{frozen}{seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class ToySAE:
+    """A sparse autoencoder of a world's node: encode(a - b_dec) @ W_dec + b_dec."""
+
+    name: str
+    encoder: TopK | ReLU
+    W_dec: Float[Tensor, "latent d"]
+    b_dec: Float[Tensor, "d"]
+
+    @property
+    def dictionary(self) -> NativeDictionary:
+        """It as a dictionary, to be scored."""
+        encoder, bias = self.encoder, self.b_dec
+        return NativeDictionary(
+            self.name,
+            {NODE: lambda values: encoder.encode(values - bias)},
+            {NODE: self.W_dec},
+            {NODE: bias},
+        )
 
 
 def train(world: World, recipe: ToyRecipe) -> NativeDictionary:
     """An SAE trained on draws of the world: unit decoder rows, an encoder that starts as their
     transpose, and the mean activation as the first decoder bias, which is subtracted before
     encoding."""
+    return snapshots(world, recipe, at=(recipe.steps,))[0].dictionary
+
+
+def snapshots(world: World, recipe: ToyRecipe, *, at: Sequence[int]) -> list[ToySAE]:
+    """The same SAE after each of these numbers of steps, in ascending order; the schedule is that
+    of all of the recipe's steps. All bear the recipe's name."""
     random = generator(f"planted/{world.name}/{world.seed}/training/{recipe.seed}")
     width = recipe.expansion * len(world.directions)
     tokens = world.activations(TOKENS, TRAINED_ON)
@@ -71,7 +102,13 @@ def train(world: World, recipe: ToyRecipe) -> NativeDictionary:
         weight.requires_grad_()
     optimiser = torch.optim.Adam(trained, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
-    for _ in range(recipe.steps):
+    taken: list[ToySAE] = []
+    for step in range(max(at) + 1):
+        if step in at:
+            W, b, c, D = (w.detach().clone() for w in (W_enc, b_enc, b_dec, W_dec))
+            taken.append(ToySAE(recipe.name, _encoder(recipe, W, b), D, c))
+        if step == max(at):
+            break
         batch = tokens[torch.randint(TOKENS, (recipe.batch,), generator=random)]
         codes = _encoder(recipe, W_enc, b_enc).encode(batch - b_dec)
         missed = (codes @ W_dec + b_dec - batch).square().sum(-1).mean()
@@ -82,13 +119,7 @@ def train(world: World, recipe: ToyRecipe) -> NativeDictionary:
         schedule.step()
         with torch.no_grad():
             W_dec.copy_(_held(normalize(W_dec, dim=-1), start, recipe.frozen))
-    encoder, bias = _encoder(recipe, W_enc.detach(), b_enc.detach()), b_dec.detach()
-    return NativeDictionary(
-        recipe.name,
-        {NODE: lambda values: encoder.encode(values - bias)},
-        {NODE: W_dec.detach()},
-        {NODE: bias},
-    )
+    return taken
 
 
 def _encoder(

@@ -111,7 +111,7 @@ def told(cost: Cost) -> str:
 
 def _suite(model: Model, hooks: Sequence[Node], number: int) -> Suite:
     suite = random_suite(f"random {number}", hooks, model.anatomy, seed=number)
-    return on_model(suite, model.anatomy.d_model, model.device)
+    return on_model(suite, model.anatomy, model.device)
 
 
 def _node_sets(

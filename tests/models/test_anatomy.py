@@ -13,6 +13,7 @@ from sage.errors import SageError
 from sage.models.anatomy import Norm, Rotary
 from sage.models.base import Model
 from sage.nodes import Node, parse_node
+from tests.families import TABLE
 from tests.tiny import random_prompts
 
 PROMPTS = random_prompts(3, lengths=(8,))
@@ -82,7 +83,7 @@ def test_attention_logits_masked_and_normalised_are_the_pattern(model: Model) ->
             k = _read(model, Node("k", layer, anatomy.kv_head(head)))
             pairs = (len(q), count, count, anatomy.d_head)
             logits = anatomy.attention_logits(
-                q[:, :, None].expand(pairs), k[:, None].expand(pairs), query, key
+                layer, q[:, :, None].expand(pairs), k[:, None].expand(pairs), query, key
             )
             pattern = logits.masked_fill(~visible, -torch.inf).softmax(-1)
             assert torch.allclose(pattern, _read(model, Node("pattern", layer, head)), atol=1e-5)
@@ -134,17 +135,12 @@ def test_the_residual_stream_is_the_sum_of_what_is_added(model: Model) -> None:
 
 
 def test_the_families_are_told_apart(both: tuple[Model, Model]) -> None:
-    expected = {
-        "gpt2": (3, 3, 3, 8, False, None, None, None, 1.0, True),
-        "neox": (3, 4, 4, 8, True, 4, None, None, 1.0, False),
-        "gemma2": (4, 4, 2, 10, False, 10, 3.0, 6.0, 24**0.5, True),
-    }
     for model in both:
         a = model.anatomy
-        sizes = (a.layers, a.heads, a.kv_heads, a.d_head)
-        rotary = a.rotary and a.rotary.dims
+        rotary = tuple(block.rotary.base for block in a.blocks if block.rotary)
+        sizes = (a.layers, a.heads, a.kv_heads, a.d_head, a.parallel)
         rest = (a.attention_cap, a.logit_cap, a.embedding_scale, model.bos)
-        assert (*sizes, a.parallel, rotary, *rest) == expected[a.family]
+        assert (*sizes, rotary, *rest) == TABLE[a.family].facts
 
 
 def test_weights_are_views_of_the_loaded_parameters(family: str, folder: object) -> None:

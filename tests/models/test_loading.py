@@ -19,6 +19,7 @@ from sage.models.load import load_model
 from sage.models.weights import weight_files
 from sage.task.metric import logit_difference
 from sage.task.prompt import Prompt
+from tests.families import TABLE
 from tests.tiny import FAMILIES, WORDS, edit_config, random_prompts, save_random_model
 
 Folder = Callable[[str], Path]
@@ -220,7 +221,7 @@ def test_the_names_of_old_checkpoints_are_understood(folder: Folder, tmp_path: P
 
 def test_gpt2_and_gemma_begin_with_bos_and_neox_does_not(folder: Folder, broken: Path) -> None:
     policy = {family: load_model(str(folder(family)), device="cpu").bos for family in FAMILIES}
-    assert policy == {"gpt2": True, "neox": False, "gemma2": True}
+    assert policy == {family: entry.facts.bos for family, entry in TABLE.items()}
     assert not load_model(str(edit_config(broken, sage_bos=False)), device="cpu").bos
 
 

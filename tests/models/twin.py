@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -17,15 +18,7 @@ from torch import Tensor
 
 from sage.nodes import EVERYWHERE, Node
 from sage.task.tokens import Tokenized
-
-
-class Where(NamedTuple):
-    """A module's input or output (an element of it, for tuples), and one head's columns there."""
-
-    module: Any
-    side: str
-    element: int | None = None
-    columns: slice = slice(None)
+from tests.families import EVERY, Where
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class Twin:
     def _where(self, node: Node) -> Where:
         if node.kind == "embed":
             return self._where(Node("resid_pre", 0))
-        return {"gpt2": _gpt2, "neox": _neox, "gemma2": _gemma2}[self.family](self.hf, node)
+        return EVERY[self.family].where(self.hf, node)
 
 
 def load_twin(family: str, folder: Path) -> Twin:
@@ -126,56 +119,6 @@ def load_twin(family: str, folder: Path) -> Twin:
     return Twin(family, hf.requires_grad_(False))
 
 
-def _gpt2(hf: Any, node: Node) -> Where:
-    block, head = hf.transformer.h[node.layer], node.head or 0
-    width = hf.config.n_embd // hf.config.n_head
-    if node.kind in ("q", "k", "v"):
-        start = "qkv".index(node.kind) * hf.config.n_embd + head * width
-        return Where(block.attn.c_attn, "output", None, slice(start, start + width))
-    return {
-        "resid_pre": Where(block, "input"),
-        "z": Where(block.attn.c_proj, "input", None, slice(head * width, (head + 1) * width)),
-        "attn_out": Where(block.attn, "output", 0),
-        "resid_mid": Where(block.ln_2, "input"),
-        "mlp_in": Where(block.mlp, "input"),
-        "mlp_out": Where(block.mlp, "output"),
-        "resid_post": Where(block, "output"),
-    }[node.kind]
-
-
-def _neox(hf: Any, node: Node) -> Where:
-    block, head = hf.gpt_neox.layers[node.layer], node.head or 0
-    width = hf.config.hidden_size // hf.config.num_attention_heads
-    if node.kind in ("q", "k", "v"):
-        start = (3 * head + "qkv".index(node.kind)) * width
-        return Where(block.attention.query_key_value, "output", None, slice(start, start + width))
-    return {
-        "resid_pre": Where(block, "input"),
-        "z": Where(block.attention.dense, "input", None, slice(head * width, (head + 1) * width)),
-        "attn_out": Where(block.attention, "output", 0),
-        "mlp_in": Where(block.mlp, "input"),
-        "mlp_out": Where(block.mlp, "output"),
-        "resid_post": Where(block, "output"),
-    }[node.kind]
-
-
-def _gemma2(hf: Any, node: Node) -> Where:
-    block, head, width = hf.model.layers[node.layer], node.head or 0, hf.config.head_dim
-    columns = slice(head * width, (head + 1) * width)
-    return {
-        "resid_pre": Where(block, "input"),
-        "q": Where(block.self_attn.q_proj, "output", None, columns),
-        "k": Where(block.self_attn.k_proj, "output", None, columns),
-        "v": Where(block.self_attn.v_proj, "output", None, columns),
-        "z": Where(block.self_attn.o_proj, "input", None, columns),
-        "attn_out": Where(block.post_attention_layernorm, "output"),
-        "resid_mid": Where(block.pre_feedforward_layernorm, "input"),
-        "mlp_in": Where(block.mlp, "input"),
-        "mlp_out": Where(block.post_feedforward_layernorm, "output"),
-        "resid_post": Where(block, "output"),
-    }[node.kind]
-
-
 @contextmanager
 def _attention(
     family: str,
@@ -186,11 +129,7 @@ def _attention(
 ) -> Iterator[None]:
     """Attention written out, in place of transformers' own, so that one head's pattern can be kept
     or set."""
-    from transformers.models.gemma2 import modeling_gemma2
-    from transformers.models.gpt2 import modeling_gpt2
-    from transformers.models.gpt_neox import modeling_gpt_neox
-
-    library = {"gpt2": modeling_gpt2, "neox": modeling_gpt_neox, "gemma2": modeling_gemma2}[family]
+    library = import_module(f"transformers.models.{EVERY[family].module}")
 
     def attend(
         module: Any,

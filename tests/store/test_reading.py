@@ -71,7 +71,7 @@ def test_it_reads_what_the_model_reads_and_nothing_twice(
 def test_it_stands_for_the_model(watched: Watched, tmp_path: Path) -> None:
     reader = remembered(watched, tmp_path)
     assert reader.anatomy is watched.anatomy
-    assert reader.bos is watched.bos
+    assert reader.sink is watched.sink
 
 
 def test_whole_streams_are_kept_each_by_itself(watched: Watched, tmp_path: Path) -> None:

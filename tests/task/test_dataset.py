@@ -117,7 +117,7 @@ def test_a_file_that_is_missing_or_of_another_kind_is_refused(tmp_path: Path) ->
         with pytest.raises(BadFile, match=r"bad.parquet is not a readable parquet file"):
             load(tmp_path / "bad.parquet")
     (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(BadFile, match="is not UTF-8"):
+    with pytest.raises(BadFile, match="cannot be read as UTF-8"):
         load(tmp_path / "bad.jsonl")
 
 

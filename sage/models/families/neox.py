@@ -19,9 +19,10 @@ def _anatomy(hf: Any) -> Anatomy:
     heads = config.num_attention_heads
     d_head = config.hidden_size // heads
     rope = config.rope_parameters
+    rotary = Rotary(int(d_head * rope.get("partial_rotary_factor", 1.0)), float(rope["rope_theta"]))
     return Anatomy(
         family="neox",
-        blocks=[_layer(block, heads) for block in hf.gpt_neox.layers],
+        blocks=[_layer(block, heads, rotary) for block in hf.gpt_neox.layers],
         heads=heads,
         kv_heads=heads,
         d_model=config.hidden_size,
@@ -30,13 +31,10 @@ def _anatomy(hf: Any) -> Anatomy:
         d_vocab=config.vocab_size,
         parallel=bool(config.use_parallel_residual),
         attention_scale=d_head**-0.5,
-        rotary=Rotary(
-            int(d_head * rope.get("partial_rotary_factor", 1.0)), float(rope["rope_theta"])
-        ),
     )
 
 
-def _layer(block: Any, heads: int) -> Layer:
+def _layer(block: Any, heads: int, rotary: Rotary) -> Layer:
     attention = block.attention
     W_Q, W_K, W_V = rearrange(
         attention.query_key_value.weight,
@@ -60,6 +58,7 @@ def _layer(block: Any, heads: int) -> Layer:
             attention.dense.weight, "d_model (head d_head) -> head d_model d_head", head=heads
         ),
         b_O=attention.dense.bias,
+        rotary=rotary,
     )
 
 

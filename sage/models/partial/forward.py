@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sage.memory import PARTIAL_NUMBERS_AT_ONCE, PARTIAL_NUMBERS_AT_ONCE_ON_CPU
+from sage.models.anatomy import normalise
 from sage.models.edits import Scatter
-from sage.models.network import Network, normalise
+from sage.models.network import Network
 from sage.models.partial.clean import CleanRun
 from sage.models.partial.cone import Level, cone
 from sage.models.steps import HookPoint
@@ -41,7 +42,8 @@ class EndLogits(NamedTuple):
 
 
 class KeyValues(NamedTuple):
-    """One layer's keys (rotated) and values, at all positions; a pass writes its own into them."""
+    """One layer's keys (as queries meet them: normed and rotated) and values, at all positions; a
+    pass writes its own into them."""
 
     keys: Float[Tensor, "run kv_head position d_head"]
     values: Float[Tensor, "run kv_head position d_head"]
@@ -207,23 +209,22 @@ class PartialForward:
         layer_pass: _LayerPass,
     ) -> None:
         """Set keys and values at the positions `before`, then those that are edited; edited keys
-        are turned as all are."""
-        level, rotary = layer_pass.level, self.network.anatomy.rotary
-        block, (keys, values) = self.network.anatomy.blocks[level.layer], key_values
+        are normed and turned as all are."""
+        level, (keys, values) = layer_pass.level, key_values
+        block = self.network.anatomy.blocks[level.layer]
         if level.before:
             positions = torch.tensor(level.before, device=keys.device)
             k, v = _project(normed, block.W_K, block.b_K), _project(normed, block.W_V, block.b_V)
             layer_pass.keep("k", k)
             layer_pass.keep("v", v)
-            rotated = k if rotary is None else rotary.rotate(k, positions[:, None])
-            keys[:, :, positions] = rotated.transpose(1, 2)
+            keys[:, :, positions] = block.key(k, positions[:, None]).transpose(1, 2)
             values[:, :, positions] = v.transpose(1, 2)
         for kind, kept in (("k", keys), ("v", values)):
             edit = layer_pass.edits.get(HookPoint(kind, level.layer))
             if edit is not None:
                 new = edit.values.to(kept)
-                if kind == "k" and rotary is not None:
-                    new = rotary.rotate(new, edit.positions.to(kept.device))
+                if kind == "k":
+                    new = block.key(new, edit.positions.to(kept.device))
                 kept.copy_(edit._replace(values=new)(kept.transpose(1, 2)).transpose(1, 2))
 
     def _attend(
@@ -238,7 +239,7 @@ class PartialForward:
         query = torch.tensor(level.after, device=keys.device)[:, None]
         key = torch.arange(keys.shape[2], device=keys.device)
         q = layer_pass.edited("q", _project(normed, block.W_Q, block.b_Q))
-        q = q if anatomy.rotary is None else anatomy.rotary.rotate(q, query)
+        q = block.query(q, query)
         q = rearrange(
             q,
             "run query (kv_head group) d_head -> run kv_head (group query) d_head",

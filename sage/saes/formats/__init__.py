@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 from typing import cast
 
 from sage.errors import BadFile
+from sage.files import given_path
 from sage.saes.formats.format import Description, Format
 from sage.saes.sae import SAE
 
@@ -26,19 +27,23 @@ def formats() -> tuple[Format, ...]:
 
 
 def recognised(path: Path) -> bool:
-    """Whether a file or folder holds one SAE in some format."""
-    return any(form.recognises(path) for form in formats())
+    """Whether a file or folder holds one SAE in some format; one that may not be looked into does
+    not."""
+    try:
+        return any(form.recognises(path) for form in formats())
+    except OSError:
+        return False
 
 
 def load_file(path: Path | str) -> SAE:
     """The SAE in a local file or folder of any format; BadFile where it is missing or damaged."""
-    path = Path(path).expanduser()
+    path = given_path(str(path))
     return _format_of(path).load(path)
 
 
 def describe_file(path: Path | str) -> Description:
     """What a local file or folder says of its SAE, without reading the weights."""
-    path = Path(path).expanduser()
+    path = given_path(str(path))
     return _format_of(path).describe(path)
 
 

@@ -83,6 +83,13 @@ def load(path: Path) -> SAE:
         dictionary_class.array_names,
     )
     encoder = dictionary_class.read(stored)
+    if trainer.states("k") and "k" not in encoder.settings():
+        raise unexpected(
+            config.file,
+            "trainer.k",
+            f"stated beside {dictionary_class.name}, which keeps no number of latents",
+            "a class that does, such as AutoEncoderTopK, or no k",
+        )
     W_dec, b_dec = stored.take("W_dec"), stored.take("b_dec")
     stored.arrays.close()
     return SAE(

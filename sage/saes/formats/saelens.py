@@ -50,6 +50,8 @@ TITLE, FILES, LOADER = "SAELens", (CONFIG, WEIGHTS), "sae_lens"
 _VERSION = "6.0.0"
 _AT_INFERENCE = "jumprelu"
 _HOOK = re.compile(r"blocks\.(\d{1,4})\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
+_ACTIVATIONS = ("activation_fn", "activation_fn_str")
+_FINE_TUNING = "finetuning_scaling_factor"
 _NORMALISATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "layer_norm")
 
 
@@ -85,13 +87,8 @@ def read(config: Fields, arrays: Arrays, *, name: str) -> SAE:
     _refuse_heads(config)
     stored = StoredSAE(_architecture_name(config), config, arrays, d_model, width)
     encoder = _encoder(stored)
-    W_dec, b_dec = stored.take("W_dec"), stored.take("b_dec")
-    if "scaling_factor" in arrays.values:  # old SAEs may scale their codes before decoding
-        W_dec = finite(
-            W_dec * stored.take("scaling_factor")[:, None],
-            arrays.file,
-            "W_dec times scaling_factor",
-        )
+    _check_k(stored, encoder)
+    W_dec, b_dec = _fine_tuned(stored, stored.take("W_dec")), stored.take("b_dec")
     arrays.close()
     kwargs = about.child("model_from_pretrained_kwargs")
     sae = SAE(
@@ -176,16 +173,16 @@ def _about(config: Fields) -> Fields:
 
 
 def _width(config: Fields) -> int:
-    if "d_sae" in config.values:
+    if config.states("d_sae") or not config.states("expansion_factor"):
         return config.integer("d_sae")
-    return config.integer("d_in") * config.integer("expansion_factor")
+    return config.times("d_in", "expansion_factor")
 
 
 def _stated(config: Fields) -> Stated:
     about = _about(config)
     return Stated(
-        l0=about.optional_number("l0"),
-        fvu=about.optional_number("fvu"),
+        l0=about.stated("l0"),
+        fvu=about.stated("fvu"),
         model=about.text("model_name", "") or None,
     )
 
@@ -247,7 +244,8 @@ def _architecture_name(config: Fields) -> str:
     """What a configuration calls the architecture; Unsupported where none of ours is called so."""
     name = config.text("architecture", "standard")
     activation = config.text("activation_fn", config.text("activation_fn_str", "relu"))
-    if activation == "topk":
+    says_neither = not any(map(config.states, ("architecture", *_ACTIVATIONS)))
+    if activation == "topk" or (says_neither and _states_k(config)):
         name = "topk"
     elif activation != "relu":
         raise Unsupported(
@@ -260,6 +258,53 @@ def _architecture_name(config: Fields) -> str:
             f"Those that can be read: {', '.join(sorted(names))}."
         )
     return name
+
+
+def _states_k(config: Fields) -> bool:
+    return config.states("k") or config.child("activation_fn_kwargs").states("k")
+
+
+def _check_k(stored: StoredSAE, encoder: Encoder) -> None:
+    """BadFile where a configuration says how many latents a token keeps, and its architecture and
+    activation keep no number of them: one of the two is not what the SAE was trained with."""
+    config = stored.settings
+    has_no_k = "k" not in encoder.settings() and "threshold" not in encoder.tensors()
+    if has_no_k and _states_k(config):
+        raise unexpected(
+            config.file,
+            "k",
+            "stated beside an architecture and an activation that keep no number of latents "
+            f"({encoder.name})",
+            "activation_fn 'topk' (or architecture 'topk') if each token keeps k latents; "
+            "no k if it does not",
+        )
+    top, inner = config.values.get("k"), config.child("activation_fn_kwargs").values.get("k")
+    if top is not None and inner is not None and top != inner:
+        raise unexpected(config.file, "k", f"{top} at the top and {inner} inside", "one number")
+
+
+def _fine_tuned(stored: StoredSAE, W_dec: Tensor) -> Tensor:
+    """The decoder times the scale that fine-tuning gave every latent's code.
+
+    SAELens 3 to 5 stored one of ones where none was used, and a flag that says whether one was;
+    BadFile where the two contradict each other. The oldest files have no flag.
+    """
+    config, arrays = stored.settings, stored.arrays
+    names = [name for name in (_FINE_TUNING, "scaling_factor") if name in arrays.values]
+    says = config.flag(_FINE_TUNING) if config.states(_FINE_TUNING) else None
+    if not names:
+        if says:
+            raise unexpected(arrays.file, _FINE_TUNING, "missing", f"one, as {config.file} says")
+        return W_dec
+    scale = stored.take(names[0])
+    if says is False and bool((scale != 1).any()):
+        raise unexpected(
+            arrays.file,
+            names[0],
+            f"not 1 in {int((scale != 1).sum())} of {len(scale)} values",
+            f"ones, since {config.file} says {_FINE_TUNING} false; if codes are scaled, say true",
+        )
+    return finite(W_dec * scale[:, None], arrays.file, f"W_dec times {names[0]}")
 
 
 def _encoder(stored: StoredSAE) -> Encoder:

@@ -112,7 +112,10 @@ def save(sae: SAE, path: Path) -> None:
 
 def _width(config: Fields) -> int:
     latents = config.integer("num_latents", 0, least=0)
-    return latents or config.integer("d_in") * config.integer("expansion_factor", 32)
+    if latents:
+        return latents
+    stated = config.states("expansion_factor")
+    return config.times("d_in", "expansion_factor") if stated else 32 * config.integer("d_in")
 
 
 def _refuse_what_is_no_topk_sae(config: Fields) -> None:

@@ -1,0 +1,76 @@
+"""Gaming: can a metric be raised by blind edits that make a dictionary no better?
+
+Method, section 7. Random changes of decoder rows and of both biases, none of which may change L0 by
+more than a tenth, are kept where the metric rises. Labels stay hidden: all that is seen is the
+score. What the climb gained is measured where it was climbed and on draws it never saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import normalize
+
+from sage.audit.measuring import WorldBench
+from sage.audit.plan import AuditPlan
+from sage.audit.records import Measured, defined
+from sage.dictionaries.controls.setting import generator
+from sage.saes.architectures.relu import ReLU
+from sage.saes.architectures.topk import TopK
+from sage.toy.planted import NODE, World
+from sage.toy.quality import planted_quality
+from sage.toy.training import ToySAE
+
+CLIMBED = ("interpretable", "TPP")
+# Of a decoder row's norm, of the spread of encoder biases beside .1, and of the decoder bias.
+STEP = 0.05
+MOST_L0 = 0.1
+PAIRS, FRESH = 200, 1
+
+
+def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Measured]:
+    """The SAE before and after the climb, on the draws climbed on and on fresh ones."""
+    small = replace(plan, contrasts=2, pairs=PAIRS)
+    seen, fresh = WorldBench(world, small), WorldBench(world, small, FRESH)
+    random = generator(f"gaming/{world.name}/{metric}")
+    start = l0 = _l0(sae, world)
+    best, score = sae, seen.one(sae.dictionary, metric)
+    before = score
+    for _ in range(plan.edits):
+        tried = _edited(best, random)
+        if abs(_l0(tried, world) - l0) > MOST_L0 * start:
+            continue
+        value = seen.one(tried.dictionary, metric)
+        if value > score:
+            best, score = tried, value
+    ends = {"seen": (before, score), "fresh": tuple(
+        fresh.one(one.dictionary, metric) for one in (sae, best))}  # fmt: skip
+    return [
+        Measured(
+            "gaming", world.name, one.name, f"{when}, {draws}",
+            defined({metric: values[place]}),
+            planted_quality(world, one.dictionary)._asdict(),
+            at=plan.edits * place,
+        )
+        for draws, values in ends.items()
+        for place, (when, one) in enumerate((("before", sae), ("after", best)))
+    ]  # fmt: skip
+
+
+def _edited(sae: ToySAE, random: torch.Generator) -> ToySAE:
+    """A blind edit: every decoder row turned a little, all biases shifted a little."""
+    W_dec, encoder = sae.W_dec, sae.encoder
+    noise = normalize(torch.randn(W_dec.shape, generator=random), dim=-1)
+    size = STEP * (encoder.b_enc.std() + 0.1)
+    shift = size * torch.randn(encoder.b_enc.shape, generator=random)
+    b_dec = sae.b_dec + STEP * sae.b_dec.std() * torch.randn(sae.b_dec.shape, generator=random)
+    biased = ReLU(encoder.W_enc, encoder.b_enc + shift)
+    if isinstance(encoder, TopK):
+        biased = TopK(encoder.W_enc, encoder.b_enc + shift, encoder.priority, encoder.k)
+    return ToySAE(sae.name, biased, normalize(W_dec + STEP * noise, dim=-1), b_dec)
+
+
+def _l0(sae: ToySAE, world: World) -> float:
+    values = world.activations(1000, 0)
+    return float((sae.dictionary.encoders[NODE](values) != 0).float().sum(-1).mean())

@@ -1,0 +1,53 @@
+"""Examples for the help of every command, which the tests parse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "tasks": (
+        "sage tasks",
+        "sage tasks ioi --model tiny-gpt2",
+        "sage tasks my_task.py --model gpt2-small --explain",
+    ),
+    "models": ("sage models",),
+    "saes": (
+        "sage saes --scorable",
+        "sage saes --model gpt2-small",
+        "sage saes tiny-gpt2/topk8",
+    ),
+    "new-task": (
+        "sage new-task my_task --model tiny-gpt2",
+        "sage new-task my_task --folder tasks",
+    ),
+    "discover": (
+        "sage discover ioi --model tiny-gpt2",
+        "sage discover ioi --model tiny-gpt2 -c IO --out found.json",
+    ),
+    "check": ("sage check ioi --model gpt2-small",),
+    "score": (
+        "sage score ioi --model tiny-gpt2 --sae tiny-gpt2/topk8 --plan quick --out out",
+        "sage score ioi --model gpt2-small --sae gpt2-small-res-jb --out out",
+        "sage score ioi --model tiny-gpt2 --sae tiny-gpt2 --plan quick --screen",
+    ),
+    "fidelity": ("sage fidelity --model tiny-gpt2 --sae tiny-gpt2/topk4 --out out/fidelity",),
+    "frontier": ("sage frontier out/fidelity --out out/frontier",),
+    "export": ("sage export out --out rows.csv", "sage export out --out saebench"),
+    "report": ("sage report out --out out/report",),
+    "train-sae": (
+        "sage train-sae --model tiny-gpt2 --hook 2.resid_pre --task ioi --out my_sae",
+        "sage train-sae --model gpt2-small --hook 5.resid_pre --text my.txt --out my_sae",
+    ),
+    "demo": ("sage demo", "sage demo --all --out out/everything"),
+    "cache": ("sage cache", "sage cache --clear --kind discovery"),
+}
+
+
+def show_examples(commands: Mapping[str, click.Command]) -> None:
+    """Every command with its examples below its options."""
+    for name, examples in EXAMPLES.items():
+        if name in commands:
+            lines = "\n".join(f"  {example}" for example in examples)
+            commands[name].epilog = f"\b\nExamples:\n{lines}"

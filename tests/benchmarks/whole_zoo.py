@@ -1,0 +1,144 @@
+"""What the shipped suites score, from folders of results: the tables of docs/results.md.
+
+    S="$(sage saes --plain | ...)"   # every suite, or those to compare
+    sage score TASK... --model tiny-gpt2 --plan quick --seeds 5 --out out/zoo --sae ...
+    python -m tests.benchmarks.whole_zoo out/zoo
+
+Suites beside their best control and the supervised features, as mean and standard deviation over
+seeds of the mean over tasks; each suite on each task; the lookup tables on each task; trained SAEs
+against the soft-frozen ones. A task counts where every suite of its model has a score.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from sage.cells import load_results
+from sage.result import HEADLINES, MAIN, SUPERVISED, Result
+
+COPYING = "copying"
+LOOKUPS = ("task lookup", "text lookup")
+TRAINED = "topk8", "topk8-seed-2", "topk8-seed-3"
+FROZEN = "topk8-soft-frozen-"
+
+
+class Number(NamedTuple):
+    """One score of one dictionary on one task, by one seed."""
+
+    model: str
+    task: str
+    seed: int
+    suite: str
+    what: str
+    value: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="Folders of results.")
+    given = parser.parse_args(arguments)
+    listed = load_results(*given.folders)
+    frame = pd.DataFrame([number for result in listed for number in _numbers(result)])
+    for model, of_model in frame.groupby("model", sort=False):
+        print(f"\n## {model}\n\n{_markdown(_suites(of_model))}")
+        print(f"\n{HEADLINES[MAIN]} by task\n\n{_markdown(_by_task(of_model, MAIN))}")
+        for lookup in LOOKUPS:
+            print(f"\n{lookup}, by task\n\n{_markdown(_by_task(of_model, lookup))}")
+        print(f"\n{_trained_against_frozen(of_model)}")
+
+
+def _numbers(result: Result) -> Iterable[Number]:
+    for suite in result.suites:
+        place = result.model.name, result.task.name, result.run.seed, suite.id.split("/")[-1]
+        yield Number(*place, "L0", suite.l0)
+        for metric in (*HEADLINES, COPYING):
+            row = result.value(metric, suite=suite.id, dictionary=suite.id)
+            yield Number(*place, metric, None if row is None else row.value)
+            if metric == MAIN and row is not None:
+                best = row.best_control
+                yield Number(*place, "best control", best and best.value)
+                yield Number(*place, "gain", row.gain)
+        for name in (SUPERVISED, *LOOKUPS):
+            row = result.value(MAIN, suite=suite.id, dictionary=name)
+            yield Number(*place, name, None if row is None else row.value)
+
+
+def _suites(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row a suite: the mean over tasks, and over seeds with the standard deviation."""
+    columns = {"L0": "L0", **HEADLINES, COPYING: COPYING}
+    order = ["L0", MAIN, "best control", "gain", SUPERVISED]
+    order += [name for name in columns if name not in order]
+    table = {what: _over_seeds(_complete(numbers, what)) for what in order}
+    return pd.DataFrame(table).rename(columns=columns).reset_index(names="suite")
+
+
+def _complete(numbers: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Suite by seed, the mean over those tasks where every suite scored by the seed has one."""
+    part = numbers[numbers["what"] == what]
+    by_task = part.pivot_table("value", ["seed", "task"], "suite", dropna=False)
+    present = part.groupby(["seed", "suite"]).size().unstack().notna()
+    means: dict[int, pd.Series] = {}
+    for seed, of_seed in by_task.groupby("seed"):
+        scored = of_seed[[name for name in of_seed if present.loc[seed, name]]]
+        means[int(seed)] = scored.dropna().mean()  # type: ignore[arg-type]
+    return pd.DataFrame(means)
+
+
+def _over_seeds(by_seed: pd.DataFrame) -> pd.Series:
+    mean, sd, count = by_seed.mean(axis=1), by_seed.std(axis=1), by_seed.count(axis=1)
+    return pd.Series(
+        {name: _told(mean[name], sd[name] if count[name] > 1 else None) for name in by_seed.index}
+    )
+
+
+def _by_task(numbers: pd.DataFrame, what: str) -> pd.DataFrame:
+    part = numbers[numbers["what"] == what]
+    groups = part.groupby(["suite", "task"], sort=False)["value"]
+    told = {
+        key: _told(values.mean(), values.std() if values.count() > 1 else None)
+        for key, values in groups
+    }
+    return pd.Series(told).unstack().reset_index(names="suite").fillna("-")
+
+
+def _trained_against_frozen(numbers: pd.DataFrame) -> str:
+    """On each task the three trained SAEs and the three soft-frozen ones, by the first seed."""
+    part = numbers[(numbers["what"] == MAIN) & (numbers["seed"] == numbers["seed"].min())]
+    lines: list[str] = []
+    for task, of_task in part.groupby("task", sort=False):
+        values = of_task.set_index("suite")["value"].dropna()
+        trained = [values[name] for name in TRAINED if name in values]
+        frozen = [value for name, value in values.items() if str(name).startswith(FROZEN)]
+        if trained and frozen:
+            apart = "apart" if min(trained) > max(frozen) else "overlapping"
+            told = " ".join(map(_short, trained)), " ".join(map(_short, frozen))
+            lines.append(f"| {task} | {told[0]} | {told[1]} | {apart} |")
+    head = "| task | trained topk8, three seeds | soft-frozen, three seeds | ranges |\n|---|---|---|---|"
+    return "\n".join([head, *lines]) if lines else "No soft-frozen SAEs of this model."
+
+
+def _told(mean: float, sd: float | None) -> str:
+    return _short(mean) if sd is None else f"{_short(mean)} ± {_short(sd)}"
+
+
+def _short(value: float) -> str:
+    """`.46`, `-.03`, `1.00`; a dash where there is none."""
+    if pd.isna(value):
+        return "-"
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    lines = [list(map(str, frame.columns)), *frame.astype(str).to_numpy().tolist()]
+    ruler = f"|---|{'---:|' * (len(frame.columns) - 1)}"
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([rows[0], ruler, *rows[1:]])
+
+
+if __name__ == "__main__":
+    main()

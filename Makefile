@@ -4,7 +4,7 @@ STAMP := .venv/installed
 
 DEMO ?= out/demo
 
-.PHONY: demo figures test mutants check format clean
+.PHONY: demo docs figures test mutants check format clean
 
 demo: $(STAMP)
 	@$(BIN)/sage demo
@@ -14,6 +14,10 @@ figures: $(STAMP)
 	@$(BIN)/sage report $(DEMO) --out $(DEMO)/report
 	@cp $(DEMO)/report/figures/overview/interpretable.svg notebooks/interpretable.svg
 	@$(BIN)/python -m tests.benchmarks.readme_numbers $(DEMO) --write
+
+# The pages of docs/ as a site: out/docs/index.html.
+docs: $(STAMP)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs out/docs && echo "Wrote out/docs/index.html"
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -rfEs --numprocesses logical --maxprocesses 8 --dist loadfile

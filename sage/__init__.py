@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from sage.models.loaded import load_model
     from sage.nodes import Node
     from sage.preparation import prepare
+    from sage.report import write_report
+    from sage.report.sizes import compare
     from sage.result import Result
     from sage.result_file import load_result
-    from sage.report import write_report
     from sage.run import Plan, make_plan
     from sage.saes.in_memory import as_suite
     from sage.saes.releases import load_suite, load_suites
     from sage.task.catalog import load_task
     from sage.task.task import Contrast, Prompt, Task
+    from sage.toy.composite import toy_composite
     from sage.zoo.text import default_text
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "SageError",
     "Task",
     "as_suite",
+    "compare",
     "default_text",
     "discover",
     "evaluate",
@@ -61,6 +64,7 @@ __all__ = [
     "prepare",
     "project",
     "read",
+    "toy_composite",
     "write_report",
 ]
 
@@ -73,6 +77,7 @@ _HOME = {
     "SageError": "sage.errors",
     "Task": "sage.task.task",
     "as_suite": "sage.saes.in_memory",
+    "compare": "sage.report.sizes",
     "default_text": "sage.zoo.text",
     "discover": "sage.discovery",
     "evaluate": "sage.evaluation",
@@ -90,6 +95,7 @@ _HOME = {
     "prepare": "sage.preparation",
     "project": "sage.dictionaries.projected",
     "read": "sage.dictionaries.activations",
+    "toy_composite": "sage.toy.composite",
     "write_report": "sage.report",
 }
 

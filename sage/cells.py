@@ -102,7 +102,7 @@ class Cell:
                 self.model, self.task, rest, plan=self.plan, text=text, folder=self.unfinished,
                 store=store,
             )  # fmt: skip
-            whole = _joined(before, scored, self.folder, again=again)
+            whole = joined(before, scored, self.folder, again=again)
             save_result(whole.result, self.folder, arrays=whole.arrays)
             _remove(self.unfinished)
         return ScoredCell(whole.result, self.folder, found, tuple(suite.id for suite in rest))
@@ -125,9 +125,9 @@ def cell_name(task: Task, model: Model, plan: Plan) -> str:
     return "--".join([*parts, f"seed{plan.seed}"])
 
 
-def _joined(before: Result | None, scored: Evaluation, folder: Path, *, again: bool) -> Evaluation:
-    """What was scored now, with the other suites of a cell; BadFile where they are of another
-    state, unless that is to be scored again."""
+def joined(before: Result | None, scored: Evaluation, folder: Path, *, again: bool) -> Evaluation:
+    """What was scored now, with the other suites of a cell, whose result in its folder is `before`;
+    BadFile where they are of another state, unless that is to be scored again."""
     result, arrays = scored
     if before is None:
         return scored

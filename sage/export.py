@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sage.cells import load_results
-from sage.errors import SageError
-from sage.files import write_atomically, write_json
+from sage.errors import BadFile, SageError
+from sage.files import spreadsheet_text, write_atomically, write_json
 from sage.result import HEADLINES, SUPERVISED, Result, Row, SuiteInfo
 
 _SUFFIX = "_eval_results.json"
@@ -63,7 +63,8 @@ def write_saebench(results: Sequence[Result], out: Path) -> Path:
 def write_csv(results: Sequence[Result], out: Path) -> Path:
     """Every row of every result, with task, model and plan in front.
 
-    Versions of the scores stand in each row, so that those of different ones are told apart.
+    Versions of the scores stand in each row, so that those of different ones are told apart. Texts
+    that a spreadsheet would run as a formula are in quotes.
     """
     import pandas as pd
 
@@ -73,6 +74,8 @@ def write_csv(results: Sequence[Result], out: Path) -> Path:
         frame.insert(2, "plan", str(result.run.plan.get("name", "")))
         frames.append(_flat(frame))
     rows = pd.concat(frames)
+    for name in rows.select_dtypes(exclude="number").columns:
+        rows[name] = rows[name].map(spreadsheet_text)
     return write_atomically(out, rows.to_csv(index=False).encode())
 
 
@@ -195,4 +198,10 @@ def _details(result: Result, suite: SuiteInfo) -> list[dict[str, Any]]:
 def _milliseconds(started: str) -> int:
     from datetime import datetime
 
-    return int(datetime.fromisoformat(started).timestamp() * 1000)
+    try:
+        return int(datetime.fromisoformat(started).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise BadFile(
+            f"A result says that its run started at '{started[:80]}', which is no time. Score "
+            "again to write it anew."
+        ) from error

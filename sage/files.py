@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import sys
+import time
 import uuid
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from sage.errors import BadFile
 
+# A file half written is called after the process that writes it; after a day nobody does.
+_OWNER = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12}$")
+_ABANDONED_SECONDS = 24 * 3600
+# What a spreadsheet takes for the beginning of a formula, and what is a number all the same.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Half of a character, which no text can hold: JSON may write one as an escape.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
@@ -24,7 +34,9 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
     One that is not `durable` may be lost, or cut short, where the whole machine fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    if durable:
+        clean_leftovers(path.parent, name=path.name)
+    unfinished = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}")
     try:
         with unfinished.open("xb") as file:
             file.write(data)
@@ -35,6 +47,38 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def clean_leftovers(folder: Path, *, name: str = "*") -> None:
+    """Delete what writers of files of that name, in this folder, left when they were killed.
+
+    A file half written belongs to a process that its name tells: one of this machine that is gone,
+    or one of another machine, which is given a day.
+    """
+    for path in folder.glob(f".{name}.*"):
+        owner = _OWNER.search(path.name)
+        if owner is None:
+            continue
+        with suppress(OSError):
+            is_old = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+            if is_old or (owner["machine"] == _machine() and not _is_alive(int(owner["process"]))):
+                path.unlink()
+
+
+@cache
+def _machine() -> str:
+    """Eight digits for this machine."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def write_json(path: Path, data: object) -> Path:
@@ -63,7 +107,7 @@ def given_path(text: str) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadFile(f"'{text[:80]}' cannot be looked up: {first_line(error, 80)}.") from error
+        raise BadFile(f"'{text[:80]}' cannot be looked up ({first_line(error, 80)}).") from error
     return path
 
 
@@ -71,6 +115,12 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file: a line feed ends one, and nothing else that Unicode breaks
     lines at, which a line of JSON may hold. OSError or UnicodeDecodeError where it is none."""
     return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def spreadsheet_text(value: object) -> object:
+    """A value for a cell of CSV: a text that a spreadsheet would run as a formula in quotes."""
+    runs = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if runs else value
 
 
 def first_line(error: BaseException, most: int = 160) -> str:

@@ -6,12 +6,15 @@ nothing in it is replaced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
+from typing import cast
 
 from sage.errors import SageError
 from sage.result import ModelInfo, Result, RunInfo, StageInfo
 
+_ROUNDING, _ROUNDING_OF_ZERO = 1e-4, 1e-6
 # What two results of one cell have in common, beside their runs.
 _FACTS = ("schema", "task", "model", "gate", "sections", "discovery")
 # What may differ between their runs.
@@ -75,11 +78,30 @@ def can_merge(first: Result, second: Result) -> bool:
 
 
 def difference(first: Result, second: Result) -> str | None:
-    """The name of what keeps two results apart; None where nothing does."""
+    """The name of what keeps two results apart; None where nothing does.
+
+    Measured numbers may differ as float32 sums do whose order differs, between machines or batch
+    sizes: by 1e-4 of their size, or 1e-6. Names, nodes and counts must be equal.
+    """
     for name in _FACTS:
-        if getattr(first, name) != getattr(second, name):
+        if not _alike(getattr(first, name), getattr(second, name)):
             return name
     return _run_difference(first.run, second.run)
+
+
+def _alike(first: object, second: object) -> bool:
+    """Whether two facts are equal, up to rounding of the floats in them."""
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=_ROUNDING, abs_tol=_ROUNDING_OF_ZERO)
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, list | tuple):
+        ours, theirs = cast("list[object]", first), cast("list[object]", second)
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if is_dataclass(first) and not isinstance(first, type):
+        names = [entry.name for entry in fields(first)]
+        return all(_alike(getattr(first, name), getattr(second, name)) for name in names)
+    return first == second
 
 
 def difference_ahead(result: Result, model: ModelInfo, run: RunInfo) -> str | None:

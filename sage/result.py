@@ -6,16 +6,19 @@ A result holds everything a report shows; matrices and per-prompt columns stand 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from sage.errors import unknown
+from sage.errors import SageError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
 ALL, SUPERVISED = "*", "supervised"
+# Suites that a result shows of itself.
+MOST_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything one run found on one task and one model."""
+    """Everything one run found on one task and one model.
+
+    result = sage.load_result("out/ioi--tiny-gpt2--seed0")
+    result.overview()                 # a row per suite: sage, its interval, gain, T1, T2 ...
+    result.latents("IO", "IO")        # which latents stand behind the score of a contrast
+    result.figure("contrasts")        # a figure of the report, for a notebook
+    """
 
     task: TaskInfo
     model: ModelInfo
@@ -268,6 +277,57 @@ class Result:
     notes: list[str] = field(default_factory=list[str])
     moved: list[MovedLatent] = field(default_factory=list[MovedLatent])
     schema: int = SCHEMA
+
+    def __repr__(self) -> str:
+        """A few lines: what was scored on what, and the headline of each suite."""
+        plan = self.run.plan.get("name", "standard")
+        first = f"Result: {self.task.name} on {self.model.name}, plan {plan}, seed {self.run.seed}"
+        if not self.suites:
+            return f"{first}\n  {'; '.join(self.notes) or 'no suite was scored'}"
+        lines = [self._line(suite) for suite in self.suites[:MOST_SHOWN]]
+        if len(self.suites) > MOST_SHOWN:
+            lines.append(f"  ... and {len(self.suites) - MOST_SHOWN} more suites: .overview()")
+        return "\n".join([first, *lines])
+
+    def latents(
+        self, contrast: str, attribute: str | None = None, *, suite: str | None = None
+    ) -> pd.DataFrame:
+        """The latents behind the headline of a contrast, those moved most first: of one attribute
+        where it is named, of every suite unless one is.
+
+        One row per suite and latent: `site` it was read at, `latent` its number, the `value` that
+        its activity predicts best with the corrected `f1` on fit, the supervised `feature` that its
+        direction is nearest to with their `cosine`, the `share` of the counted edits in which it
+        was moved, on `pairs` of `n` test pairs, and `examples` of prompts with what the model said
+        before and after. UnknownName where nothing of that name was scored; SageError for a result
+        without the record.
+
+            result.latents("IO").query("f1 > .8")[["suite", "site", "latent", "value", "share"]]
+        """
+        import pandas as pd
+
+        self._check_latents(contrast, attribute, suite)
+        rows = [
+            asdict(latent)
+            for latent in self.moved
+            if latent.contrast == contrast
+            and suite in (None, latent.suite)
+            and attribute in (None, latent.attribute)
+        ]
+        names = [entry.name for entry in fields(MovedLatent) if entry.name != "contrast"]
+        return pd.DataFrame(rows, columns=names)
+
+    def figure(self, name: str, *, suite: str | None = None) -> Any:
+        """A figure of the report's page on this run, as a matplotlib figure that a notebook shows.
+
+        `name` is one of `sage.report.figures.figures("run")`: where, contrasts, between, features,
+        interpretable_here, copying. Where a figure is drawn for each suite or contrast the first is
+        returned, or that of `suite`. Figures of matrices need the arrays beside a result: write a
+        report for these. UnknownName for another name, SageError where there is nothing to draw.
+        """
+        # The report reads results, and is not known to them: it is asked by name.
+        report = import_module("sage.report.one_figure")
+        return report.draw_figure(self, name, suite=suite)
 
     def table(self) -> pd.DataFrame:
         """The rows as a pandas frame, one column per field, with task and model in front."""
@@ -333,6 +393,35 @@ class Result:
             and row.headline
             and row.section != ALL
         ]
+
+    def _line(self, suite: SuiteInfo) -> str:
+        """A suite's headline, for the repr."""
+        row = self.value(MAIN, suite=suite.id, dictionary=suite.id)
+        start = f"  {suite.id}: L0 {suite.l0:.1f}, {HEADLINES[MAIN]}"
+        if row is None or row.value is None:
+            return f"{start} undefined"
+        told = f"{start} {row.value:.2f}"
+        if row.low is not None and row.high is not None:
+            told += f" [{row.low:.2f}, {row.high:.2f}]"
+        if row.best_control is not None and row.best_control.value is not None:
+            told += f", best control {row.best_control.value:.2f} ({row.best_control.name})"
+        return told
+
+    def _check_latents(self, contrast: str, attribute: str | None, suite: str | None) -> None:
+        contrasts = list(dict.fromkeys(section.contrast for section in self.sections))
+        if contrast not in contrasts:
+            raise unknown("contrast of this result", contrast, contrasts)
+        suites = [info.id for info in self.suites]
+        if suite is not None and suite not in suites:
+            raise unknown("suite of this result", suite, suites)
+        if suites and not self.moved:
+            raise SageError(
+                "This result holds no record of the latents that were moved. Score it again, with "
+                "--again where it stands in a folder."
+            )
+        attributes = {latent.attribute for latent in self.moved if latent.contrast == contrast}
+        if attribute is not None and attributes and attribute not in attributes:
+            raise unknown(f"attribute with latents in contrast {contrast}", attribute, attributes)
 
     def _overview(self, suite: SuiteInfo) -> dict[str, object]:
         main = self.value(MAIN, suite=suite.id, dictionary=suite.id)

@@ -49,21 +49,22 @@ def read_table(path: Path, settings: Settings, *, table: str = "") -> dict[str, 
         if not isinstance(inner, dict):
             raise BadFile(f"{path}: {table} must be a table, [{table}], of settings.")
         given = cast("dict[str, Any]", inner)
-    values: dict[str, Any] = {}
-    for key, value in given.items():
-        if not table and isinstance(value, dict):
-            continue
-        name = f"{table}.{key}" if table else key
-        if key not in settings:
-            raise unknown(f"setting in {path}", name, _names(settings, table))
-        values[key] = _checked(path, name, value, settings[key])
-    return values
+    return _values(path, given, settings, table)
+
+
+def read_tables(path: Path, settings: Settings, *, table: str) -> list[dict[str, Any]]:
+    """The settings that each of a file's tables of one name, [[table]], gives; raises as
+    `read_table` does."""
+    given = _read(path).get(table, [])
+    if not _are_tables(given):
+        raise BadFile(f"{path}: {table} must be tables of settings, each below [[{table}]].")
+    return [_values(path, inner, settings, table) for inner in given]
 
 
 def check_tables(path: Path, tables: Sequence[str]) -> None:
     """UnknownName for a table of the file that is none of these."""
     for key, value in _read(path).items():
-        if isinstance(value, dict) and key not in tables:
+        if _is_table(value) and key not in tables:
             raise unknown(f"table in {path}", key, tables)
 
 
@@ -75,6 +76,30 @@ def write_table(values: Mapping[str, object], settings: Settings) -> str:
         few = f" One of: {', '.join(setting.possible)}." if setting.possible else ""
         lines += [f"# {setting.what}{few}", f"{name} = {_as_toml(value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _values(
+    path: Path, given: Mapping[str, object], settings: Settings, table: str
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if not table and _is_table(value):
+            continue
+        name = f"{table}.{key}" if table else key
+        if key not in settings:
+            raise unknown(f"setting in {path}", name, _names(settings, table))
+        values[key] = _checked(path, name, value, settings[key])
+    return values
+
+
+def _is_table(value: object) -> bool:
+    """Whether it is a table, or several of one name."""
+    return isinstance(value, dict) or (value != [] and _are_tables(value))
+
+
+def _are_tables(value: object) -> bool:
+    entries = cast("list[object]", value) if isinstance(value, list) else None
+    return entries is not None and all(isinstance(entry, dict) for entry in entries)
 
 
 def _names(settings: Settings, table: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
+from sage.errors import SageError
 from sage.progress import Stage, StagePath, Watcher, advance, expect, stage, watching
 from sage.threads import one_thread
 from sage.work_done import WorkDone
@@ -17,6 +19,8 @@ Made = TypeVar("Made")
 
 # Seconds between two looks at how far the jobs are.
 LOOK_EVERY = 1.0
+# So often in a row a process may be lost without any job ending in between.
+MOST_LOSSES = 3
 
 
 @runtime_checkable
@@ -42,29 +46,72 @@ class Job(Generic[Given]):
 
 
 def side_by_side(
-    run: Callable[[Given], Made], jobs: Sequence[Job[Given]], *, processes: int
+    run: Callable[[Given], Made],
+    jobs: Sequence[Job[Given]],
+    *,
+    processes: int,
+    ended: Callable[[Made], None] | None = None,
 ) -> list[Made]:
     """What `run` makes of every job, in their order; the jobs that come first begin first.
 
-    `run` and what it is given must be fit for pickling. A job that fails ends all of them.
+    `run` and what it is given must be fit for pickling. `ended` is told of every job as it ends. A
+    job that fails ends all of them; those of a process that is killed are run again. SageError
+    where processes are killed again and again.
     """
-    context = get_context("spawn")
-    shares = cast("Shares", context.RawArray("d", len(jobs)))
+    made: dict[int, Made] = {}
+    shares = cast("Shares", get_context("spawn").RawArray("d", len(jobs)))
+    told = Told(shares, jobs)
     expect(sum(job.work for job in jobs))
+    losses = 0
+    while len(made) < len(jobs):
+        before = len(made)
+        try:
+            for place, what in _in_one_pool(run, jobs, made, told, processes):
+                made[place] = what
+                if ended is not None:
+                    ended(what)
+        except BrokenProcessPool as error:
+            losses = losses + 1 if len(made) == before else 1
+            if losses >= MOST_LOSSES:
+                raise _lost([job for place, job in enumerate(jobs) if place not in made]) from error
+    return [made[place] for place in range(len(jobs))]
+
+
+def _in_one_pool(
+    run: Callable[[Given], Made],
+    jobs: Sequence[Job[Given]],
+    made: Mapping[int, Made],
+    told: Told[Given],
+    processes: int,
+) -> Iterator[tuple[int, Made]]:
+    """What the jobs that are not made yet come to, as they end. BrokenProcessPool where a process
+    is killed, after all that ended until then."""
+    context = get_context("spawn")
     with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_begin, initargs=(shares,)
+        processes, mp_context=context, initializer=_begin, initargs=(told.shares,)
     ) as pool:
         places = {
-            pool.submit(_run, run, place, job): place for place, job in enumerate(jobs)
-        }  # fmt: skip
-        told = Told(shares, jobs)
+            pool.submit(_run, run, place, job): place
+            for place, job in enumerate(jobs)
+            if place not in made
+        }
         running: set[Future[Made]] = set(places)
         while running:
             done, running = wait(running, timeout=LOOK_EVERY)
-            told.tell(ended=sorted(places[future] for future in done if not future.exception()))
+            whole = sorted((places[f], f) for f in done if not f.exception())
+            told.tell(ended=[place for place, _ in whole])
+            for place, future in whole:
+                yield place, future.result()
             for future in done:
                 future.result()
-    return [future.result() for future in places]
+
+
+def _lost(jobs: Sequence[Job[Given]]) -> SageError:
+    names = ", ".join(job.name for job in jobs[:3]) + (", ..." if len(jobs) > 3 else "")
+    return SageError(
+        f"Processes were killed {MOST_LOSSES} times in a row, most likely for want of memory, with "
+        f"{len(jobs)} still to do: {names}. Give fewer --workers; what is finished is kept."
+    )
 
 
 @dataclass

@@ -369,7 +369,7 @@ def test_saebench_reads_what_is_exported(tmp_path: Path) -> None:
     read = TypeAdapter(base.BaseEvalOutput[Any, Any, Any]).validate_json(text)
     assert read.eval_type_id == "sage"
     for category in json.loads(text)["eval_result_metrics"].values():
-        fields = {name: (float, ...) for name in category}
+        fields = dict.fromkeys(category, (float, ...))
         create_model("Metrics", **fields).model_validate(category)
     assert not any(
         isinstance(value, dict)

@@ -13,6 +13,9 @@ from sage.result import (
     FeatureInfo,
     Gate,
     ModelInfo,
+    NodeRow,
+    Result,
+    SectionInfo,
     StageInfo,
     TaskInfo,
 )
@@ -68,6 +71,30 @@ def test_results_of_different_cells_are_refused_and_what_differs_is_named(
     assert not can_merge(first, second)
     with pytest.raises(SageError, match=f"their {name} differ"):
         merge([first, second])
+
+
+def rounded(share: float) -> Result:
+    """A result whose measured numbers are larger by a share of themselves."""
+    plain = result("b")
+    section = SectionInfo("IO", "IO", ["3.1.z@END"], 2.0 * (1 + share))
+    row = NodeRow("IO", "3.1.z@END", 0.5 * (1 + share), 0.5, 0.25, 0.0, kept=True)
+    gate = replace(plain.gate, mean_logit_difference=3.0 * (1 + share))
+    return replace(plain, sections=[section], discovery=[row], gate=gate)
+
+
+def test_results_whose_numbers_differ_by_rounding_alone_come_together() -> None:
+    first = replace(rounded(0.0), suites=result("a").suites, rows=result("a").rows)
+    merged = merge([first, rounded(3e-7)])
+    assert [suite.id for suite in merged.suites] == ["a", "b"]
+    assert merged.sections == first.sections
+    assert not can_merge(first, rounded(3e-4))
+
+
+def test_results_with_other_nodes_stay_apart_however_near_their_numbers_are() -> None:
+    other = replace(rounded(0.0), sections=[SectionInfo("IO", "IO", ["3.2.z@END"], 2.0)])
+    assert not can_merge(rounded(0.0), other)
+    other = replace(rounded(0.0), discovery=[replace(rounded(0.0).discovery[0], kept=False)])
+    assert not can_merge(rounded(0.0), other)
 
 
 def test_another_suite_of_the_same_name_is_refused() -> None:

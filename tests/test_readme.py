@@ -1,4 +1,4 @@
-"""What the README shows works as it stands on the page."""
+"""What the README and the pages of docs/ show works as it stands on the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from sage.task.catalog import load_task
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-COMMANDS = re.findall(r"^    sage ([^#\n]*[^#\s])", TEXT, re.MULTILINE)
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+# A line of a page that begins with `sage`, and those that go on after a backslash.
+_COMMAND = re.compile(r"^    sage ((?:[^#\n]*\\\n)*[^#\n]*[^#\s])", re.MULTILINE)
+COMMANDS = [
+    (page, " ".join(line.replace("\\\n", " ").split()))
+    for page, text in PAGES.items()
+    for line in _COMMAND.findall(text)
+]
 
 
 def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(
@@ -74,39 +84,39 @@ def test_the_table_of_the_readme_is_filled_from_the_results_of_a_demo(
     assert readme_numbers.filled(filled, printed) == filled
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_is_one_that_sage_takes(line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_a_command_of_a_page_is_one_that_sage_takes(page: str, line: str) -> None:
     name, *words = shlex.split(line)
     command = cli.commands[name]
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
     given = _options(command, words)
+    if page != "README.md":
+        return
     for task in given.get("tasks", [given["task"]] if "task" in given else []):
         assert load_task(task).name == task
     assert given.get("model") in {None, *(model.name for model in known_models())}
     assert all(suite_specs(spec) for spec in given.get("specs", []))
 
 
-def test_the_readme_shows_the_options_of_scoring() -> None:
-    given = {word for line in COMMANDS for word in line.split() if word.startswith("--")}
+def test_the_pages_show_the_options_of_scoring() -> None:
+    given = {word for _, line in COMMANDS for word in line.split() if word.startswith("--")}
     assert {"--plan", "--nulls", "--screen", "--seeds", "--out"} <= given
-    assert "`--again`" in TEXT
+    assert "`--again`" in PAGES["score-a-release.md"]
 
 
 def test_the_readme_shows_how_to_score_and_how_to_report() -> None:
-    assert {line.split()[0] for line in COMMANDS} >= {
-        "score",
-        "report",
-        "tasks",
-        "saes",
-        "discover",
-        "export",
-    }
+    shown = {line.split()[0] for page, line in COMMANDS if page == "README.md"}
+    assert shown >= {"score", "report", "export"}
 
 
-def test_commands_named_in_a_sentence_exist() -> None:
-    named = set(re.findall(r"`sage ([a-z][a-z-]+)", TEXT))
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_named_in_a_sentence_exist(page: str) -> None:
+    named = set(re.findall(r"`sage ([a-z][a-z-]+)", PAGES[page]))
     assert named <= set(cli.commands)
-    assert {"demo", "new-task", "check", "train-sae"} <= named
-    assert load_circuit("ioi").task == "ioi"
+    if page == "README.md":
+        assert {"new-task", "check", "train-sae", "fidelity", "frontier"} <= named
+        assert load_circuit("ioi").task == "ioi"
 
 
 def test_make_targets_of_the_readme_exist() -> None:
@@ -118,19 +128,11 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"demo", "test", "figures"} <= targets
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
-    assert "notebooks/interpretable.svg" in links
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_file_tree_of_the_readme_names_what_exists() -> None:
-    tree = TEXT.partition("## Where things are")[2].partition("##")[0]
-    rows = re.findall(r"^    ( *)(\S+)", tree, re.MULTILINE)
-    assert len(rows) > 10
-    assert [
-        name for indent, name in rows if not (ROOT / ("sage" if indent else "") / name).exists()
-    ] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    assert [link for link in links if not (folder / link).exists()] == []
 
 
 def _options(command: click.Command, words: list[str]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from sage.errors import SageError
 from sage.progress import Stage, Watcher, advance, stage, watching
 from sage.side_by_side import Job, Told, side_by_side
 
@@ -36,6 +38,26 @@ def test_every_job_is_done_in_a_process_of_its_own_and_counts_by_its_work() -> N
 def test_a_job_that_fails_says_why() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         side_by_side(int, [Job("number", "7"), Job("word", "seven")], processes=1)
+
+
+def test_jobs_of_a_process_that_is_killed_are_run_again(tmp_path: Path) -> None:
+    """The first process to see the file removes it and ends, as if it had been killed."""
+    file = tmp_path / "kills"
+    file.touch()
+    code = f"import os; os.path.exists({str(file)!r}) and (os.remove({str(file)!r}), os._exit(9))"
+    ended: list[object] = []
+    jobs = [Job("kills", code), Job("lives", "1 + 1")]
+    assert side_by_side(exec, jobs, processes=2, ended=ended.append) == [None, None]
+    assert ended == [None, None]
+    assert not file.exists()
+
+
+def test_a_job_that_kills_every_process_is_given_up_and_what_ended_is_told() -> None:
+    ended: list[object] = []
+    jobs = [Job("sum", "1 + 1"), Job("heavy", "__import__('os')._exit(9)")]
+    with pytest.raises(SageError, match="3 times in a row, .* with 1 still to do: heavy"):
+        side_by_side(eval, jobs, processes=1, ended=ended.append)
+    assert ended == [2]
 
 
 def test_one_thread_is_all_that_a_job_gets() -> None:

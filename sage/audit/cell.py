@@ -1,4 +1,4 @@
-"""A cell of the audit's table: one metric under one lens in one place, and the figures behind it."""
+"""A cell of the audit's table: a metric under a lens in one place, and the figures behind it."""
 
 from __future__ import annotations
 

@@ -7,14 +7,17 @@ score. What the climb gained is measured where it was climbed and on draws it ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch.nn.functional import normalize
 
+from sage.audit.cell import Cell
 from sage.audit.measuring import WorldBench
 from sage.audit.plan import AuditPlan
 from sage.audit.records import Measured, defined
+from sage.audit.reseed import ONE_RUN, Noise
 from sage.dictionaries.controls.setting import generator
 from sage.saes.architectures.relu import ReLU
 from sage.saes.architectures.topk import TopK
@@ -74,3 +77,32 @@ def _edited(sae: ToySAE, random: torch.Generator) -> ToySAE:
 def _l0(sae: ToySAE, world: World) -> float:
     values = world.activations(1000, 0)
     return float((sae.dictionary.encoders[NODE](values) != 0).float().sum(-1).mean())
+
+
+def judge_gaming(
+    records: Sequence[Measured], metric: str, noises: Mapping[str, Noise]
+) -> list[Cell]:
+    """Passed where fresh draws see no more gain than one run tells from noise, or quality rose as
+    much as the metric."""
+    cells: list[Cell] = []
+    by_world: dict[str, dict[str, Measured]] = {}
+    for record in records:
+        if record.lens == "gaming" and metric in record.scores:
+            by_world.setdefault(record.where, {})[record.role] = record
+    for world, climbed in by_world.items():
+        gains = {
+            draws: climbed[f"after, {draws}"].score(metric)
+            - climbed[f"before, {draws}"].score(metric)
+            for draws in ("seen", "fresh")
+        }
+        before, after = climbed["before, fresh"], climbed["after, fresh"]
+        better = after.quality["atoms"] - before.quality["atoms"]
+        limit = ONE_RUN * noises[world].sd if world in noises else 0.0
+        passed = gains["fresh"] <= max(limit, better)
+        said = f"gain {gains['fresh']:+.3f} on fresh draws, {gains['seen']:+.3f} where it climbed, "
+        said += f"quality {better:+.3f}, noise {limit:.3f}"
+        figures = {"gain": gains["fresh"], "gain where climbed": gains["seen"],
+                   "quality": better, "noise": limit}  # fmt: skip
+        failed = () if passed else (f"blind edits gain {gains['fresh']:.2f}",)
+        cells.append(Cell(metric, "gaming", world, passed, said, figures, failed))
+    return cells

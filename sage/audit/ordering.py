@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -85,4 +85,4 @@ def _kendall(quality: Array, score: Array) -> float:
 
     if np.ptp(quality) == 0 or np.ptp(score) == 0:
         return math.nan
-    return float(kendalltau(quality, score).statistic)
+    return float(cast("Any", kendalltau(quality, score)).statistic)

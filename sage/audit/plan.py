@@ -19,7 +19,7 @@ class AuditPlan:
     `probe_ks` latents, `biased` pairs of attributes for SCR. SAEs are trained for `steps` from
     `sae_seeds`; snapshots come from `snapshot_seeds`. `edits` are tried by gaming. What is not
     truth or reseed is looked at in the first `worlds` alone; snapshots and nulls of a shipped model
-    are scored on `tasks`.
+    are scored on `tasks`. `peers` are the metrics of other benchmarks.
     """
 
     name: str
@@ -36,6 +36,7 @@ class AuditPlan:
     seeds: tuple[int, ...] = SEEDS
     edits: int = 100
     worlds: int = 3
+    peers: bool = True
     tasks: tuple[str, ...] = ()
 
     @property

@@ -74,7 +74,7 @@ def seeds_needed(sd_of_difference: float, difference: float) -> int:
 
 
 def reseeded(records: Sequence[Measured], metric: str) -> dict[str, Noise]:
-    """Where -> the noise of a metric of an SAE of middle quality when all but the SAE is redrawn."""
+    """Where -> the noise of a metric of an SAE of middle quality, all but which is redrawn."""
     values: dict[str, list[float]] = {}
     for record in records:
         if record.lens == "reseed" and math.isfinite(record.score(metric)):

@@ -98,7 +98,9 @@ def _mean_interval(records: Sequence[Measured], metric: str) -> Estimate | None:
         return None
     low, high = (_mean([ends[metric] for ends in side]) for side in
                  ([r.low for r in told], [r.high for r in told]))  # fmt: skip
-    return Estimate(_mean([r.score(metric) for r in told]), (high - low) / 3.92, low, high, len(told))
+    return Estimate(
+        _mean([r.score(metric) for r in told]), (high - low) / 3.92, low, high, len(told)
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from sage.audit.cell import Cell
 from sage.audit.measuring import WorldBench
 from sage.audit.plan import AuditPlan
 from sage.audit.records import Measured, defined
@@ -27,6 +28,8 @@ from sage.toy.planted import World
 from sage.toy.scoring import DECIDE, FIT, TEST, Drawn, contrast_data, fit_world, one_score
 
 METRICS = ("interpretable", "control")
+# Beyond the supervised features' own loss: what an SAE may lose before it fails.
+SLACK = 0.05
 MET = 0.7
 # So many more are drawn as are left when only some pairs of values are kept.
 MORE = 4
@@ -53,6 +56,28 @@ def transferred(
             }
             records.append(Measured("transfer", world.name, name, role, defined(scores)))
     return records
+
+
+def judge_transfer(records: Sequence[Measured], metric: str) -> list[Cell]:
+    """Passed where no SAE loses more than the supervised features do."""
+    cells: list[Cell] = []
+    moved = [r for r in records if r.lens == "transfer" and metric in r.scores]
+    for world in dict.fromkeys(record.where for record in moved):
+        scores = {(r.dictionary, r.role): r.score(metric) for r in moved if r.where == world}
+        names = dict.fromkeys(name for name, _ in scores)
+        losses = {name: scores[name, EVERY] - scores[name, SOME] for name in names}
+        own = losses.pop(SUPERVISED)
+        worst = max(losses, key=lambda name: losses[name])
+        passed = losses[worst] <= max(own, 0.0) + SLACK
+        cells.append(
+            Cell(
+                metric, "transfer", world, passed,
+                said=f"loses {losses[worst]:.3f} ({worst}), supervised {own:.3f}",
+                figures={"loss": losses[worst], "supervised": own},
+                failed=() if passed else (f"loses {losses[worst]:.2f} on pairs never met",),
+            )
+        )  # fmt: skip
+    return cells
 
 
 def _node_set(world: World, contrast: str, plan: AuditPlan, role: str) -> NodeSet:

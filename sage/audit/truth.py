@@ -79,7 +79,7 @@ def panels(
 
 def judge_truth(panel: Panel) -> Cell:
     """What a metric fails by in one world, with the figures."""
-    everything = panel.ordering(panel.of("built", "control", "trained", "frozen")[:0] or _ranked(panel))
+    everything = panel.ordering(_ranked(panel))
     trained = panel.ordering(panel.of("trained"))
     figures: dict[str, float | None] = {
         "pairs ordered rightly": everything.rightly.value,
@@ -173,5 +173,7 @@ def _near(panel: Panel, scores: Mapping[str, float]) -> list[str]:
         return []
     worst = min(near, key=panel.score)
     below = [*BELOW_TRAINED, *(e.dictionary for e in panel.of("frozen"))]
-    over = [name for name in below if scores.get(name, -math.inf) > panel.score(worst) + panel.slack]
+    over = [
+        name for name in below if scores.get(name, -math.inf) > panel.score(worst) + panel.slack
+    ]
     return [f"puts {', '.join(over)} above {worst.dictionary}"] if over else []

@@ -23,6 +23,7 @@ from sage.audit.panel import (
 )
 from sage.audit.plan import AuditPlan
 from sage.audit.records import Measured, Unit, defined, once
+from sage.audit.shipped_snapshots import MODEL, score_snapshots
 from sage.audit.transfer import transferred
 from sage.dictionaries.dictionary import Dictionary
 from sage.toy.panel import CONTROLS, PANEL
@@ -95,6 +96,8 @@ def units(plan: AuditPlan, lenses: Sequence[str]) -> list[Unit]:
             parts += [Unit("gaming", world, metric) for metric in CLIMBED]
         if "transfer" in lenses and looked_at:
             parts.append(Unit("transfer", world, ""))
+    if "discriminability" in lenses:
+        parts += [Unit("discriminability", f"{task} on {MODEL}", "") for task in plan.tasks]
     return sorted(parts, key=lambda unit: LONGEST.index(unit.lens))
 
 
@@ -132,6 +135,9 @@ def _reseed(work: Work) -> list[Measured]:
 
 
 def _discriminability(work: Work) -> list[Measured]:
+    if not work.unit.part:
+        task = work.unit.where.removesuffix(f" on {MODEL}")
+        return score_snapshots(task, work.folder / "scored")
     world, plan = work.world, work.plan
     seed = int(work.unit.part.removeprefix("seed "))
     recipe = ToyRecipe(k=true_k(world), steps=plan.steps, seed=seed)

@@ -6,12 +6,15 @@ machines. A SageError exits 1, wrong usage 2, both without a traceback; `--debug
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
+from sage.cli.comparing import compare
 from sage.cli.discovering import check, discover
 from sage.cli.examples import show_examples
+from sage.cli.failures import told_failure
 from sage.cli.fitting import frontier
 from sage.cli.keeping import cache
 from sage.cli.listing import models, saes, tasks
@@ -35,6 +38,7 @@ _COMMANDS = (
     score,
     fidelity,
     frontier,
+    compare,
     export,
     report,
     train_sae,
@@ -50,6 +54,21 @@ INTERRUPTED = (
 )
 
 
+EXAMPLES = (
+    "\b\nA first score, without a network, in half a minute:\n"
+    "  sage score gendered_pronoun --model tiny-neox --sae tiny-neox/topk4 \\\n"
+    "      --plan quick --out out\n"
+    "  sage report out --out out/report\n"
+    "Everything that ships, in a few minutes:\n"
+    "  sage demo\n"
+    "\n"
+    "Examples of each command: `sage COMMAND --help`. Completion of commands and options, for bash "
+    "(zsh and fish alike):\n"
+    "\n"
+    '\b\n  eval "$(_SAGE_COMPLETE=bash_source sage)"'
+)
+
+
 class _InOrder(click.Group):
     """Commands in the order in which they are given, which is that of the work."""
 
@@ -61,27 +80,13 @@ class _InOrder(click.Group):
 @click.group(
     cls=_InOrder,
     commands=_COMMANDS,
+    epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="sage")
 def cli(debug: bool) -> None:
-    """Evaluate sparse autoencoders against ground truth.
-
-    \b
-    A first score, without a network, in half a minute:
-      sage score gendered_pronoun --model tiny-neox --sae tiny-neox/topk4 \\
-          --plan quick --out out
-      sage report out --out out/report
-    Everything that ships, in a few minutes:
-      sage demo
-
-    `sage COMMAND --help` has examples of each command. Tab completion of commands
-    and options, for bash (zsh and fish alike):
-
-    \b
-      eval "$(_SAGE_COMPLETE=bash_source sage)"
-    """
+    """Evaluate sparse autoencoders against ground truth."""
     del debug
 
 
@@ -102,4 +107,14 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         click.echo(f"sage: {error}", err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        # Whoever read the output has read enough; nothing more can be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        told = told_failure(error)
+        if told is None or "--debug" in sys.argv:
+            raise
+        click.echo(f"sage: {told}", err=True)
         raise SystemExit(1) from None

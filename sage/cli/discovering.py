@@ -18,6 +18,7 @@ from sage.cli.options import (
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.planning import announce_discovery
 from sage.cli.telling import Telling, tell, telling_options
+from sage.cli.values import FiniteRange, count
 from sage.errors import unknown
 from sage.progress import stage
 
@@ -47,9 +48,12 @@ METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
     default=True,
     help="Rank q and k by the plain gradient.",
 )
-@click.option("--pairs", default=200, show_default=True, help="Prompt pairs per contrast.")
+@click.option(
+    "--pairs", type=count, default=200, show_default=True, help="Prompt pairs per contrast."
+)
 @click.option(
     "--tau",
+    type=FiniteRange(min=0),
     default=0.02,
     show_default=True,
     help="Smallest statistic of a section's node, as a share of E|m|.",

@@ -34,12 +34,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "fidelity": ("sage fidelity --model tiny-gpt2 --sae tiny-gpt2/topk4 --out out/fidelity",),
     "frontier": ("sage frontier out/fidelity --out out/frontier",),
+    "compare": ("sage compare out/half out/whole", "sage compare out --out out/report"),
     "export": ("sage export out --out rows.csv", "sage export out --out saebench"),
     "report": ("sage report out --out out/report",),
     "train-sae": (
         "sage train-sae --model tiny-gpt2 --hook 2.resid_pre --task ioi --out my_sae",
         "sage train-sae --model gpt2-small --hook 5.resid_pre --text my.txt --out my_sae",
     ),
+    "toy": ("sage toy composite", "sage toy composite --world larger --out out/composite"),
     "demo": ("sage demo", "sage demo --all --out out/everything"),
     "cache": ("sage cache", "sage cache --clear --kind discovery"),
 }

@@ -55,8 +55,9 @@ def frontier(
 ) -> None:
     """Draw performance against sparsity.
 
-    And fit a curve to each architecture. Each RESULT is a folder that `sage fidelity` or `sage score` wrote, or is searched for such.
-    Fidelity is drawn as 1 - loss recovered (mean ablation), scores as 1 - score, both against 1/L0.
+    And fit a curve to each architecture. Each RESULT is a folder that `sage fidelity` or `sage
+    score` wrote, or is searched for such. Fidelity is drawn as 1 - loss recovered (mean ablation),
+    scores as 1 - score, both against 1/L0.
     """
     from sage.frontier.panels import FrontierSettings
     from sage.report.frontiers import curve_rows, find_frontiers, point_rows, write_frontiers

@@ -119,9 +119,7 @@ def models(as_json: bool) -> None:
 @click.option("--scorable", is_flag=True, help="Only releases that can be scored here.")
 @wide_option
 @json_option
-def saes(
-    release: str | None, model: str | None, scorable: bool, wide: bool, as_json: bool
-) -> None:
+def saes(release: str | None, model: str | None, scorable: bool, wide: bool, as_json: bool) -> None:
     """List SAE releases, and whether they can be scored.
 
     RELEASE shows every SAE in it. A release cannot be scored where its files are of a format that

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from sage.cli.options import ModelChoice, file_path, folder_path, model_options, seed_option
+from sage.cli.options import ModelChoice, folder_path, model_options, seed_option, text_path
 from sage.cli.output import print_path, print_rows
 from sage.cli.telling import Telling, tell, telling_options
+from sage.cli.values import FiniteRange, count
 from sage.progress import stage
 from sage.saes.architectures import architecture_names
 from sage.saes.training_settings import FREEZES
@@ -41,15 +42,17 @@ def new_task(name: str, folder: Path) -> None:
 @click.option(
     "--architecture", type=click.Choice(architecture_names()), default="topk", show_default=True
 )
-@click.option("--width", type=int, help="The number of latents.  [default: 4 x d_model]")
+@click.option("--width", type=count, help="The number of latents.  [default: 4 x d_model]")
 @click.option(
     "--k",
+    type=FiniteRange(min=1),
     default=16.0,
     show_default=True,
     help="Latents kept per token, where the architecture keeps a number of them.",
 )
 @click.option(
     "--penalty",
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Weight of the sparsity loss, where the architecture has one.",
@@ -62,12 +65,12 @@ def new_task(name: str, folder: Path) -> None:
     help="Train a null of the SAE: its decoder, drawn like the activations, or its encoder does "
     "not learn; or, soft, the decoder's directions stay near their first ones.",
 )
-@click.option("--steps", default=1500, show_default=True)
-@click.option("--batch", default=512, show_default=True, help="Tokens per step.")
+@click.option("--steps", type=count, default=1500, show_default=True)
+@click.option("--batch", type=count, default=512, show_default=True, help="Tokens per step.")
 @click.option(
     "--snapshot",
     "snapshots",
-    type=int,
+    type=click.IntRange(min=0),
     multiple=True,
     help="Also save the SAE before this step; may be given more than once.",
 )
@@ -77,8 +80,10 @@ def new_task(name: str, folder: Path) -> None:
     multiple=True,
     help="Train on prompts of this task; may be given more than once.",
 )
-@click.option("--text", type=file_path, help="Train on a text file, one passage per line.")
-@click.option("--prompts", default=4000, show_default=True, help="Prompts of each task.")
+@click.option("--text", type=text_path, help="Train on a text file, one passage per line.")
+@click.option(
+    "--prompts", type=count, default=4000, show_default=True, help="Prompts of each task."
+)
 @seed_option
 @click.option("--out", type=folder_path, required=True, help="Where it goes, in SAELens format.")
 @telling_options

@@ -10,6 +10,7 @@ import click
 from sage.cli.options import ModelChoice, existing_path, folder_path, json_option, model_options
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.telling import Telling, tell, telling_options
+from sage.cli.values import count
 
 if TYPE_CHECKING:
     from sage.fidelity.result import FidelityResult, FidelityRow
@@ -53,11 +54,13 @@ RECONSTRUCTIONS = ("l0", "fvu", "cosine", "bias", "dead", "dense")
 )
 @click.option(
     "--length",
-    type=int,
+    type=count,
     help="Tokens of a sequence, with BOS.  [default: 128, or as many as the model can hold]",
 )
-@click.option("--sequences", default=512, show_default=True, help="Sequences, from the beginning.")
-@click.option("--prompts", default=200, show_default=True, help="Prompts of each task.")
+@click.option(
+    "--sequences", type=count, default=512, show_default=True, help="Sequences, from the beginning."
+)
+@click.option("--prompts", type=count, default=200, show_default=True, help="Prompts of each task.")
 @click.option("--each", is_flag=True, help="Print every SAE, not only the means over hooks.")
 @click.option("--out", type=folder_path, help="A folder for fidelity.json, for `sage frontier`.")
 @json_option
@@ -73,8 +76,9 @@ def fidelity(
 ) -> None:
     """Measure what SAEs keep of a model's performance.
 
-    And how well they reconstruct. Each SAE's reconstruction takes the place of the residual stream at its hook. Loss recovered is
-    the share of what ablating the hook loses (to zero, or to its mean) that the SAE keeps.
+    And how well they reconstruct. Each SAE's reconstruction takes the place of the residual stream
+    at its hook. Loss recovered is the share of what ablating the hook loses (to zero, or to its
+    mean) that the SAE keeps.
     """
     from dataclasses import asdict
 

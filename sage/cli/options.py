@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sage.cli.values import WritablePath, seed
 from sage.errors import SageError
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ BACKENDS = ("transformer-lens", "nnsight")
 
 Command = Callable[..., Any]
 
-file_path = click.Path(path_type=Path, dir_okay=False)
-folder_path = click.Path(path_type=Path, file_okay=False)
+file_path = WritablePath(path_type=Path, dir_okay=False)
+folder_path = WritablePath(path_type=Path, file_okay=False)
+text_path = click.Path(path_type=Path, dir_okay=False)
 existing_path = click.Path(path_type=Path, exists=True)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 wide_option = click.option("--wide", is_flag=True, help="Show every column on a terminal too.")
-seed_option = click.option("--seed", default=0, show_default=True)
+seed_option = click.option("--seed", type=seed, default=0, show_default=True)
 
 
 @dataclass(frozen=True)

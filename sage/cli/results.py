@@ -9,6 +9,7 @@ import click
 from sage.cli.options import existing_path, folder_path
 from sage.cli.output import print_path
 from sage.cli.telling import Telling, tell, telling_options
+from sage.cli.values import MOST_WORKERS
 
 
 @click.command()
@@ -36,7 +37,11 @@ def export(results: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--out", required=True, type=folder_path, help="Where the pages go; open its index.html."
 )
-@click.option("--workers", type=int, help="Processes that make pages.  [default: one per core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=MOST_WORKERS),
+    help="Processes that make pages.  [default: one per core]",
+)
 @telling_options
 def report(folders: tuple[Path, ...], out: Path, workers: int | None, telling: Telling) -> None:
     """Write results as pages to read, whole without a network.

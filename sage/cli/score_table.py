@@ -53,9 +53,7 @@ def _shown(row: Mapping[str, object], model: str) -> dict[str, object]:
     shown["sage [95 %]"] = with_interval(numbers["sage"], numbers["low"], numbers["high"])
     if "best control" in row:
         shown["best"] = short_number(numbers["best control"])
-    shown["gain [95 %]"] = with_interval(
-        numbers["gain"], numbers["gain low"], numbers["gain high"]
-    )
+    shown["gain [95 %]"] = with_interval(numbers["gain"], numbers["gain low"], numbers["gain high"])
     if "supervised" in row:
         shown["superv."] = short_number(numbers["supervised"])
     if "seeds" in row:
@@ -81,7 +79,9 @@ def _own_contrasts(results: Sequence[Result]) -> list[str]:
                 told = "; ".join(
                     f"seed {seed}: {', '.join(names) or 'none'}" for seed, names in counted.items()
                 )
-                notes.append(f"{task}, {suite}: each seed's mean is over its own contrasts ({told}).")
+                notes.append(
+                    f"{task}, {suite}: each seed's mean is over its own contrasts ({told})."
+                )
     return notes
 
 

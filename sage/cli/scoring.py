@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +23,7 @@ from sage.cli.planning import announce, announce_together
 from sage.cli.run_settings import PlanChoice, run_settings
 from sage.cli.score_table import print_scores
 from sage.cli.telling import Teller, Telling, tell, telling_options
+from sage.cli.values import MOST, MOST_SEEDS, MOST_WORKERS
 
 if TYPE_CHECKING:
     from sage.cells import Cell
@@ -59,12 +59,14 @@ ALSO = ("per-node", "sources", "recomputed", "oracle")
     show_default=True,
     help="A plan by name, or a run file that --save-plan wrote.",
 )
-@click.option("--pairs", type=click.IntRange(min=30), help="Test pairs per contrast, 30 or more.")
+@click.option(
+    "--pairs", type=click.IntRange(min=30, max=MOST), help="Test pairs per contrast, 30 or more."
+)
 @click.option("--groups", is_flag=True, help="Score each (kind, position) class of a section too.")
 @seed_option
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=MOST_SEEDS),
     default=1,
     show_default=True,
     help="Redraw everything this many times, from --seed on.",
@@ -89,9 +91,10 @@ def score(
 ) -> None:
     """Score SAEs on TASKS.
 
-    How well do their latents match what the model must track? Another suite, seed or task adds to --out and replaces nothing; what stands there is not scored
-    again. A run that is interrupted goes on where it was when it is repeated. What it will do, and
-    how long that takes, is said before it starts.
+    How well do their latents match what the model must track? Another suite, seed or task adds to
+    --out and replaces nothing; what stands there is not scored again. A run that is interrupted
+    goes on where it was when it is repeated. What it will do, and how long that takes, is said
+    before it starts.
     """
     from sage.run_file import save_run_file
 
@@ -133,7 +136,9 @@ def _job(run: RunFile, *, screens: bool, again: bool) -> _Job:
         nulls = [null for spec in specs for null in nulls_of(spec)]
         if not nulls:
             told = ", ".join(specs)
-            click.echo(f"--nulls: no soft-frozen nulls ship with {told}; none are scored.", err=True)
+            click.echo(
+                f"--nulls: no soft-frozen nulls ship with {told}; none are scored.", err=True
+            )
         specs = tuple(dict.fromkeys([*specs, *nulls]))
     anatomy = model.anatomy
     suites = load_suites(specs, each=run.each, d_model=anatomy.d_model, hooks=anatomy.hooks)
@@ -208,7 +213,7 @@ def _announce(teller: Teller, job: _Job, *, has_text: bool) -> None:
 @click.option("--again", is_flag=True, help="Score anew what stands in --out already.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=MOST_WORKERS),
     help="How many cells to score side by side.  [default: one for each core, at most 8]",
 )
 @json_option

@@ -59,7 +59,9 @@ def composite(
     from sage.toy.composite import toy_composite
 
     with tell(telling):
-        result = toy_composite(world, architectures=architectures or DEFAULT, seed=seed, steps=steps)
+        result = toy_composite(
+            world, architectures=architectures or DEFAULT, seed=seed, steps=steps
+        )
     if as_json:
         print_json(result.table())
     else:

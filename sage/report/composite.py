@@ -53,7 +53,10 @@ def cosine_panel(sae: ComposedSAE) -> MapPanel:
     beside = np.stack([values.mean(1), values.std(1)], -1)
     matrix = np.concatenate([values, gap, beside], 1)
     return MapPanel(
-        sae.name, _with_gap(matrix), [*_names(latents), "", BIAS], [*latents.features, "", "mean", "sd"]
+        sae.name,
+        _with_gap(matrix),
+        [*_names(latents), "", BIAS],
+        [*latents.features, "", "mean", "sd"],
     )
 
 

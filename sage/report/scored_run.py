@@ -234,6 +234,11 @@ def read_run(source: Source) -> ScoredRun:
     arrays: dict[str, np.ndarray] = {}
     for path in reversed(source.paths):
         arrays |= load_arrays(path)
+    return index_run(source, result, arrays)
+
+
+def index_run(source: Source, result: Result, arrays: Mapping[str, np.ndarray]) -> ScoredRun:
+    """A result with its rows at hand."""
     headlines: dict[_Of, dict[str, Row]] = {}
     beside: dict[_Of, list[Row]] = {}
     for row in result.rows:

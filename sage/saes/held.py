@@ -135,15 +135,16 @@ def _oriented(
     if tuple(b_dec.shape) != (d_model,):
         raise SageError(f"{told}: the decoder's bias is {list(b_dec.shape)}, not [{d_model}].")
     try:
-        codes: object = held.encode(_trial(W_dec))
+        codes = held.encode(_trial(W_dec))
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise SageError(
-            f"{told}: `encode` fails on activations [{TRIED}, {d_model}], which the decoder's shape "
+            f"{told}: `encode` fails on activations [{TRIED}, {d_model}], which a decoder of "
             f"{list(W_dec.shape)} asks for: {error}"
         ) from error
-    if not isinstance(codes, Tensor) or tuple(codes.shape) != (TRIED, width):
-        shape = list(codes.shape) if isinstance(codes, Tensor) else type(codes).__name__
-        raise SageError(f"{told}: `encode` gives {shape}; expected codes [{TRIED}, {width}].")
+    if tuple(codes.shape) != (TRIED, width):
+        raise SageError(
+            f"{told}: `encode` gives {list(codes.shape)}; expected codes [{TRIED}, {width}]."
+        )
     if not torch.isfinite(codes).all():
         raise SageError(f"{told}: `encode` gives codes that are not finite.")
     return W_dec, b_dec
@@ -176,8 +177,8 @@ def _check_affine(held: Held, W_dec: Tensor, b_dec: Tensor, told: str) -> None:
     if not off <= TOLERANCE:
         raise SageError(
             f"{told}: `decode` is not codes @ W_dec + b_dec: it is off by {off:.2g} of the largest "
-            "number. Only affine decoders can be judged; fold what else it does (norms, scales) into "
-            "W_dec and b_dec, or take it back in `encode`."
+            "number. Only affine decoders can be judged; fold what else it does (norms, scales) "
+            "into W_dec and b_dec, or take it back in `encode`."
         )
 
 
@@ -193,7 +194,9 @@ def _copy(theirs: Any) -> Any:
     try:
         copied = copy.deepcopy(theirs)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise SageError(f"An SAE of {type(theirs).__qualname__} cannot be copied: {error}") from error
+        raise SageError(
+            f"An SAE of {type(theirs).__qualname__} cannot be copied: {error}"
+        ) from error
     if isinstance(copied, torch.nn.Module):
         copied.eval().requires_grad_(requires_grad=False)
     return copied

@@ -110,15 +110,19 @@ def load_suites(
     each: bool = False,
     d_model: int | None = None,
     hooks: Collection[Node] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Suite]:
     """Every suite that the specs name, in their order.
 
     With `each`, the SAEs of a suite follow it as suites of their own. `d_model` is the width of the
-    model they must fit. With `hooks`, only SAEs of these residual nodes are loaded, and downloaded.
+    model they must fit. With `hooks`, only SAEs of these residual nodes are loaded, and downloaded;
+    with `only`, only suites of these names.
     """
     suites: dict[str, Suite] = {}
     for spec in specs:
         for suite_spec in suite_specs(spec):
+            if only is not None and suite_spec.id not in only:
+                continue
             suite = suites.setdefault(suite_spec.id, _load(suite_spec, d_model, hooks))
             if each and len(suite.saes) > 1:
                 suites.update({sae.id: assemble(sae.id, [sae]) for sae in suite.saes.values()})

@@ -29,6 +29,8 @@ MIN_ACTIVE = 0.01
 SUBSPACE_VARIANCE = 0.9
 # Of a cosine: less is none.
 ROUNDING = 1e-6
+# Cosines that agree to so many digits are alike.
+ALIKE_DIGITS = 4
 
 
 class NodeGeometry(NamedTuple):
@@ -201,7 +203,8 @@ def _angles(
     """Principal angles, in radians, of the leading feature directions, 90 % of the features'
     variance, with as many matched latents.
 
-    From sines and in float64, which small angles need. None where the features fill more than a
+    From sines and in float64, which small angles need. Of latents that match equally well, up to
+    rounding, those of the first features are taken. None where the features fill more than a
     quarter of the space, or fewer latents are matched.
     """
     from scipy.linalg import subspace_angles
@@ -214,7 +217,8 @@ def _angles(
     if rank > target.directions.shape[1] / 4 or len(rows) < rank:
         return ()
     pairs = sorted(
-        zip(rows.tolist(), columns.tolist(), strict=True), key=lambda p: -float(cosine[p])
+        zip(rows.tolist(), columns.tolist(), strict=True),
+        key=lambda pair: (-round(float(cosine[pair]), ALIKE_DIGITS), pair[1]),
     )
     chosen = directions[[row for row, _ in pairs[:rank]]].double().cpu()
     angles = subspace_angles(basis[:rank].T.numpy(), chosen.T.numpy())

@@ -53,8 +53,7 @@ def moved_latents(collected: NodeSetScores, suite: Suite) -> tuple[MovedLatent, 
     geometry = measured.get("geometry")
     found = sorted(_moved(outcomes, suite), key=lambda at: (-at.share, at.site, at.latent))
     return tuple(
-        _described(collected, suite, at, meaning, geometry, outcomes)
-        for at in found[:MOST_LATENTS]
+        _described(collected, suite, at, meaning, geometry, outcomes) for at in found[:MOST_LATENTS]
     )
 
 

@@ -9,12 +9,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from sage.result import ALL, SUPERVISED, BestControl, Row
 from sage.scores.contest import Contest
+from sage.scores.data import PairRuns
 from sage.scores.detection import Detection
 from sage.scores.geometry import Geometry
 from sage.scores.levels import Decisions

@@ -90,8 +90,10 @@ class NodeSets:
 
 @dataclass(frozen=True)
 class SuiteScores:
-    """What one contrast and suite came to. `l0` has each control's own L0, `moved` the latents behind
-    the headline where it counts."""
+    """What one contrast and suite came to.
+
+    `l0` has each control's own L0, `moved` the latents behind the headline where it counts.
+    """
 
     scores: ContrastScores
     rows: tuple[Row, ...]

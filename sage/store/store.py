@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sage.errors import BadFile, SageError, SageWarning, unknown
-from sage.files import cache_folder
+from sage.files import cache_folder, clean_leftovers
 from sage.progress import found
 from sage.store.entry import read_entry, write_entry
 from sage.store.key import Key
@@ -36,8 +35,6 @@ _FILE = re.compile(r"(?P<of>.*)-[0-9a-f]{64}\.safetensors")
 _KIND = re.compile(r"[a-z][a-z0-9 -]*")
 # The folder is measured anew when this share of the limit was written since.
 _UNMEASURED_SHARE = 0.01
-# A file half written that is older than this belongs to a run that was killed.
-_ABANDONED_SECONDS = 24 * 3600
 
 
 class StoredEntry(NamedTuple):
@@ -203,10 +200,9 @@ def _entry(path: Path) -> StoredEntry | None:
 
 def _delete_abandoned(folder: Path) -> None:
     """Delete what runs that were killed left half written."""
-    for path in folder.glob(f"*/.*{_SUFFIX}.*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+    for kind in folder.iterdir():
+        if kind.is_dir():
+            clean_leftovers(kind)
 
 
 def _remove_if_empty(folder: Path) -> None:

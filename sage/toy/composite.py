@@ -102,8 +102,8 @@ def toy_composite(
     what every latent points at, and what every score says of each SAE.
 
     `world` is `small` (two attributes of six values), `larger` (eight of them; in both they
-    agree in pairs on 80 % of the prompts) or a planted world with an even number of attributes. SageError
-    for another name of a world or an architecture.
+    agree in pairs on 80 % of the prompts) or a planted world with an even number of attributes.
+    SageError for another name of a world or an architecture.
     """
     if isinstance(world, str):
         if world not in WORLDS:

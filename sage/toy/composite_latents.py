@@ -44,8 +44,8 @@ class Latent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LatentTable:
-    """Every latent of an SAE in the order of its kind and of what it is near to; `cosines` has a row
-    for each in this order, `bias` is that of the decoder bias."""
+    """Every latent of an SAE in the order of its kind and of what it is near to; `cosines` has a
+    row for each in this order, `bias` is that of the decoder bias."""
 
     features: tuple[str, ...]
     latents: tuple[Latent, ...]
@@ -62,7 +62,7 @@ class LatentTable:
         return self.count(kind) / alive if alive else float("nan")
 
     def rows(self) -> list[dict[str, object]]:
-        """The heat map as rows of data: a latent, what is said of it, its cosines; the bias last."""
+        """The heat map as rows of data: what is said of a latent, its cosines; the bias last."""
         rows: list[dict[str, object]] = []
         for latent, cosines in zip(self.latents, self.cosines, strict=True):
             rows.append({**latent._asdict(), **self._columns(cosines)})
@@ -114,7 +114,7 @@ def describe_latents(
 
 
 def _nearest(world: World, cosines: Float[Tensor, "latent feature"]) -> _Nearest:
-    """Of m orthogonal atoms the sum of cosines over sqrt(m): the largest of each attribute first."""
+    """The cosine with m orthogonal atoms is the sum of cosines over sqrt(m); the largest first."""
     blocks = [cosines[:, block.start : block.stop].max(-1) for block in world.blocks.values()]
     largest = torch.stack([block.values for block in blocks], -1).sort(-1, descending=True)
     starts = torch.tensor([block.start for block in world.blocks.values()])

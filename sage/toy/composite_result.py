@@ -1,4 +1,4 @@
-"""What a toy model of composite features shows: SAEs, their latents, and what scores say of them."""
+"""What a toy model of composite features shows: SAEs, their latents, what scores say of them."""
 
 from __future__ import annotations
 

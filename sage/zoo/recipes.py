@@ -1,6 +1,7 @@
 """The recipes of the embedded models: their architectures, sizes, and how they start and train.
 
-Scale models of Pythia, GPT-2 and Gemma 2 in their own architectures, of rising size.
+Scale models of Pythia, GPT-2 and Gemma 2 in their own architectures, of rising size; of GPT-2 there
+is one of half the width and depth, so that sizes of one family can be compared.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class ModelRecipe:
 
 
 RECIPES = {
+    "tiny-gpt2-half": ModelRecipe(
+        "gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4}, steps=3000, learning_rate=2e-3
+    ),
     "tiny-neox": ModelRecipe(
         "neox",
         {

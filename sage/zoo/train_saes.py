@@ -45,6 +45,8 @@ PENALTIES = {"relu": 2.0, "gated": 2.0, "prolu": 2.0, "jumprelu": 0.5}
 # The suite that also ships on its way, from more seeds and with its nulls.
 _STUDIED_SUITE, _STUDIED_MODEL = "topk8", "tiny-gpt2"
 _SEEDS = 3
+# The model that is there to be compared with a larger one, which has topk alone.
+_SMALLER_SIZE = "tiny-gpt2-half"
 _TRAINING_SEED, _MEASURE_SEED = 1, 2
 
 
@@ -67,14 +69,15 @@ class SAERecipe(NamedTuple):
 def sae_recipes(model: str, layers: int) -> list[SAERecipe]:
     """The SAEs of a model: topk and relu at every layer, others at the two middle layers.
 
-    In the smallest model these are all layers. One suite of one model has more seeds, and nulls.
+    Of two layers both are middle ones. One suite of one model has more seeds, and nulls; the smaller
+    size of a model has topk alone.
     """
     hooks = [Node("resid_pre", layer) for layer in range(layers)]
     middle = hooks[layers // 2 - 1 : layers // 2 + 1]
     recipes: list[SAERecipe] = []
     for k in SPARSITIES:
         recipes += [SAERecipe(f"topk{k}", hook, "topk", k) for hook in hooks]
-    for architecture in PENALTIES:
+    for architecture in PENALTIES if model != _SMALLER_SIZE else ():
         trained_at = hooks if architecture == "relu" else middle
         recipes += [SAERecipe(architecture, hook, architecture) for hook in trained_at]
     if model == _STUDIED_MODEL:

@@ -1,12 +1,11 @@
 """What the shipped suites score, from folders of results: the tables of docs/results.md.
 
-    S="$(sage saes --plain | ...)"   # every suite, or those to compare
-    sage score TASK... --model tiny-gpt2 --plan quick --seeds 5 --out out/zoo --sae ...
+    sage score TASK... --model tiny-gpt2 --plan quick --seeds 5 --out out/zoo --sae SPEC...
     python -m tests.benchmarks.whole_zoo out/zoo
 
 Suites beside their best control and the supervised features, as mean and standard deviation over
-seeds of the mean over tasks; each suite on each task; the lookup tables on each task; trained SAEs
-against the soft-frozen ones. A task counts where every suite of its model has a score.
+seeds of the mean over tasks; suites, supervised features and lookup tables on each task; trained
+SAEs against the soft-frozen ones. A task counts where every suite of its model has a score.
 """
 
 from __future__ import annotations
@@ -21,9 +20,11 @@ import pandas as pd
 from sage.cells import load_results
 from sage.result import HEADLINES, MAIN, SUPERVISED, Result
 
-COPYING = "copying"
+COPYING, SHUFFLED = "copying", "shuffled labels"
+SHUFFLED_T3, SHUFFLED_T4 = "T3 of shuffled labels", "unclipped T4 of shuffled labels"
 LOOKUPS = ("task lookup", "text lookup")
 TRAINED = "topk8", "topk8-seed-2", "topk8-seed-3"
+WITHIN = 0.02
 FROZEN = "topk8-soft-frozen-"
 
 
@@ -46,9 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     frame = pd.DataFrame([number for result in listed for number in _numbers(result)])
     for model, of_model in frame.groupby("model", sort=False):
         print(f"\n## {model}\n\n{_markdown(_suites(of_model))}")
-        print(f"\n{HEADLINES[MAIN]} by task\n\n{_markdown(_by_task(of_model, MAIN))}")
-        for lookup in LOOKUPS:
-            print(f"\n{lookup}, by task\n\n{_markdown(_by_task(of_model, lookup))}")
+        print(f"\n{HEADLINES[MAIN]} by task\n\n{_markdown(_by_task(of_model))}")
+        print(f"\n{_shuffled(of_model)}")
         print(f"\n{_trained_against_frozen(of_model)}")
 
 
@@ -56,7 +56,10 @@ def _numbers(result: Result) -> Iterable[Number]:
     for suite in result.suites:
         place = result.model.name, result.task.name, result.run.seed, suite.id.split("/")[-1]
         yield Number(*place, "L0", suite.l0)
-        for metric in (*HEADLINES, COPYING):
+        yield Number(*place, COPYING, _copying(result, suite.id))
+        for metric, name in ((MAIN, SHUFFLED_T3), ("geometry", SHUFFLED_T4)):
+            yield Number(*place, name, _largest(result, suite.id, metric))
+        for metric in HEADLINES:
             row = result.value(metric, suite=suite.id, dictionary=suite.id)
             yield Number(*place, metric, None if row is None else row.value)
             if metric == MAIN and row is not None:
@@ -66,6 +69,20 @@ def _numbers(result: Result) -> Iterable[Number]:
         for name in (SUPERVISED, *LOOKUPS):
             row = result.value(MAIN, suite=suite.id, dictionary=name)
             yield Number(*place, name, None if row is None else row.value)
+
+
+def _copying(result: Result, suite: str) -> float | None:
+    """The mean over contrasts: copying is in no mean of the results."""
+    rows = [row for row in result.headlines(suite, suite) if row.metric == COPYING]
+    values = [row.value for row in rows if row.value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _largest(result: Result, suite: str, metric: str) -> float | None:
+    """The unclipped score of the shuffled labels that is farthest from 0, over contrasts."""
+    rows = [row for row in result.headlines(suite, SHUFFLED) if row.metric == metric]
+    values = [row.raw for row in rows if row.raw is not None]
+    return max(values, key=abs) if values else None
 
 
 def _suites(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -96,14 +113,32 @@ def _over_seeds(by_seed: pd.DataFrame) -> pd.Series:
     )
 
 
-def _by_task(numbers: pd.DataFrame, what: str) -> pd.DataFrame:
-    part = numbers[numbers["what"] == what]
-    groups = part.groupby(["suite", "task"], sort=False)["value"]
-    told = {
-        key: _told(values.mean(), values.std() if values.count() > 1 else None)
-        for key, values in groups
+def _by_task(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row a suite, and one for the supervised features and each lookup table, which are the
+    same for all suites that reach the same nodes: of the first suite."""
+    first = numbers["suite"].iloc[0]
+    lines = [_line_by_task(numbers, suite, MAIN, suite) for suite in numbers["suite"].unique()]
+    lines += [_line_by_task(numbers, first, what, what) for what in (SUPERVISED, *LOOKUPS)]
+    return pd.DataFrame(lines).fillna("-")
+
+
+def _line_by_task(numbers: pd.DataFrame, suite: str, what: str, name: str) -> dict[str, str]:
+    part = numbers[(numbers["what"] == what) & (numbers["suite"] == suite)]
+    return {"suite": name} | {
+        str(task): _told(values.mean(), values.std() if values.count() > 1 else None)
+        for task, values in part.groupby("task")["value"]
     }
-    return pd.Series(told).unstack().reset_index(names="suite").fillna("-")
+
+
+def _shuffled(numbers: pd.DataFrame) -> str:
+    """How far the scores of shuffled labels are from 0, over all contrasts, suites and seeds."""
+    told: list[str] = []
+    for what in (SHUFFLED_T3, SHUFFLED_T4):
+        values = numbers[numbers["what"] == what]["value"].dropna().abs()
+        if len(values):
+            within = (values <= WITHIN).mean()
+            told.append(f"{what}: at most {values.max():.3f}, {within:.0%} within {WITHIN}")
+    return "; ".join(told)
 
 
 def _trained_against_frozen(numbers: pd.DataFrame) -> str:
@@ -118,8 +153,8 @@ def _trained_against_frozen(numbers: pd.DataFrame) -> str:
             apart = "apart" if min(trained) > max(frozen) else "overlapping"
             told = " ".join(map(_short, trained)), " ".join(map(_short, frozen))
             lines.append(f"| {task} | {told[0]} | {told[1]} | {apart} |")
-    head = "| task | trained topk8, three seeds | soft-frozen, three seeds | ranges |\n|---|---|---|---|"
-    return "\n".join([head, *lines]) if lines else "No soft-frozen SAEs of this model."
+    head = "| task | trained topk8, three seeds | soft-frozen, three seeds | ranges |"
+    return "\n".join([head, "|---|---|---|---|", *lines]) if lines else "No soft-frozen SAEs."
 
 
 def _told(mean: float, sd: float | None) -> str:

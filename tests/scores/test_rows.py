@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -187,6 +188,13 @@ def test_arrays_have_columns_per_pair_their_clusters_and_named_matrices(
     assert arrays["a|suite|suite|interpretable"].shape == (6, 10)
     assert arrays["a|suite|permuted|approximation"].shape == (6, 4)
     assert arrays["a|suite|*|clusters"].shape == (6,)
+    pairs = scored.node_set.data.test
+    texts = [
+        (p.prompt.text, q.prompt.text)
+        for p, q in zip(pairs.base.prompts, pairs.target.prompts, strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps(texts).encode()).digest()
+    assert arrays["a|suite|*|prompts"].tobytes() == digest
     for name in ("suite", "supervised"):
         start = f"a|suite|{name}"
         assert arrays[f"{start}|cosine|{MLP}"].shape[1] == 2

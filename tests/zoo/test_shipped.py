@@ -18,7 +18,7 @@ from sage.zoo.recipes import RECIPES, ZOO
 from sage.zoo.tokenizer import make_tokenizer
 from sage.zoo.train_saes import SNAPSHOTS, sae_recipes, shipped_fidelity, shipped_saes
 
-LAYERS = {"tiny-neox": 2, "tiny-gpt2": 4, "tiny-gemma2": 4}
+LAYERS = {"tiny-gpt2-half": 2, "tiny-neox": 2, "tiny-gpt2": 4, "tiny-gemma2": 4}
 
 
 @pytest.fixture(scope="module", params=list(RECIPES))
@@ -30,7 +30,7 @@ def test_models_grow_in_the_order_of_the_real_ones() -> None:
     sizes = [
         sum(path.stat().st_size for path in (ZOO / name).glob("*.safetensors")) for name in RECIPES
     ]
-    assert list(RECIPES) == ["tiny-neox", "tiny-gpt2", "tiny-gemma2"]
+    assert list(RECIPES) == list(LAYERS)
     assert sizes == sorted(sizes)
 
 
@@ -59,7 +59,13 @@ def test_the_saes_of_a_model_are_all_there(model: Model) -> None:
     assert {(suite, folder.name) for suite, folder in shipped_saes(model.name)} == wanted
 
 
-@pytest.mark.parametrize("name", LAYERS)
+def test_the_smaller_size_of_a_model_has_topk_alone() -> None:
+    recipes = sae_recipes("tiny-gpt2-half", LAYERS["tiny-gpt2-half"])
+    assert {recipe.architecture for recipe in recipes} == {"topk"}
+    assert len(recipes) == 3 * 2
+
+
+@pytest.mark.parametrize("name", ["tiny-neox", "tiny-gpt2", "tiny-gemma2"])
 def test_every_layer_has_topk_and_relu_and_the_middle_ones_have_all_five(name: str) -> None:
     layers = LAYERS[name]
     for layer in range(layers):

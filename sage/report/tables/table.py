@@ -14,10 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sage.files import spreadsheet_text
 from sage.report.reported_score import ReportedScore
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class TableEntry(NamedTuple):
@@ -139,11 +137,7 @@ def _decimal(value: float | int, *, digits: int) -> str:
 
 
 def _safe(value: object) -> object:
-    if value is None:
-        return "NaN"
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
+    return "NaN" if value is None else spreadsheet_text(value)
 
 
 def _markdown_row(words: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Sweeps: tasks, models, suites and seeds in one result folder, over processes or a Ray cluster."""

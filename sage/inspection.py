@@ -9,7 +9,7 @@ from sage.models.base import Model
 from sage.preparation import GATE_PROMPTS, measure_gate
 from sage.task.catalog import load_task
 from sage.task.task import Task
-from sage.task.token_audit import TokenAudit, audit
+from sage.task.token_audit import TokenAudit, audit, split_values
 
 
 class Inspection(NamedTuple):
@@ -19,6 +19,78 @@ class Inspection(NamedTuple):
     positions: list[dict[str, object]]
     dropped: list[dict[str, object]]
     contrasts: list[dict[str, object]]
+
+
+class Explanation(NamedTuple):
+    """Why a tokenizer drops what it drops: a row for each slot and for what is dropped, and what to
+    do about it, a sentence each."""
+
+    slots: list[dict[str, object]]
+    dropped: list[dict[str, object]]
+    remedies: list[str]
+
+
+# Of a reason that holds these words, what to do.
+REMEDIES = {
+    "not in the vocabulary": "'not in the vocabulary': write other words; this model never saw "
+    "these, or not at the beginning of a text.",
+    " + ": "'a' + 'b': give values that are one token, or name the slot in `multi_token` where "
+    "their length does not matter.",
+    "more than one token": "'more than one token': give values that are one token, or name the "
+    "slot in `multi_token`.",
+    "shares a token": "'shares a token with its neighbour': put a space, or a word, between "
+    "the slot and what stands beside it.",
+    "the answer": "'the answer is not one token': give answers and foils that are, or set "
+    "`before_answer` to what stands between text and answer.",
+}
+
+
+def explain(model: Model, name: str) -> Explanation:
+    """What a model's tokenizer drops of a task, and how to mend it; also of a task that it cannot
+    carry at all."""
+    task = load_task(name)
+    kept = {slot: list(values) for slot, values in task.slots.items()}
+    why = ""
+    try:
+        audited = audit(task, model.tokenizer, bos=model.bos)
+        kept = {slot: list(values) for slot, values in audited.kept.items()}
+        dropped = _dropped_rows(audited)
+    except BadTask as error:
+        why = str(error).split(". ", 1)[0] + "."
+        split = split_values(task, model.tokenizer)
+        kept = {slot: [v for v in values if v not in split[slot]] for slot, values in kept.items()}
+        dropped = [
+            {"what": f"{slot} {value}", "why": reason}
+            for slot, reasons in split.items()
+            for value, reason in reasons.items()
+        ]
+    rows: list[dict[str, object]] = [
+        {
+            "slot": slot,
+            "kept": f"{len(kept[slot])} of {len(values)}",
+            "one token": slot in task.single_token,
+            "values kept": ", ".join(kept[slot]) or "none",
+        }
+        for slot, values in task.slots.items()
+    ]
+    return Explanation(rows, dropped, [*([why] if why else []), *_remedies(task, dropped)])
+
+
+def _remedies(task: Task, dropped: list[dict[str, object]]) -> list[str]:
+    """What to do about these reasons; nothing is to be done where nothing is dropped."""
+    reasons = " ".join(str(row["why"]) for row in dropped)
+    remedies = [remedy for words, remedy in REMEDIES.items() if words in reasons]
+    opening = [
+        f"{'/'.join(key)} ({template.occurrences[0].name})"
+        for key, template in task.texts.items()
+        if template.occurrences and not template.literals[0]
+    ]
+    if remedies and opening:
+        remedies.append(
+            f"A slot opens the text of {', '.join(opening)}: without a space before it a word is "
+            "another token, or none. Begin with a word of your own."
+        )
+    return remedies or ["Nothing needs to be mended."]
 
 
 def inspect(model: Model, name: str) -> Inspection:

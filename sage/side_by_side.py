@@ -134,7 +134,7 @@ class Told(Generic[Given]):
                 self.told[place] = done
 
 
-class _Share(Watcher):
+class Share(Watcher):
     """Puts how much of a job is done where the other process looks."""
 
     def __init__(self, shares: Shares, place: int, work: WorkDone) -> None:
@@ -160,5 +160,5 @@ def _begin(shares: Shares) -> None:
 def _run(run: Callable[[Given], Made], place: int, job: Job[Given]) -> Made:
     work = WorkDone()
     work.expect((job.name,), job.stages)
-    with watching(_Share(_SHARES[0], place, work)):
+    with watching(Share(_SHARES[0], place, work)):
         return run(job.given)

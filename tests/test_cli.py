@@ -77,6 +77,50 @@ def test_a_new_task_works_as_it_stands(tmp_path: Path, shared_data: Path) -> Non
     assert row["task"] == str(tmp_path / "my_task.py")
 
 
+@pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-gemma2", "tiny-neox"])
+def test_a_new_task_for_a_model_holds_only_what_its_tokenizer_carries(
+    model: str, tmp_path: Path
+) -> None:
+    from sage.models.tokenizers import load_tokenizer
+    from sage.task.catalog import load_task
+    from sage.task.token_audit import audit
+
+    _run("new-task", "mine", "--model", model, "--folder", str(tmp_path))
+    task = load_task(str(tmp_path / "mine.py"))
+    audited = audit(task, load_tokenizer(model), bos=False)
+    assert (audited.dropped, audited.families, audited.refused) == ({}, {}, {})
+    assert {slot: len(values) for slot, values in task.slots.items()} == {
+        "name": 16,
+        "mood": 6,
+        "place": 8,
+    }
+    assert f"--model {model} --explain" in (tmp_path / "mine.py").read_text()
+
+
+def test_a_task_file_that_contradicts_itself_is_told_the_line(tmp_path: Path) -> None:
+    _run("new-task", "mine", "--folder", str(tmp_path))
+    path = tmp_path / "mine.py"
+    good = path.read_text().splitlines()
+    at = next(n for n, line in enumerate(good) if 'contrasts=("gender"' in line)
+    path.write_text("\n".join([*good[:at], '    contrasts=("gendr",),', *good[at + 1 :]]))
+    refused = _refused("tasks", str(path))
+    assert refused.startswith(f"{path}, line {at + 1}: Task mine: ")
+    assert "Did you mean 'gender'?" in refused
+
+
+def test_what_is_dropped_is_explained_with_a_remedy(tmp_path: Path) -> None:
+    """A word without a space before it is not one that the tiny vocabularies hold."""
+    _run("new-task", "mine", "--folder", str(tmp_path))
+    path = tmp_path / "mine.py"
+    path.write_text(path.read_text().replace("So everyone knew {name}", "{name}"))
+    told = CliRunner().invoke(cli, ["tasks", str(path), "-m", "tiny-neox", "--explain", "--json"])
+    explained = json.loads(told.stdout)
+    (name,) = (row for row in explained["slots"] if row["slot"] == "name")
+    assert name["kept"] == "0 of 16"
+    assert any("because/late (name)" in remedy for remedy in explained["remedies"])
+    assert _run_module("tasks", "ioi", "--explain").returncode == 2
+
+
 def test_a_new_task_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("precious")
     assert "exists already" in _refused("new-task", "mine", "--folder", str(tmp_path))

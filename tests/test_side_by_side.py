@@ -55,7 +55,7 @@ def test_jobs_of_a_process_that_is_killed_are_run_again(tmp_path: Path) -> None:
 def test_a_job_that_kills_every_process_is_given_up_and_what_ended_is_told() -> None:
     ended: list[object] = []
     jobs = [Job("sum", "1 + 1"), Job("heavy", "__import__('os')._exit(9)")]
-    with pytest.raises(SageError, match="3 times in a row, .* with 1 still to do: heavy"):
+    with pytest.raises(SageError, match=r"3 times in a row, .* with 1 still to do: heavy"):
         side_by_side(eval, jobs, processes=1, ended=ended.append)
     assert ended == [2]
 

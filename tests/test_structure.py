@@ -60,10 +60,10 @@ LAYERS = (
         "seeds",
     ),
     ("fidelity",),
-    ("frontier", "audit", "toy", "sweep"),
+    ("frontier", "audit", "toy"),
     ("zoo",),
     ("report",),
-    ("demo", "inspection"),
+    ("demo", "inspection", "sweep"),
     ("cli", "__init__", "__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
@@ -74,7 +74,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "transformer_lens": "sage/models/hooked.py",
     "nnsight": "sage/models/traced.py",
     "sae_lens": "sage/saes/",
-    "ray": "sage/sweep.py",
+    "ray": "sage/sweep/on_ray.py",
     "datasets": ("sage/task/dataset.py", "sage/fidelity/sequences.py"),
     "networkx": "sage/circuits/",
 }

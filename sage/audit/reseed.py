@@ -95,8 +95,8 @@ def judge_reseed(noises: Mapping[str, Noise], metric: str) -> list[Cell]:
                 f"tells {drawn.tells:.3f}; {drawn.needed} seeds for .05",
                 figures={
                     "mean": drawn.mean, "sd": drawn.sd, "sd low": drawn.low, "sd high": drawn.high,
-                    "CV": drawn.cv, "one run tells": drawn.tells, "seeds for .05": drawn.needed,
-                    "seeds": drawn.runs,
+                    "CV": drawn.cv, "one run tells": drawn.tells,
+                    "seeds for .05": float(drawn.needed), "seeds": float(drawn.runs),
                 },
             )
         )  # fmt: skip

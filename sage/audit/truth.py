@@ -87,7 +87,7 @@ def judge_truth(panel: Panel) -> Cell:
         "of the trained": trained.rightly.value,
         "of the trained, low": trained.rightly.low, "of the trained, high": trained.rightly.high,
         "Spearman": everything.spearman.value, "Kendall": everything.kendall.value,
-        "dictionaries": everything.n,
+        "dictionaries": float(everything.n),
     }  # fmt: skip
     failed: list[str] = []
     if everything.rightly.value < LEAST_OVER_ALL:

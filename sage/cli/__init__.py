@@ -22,6 +22,7 @@ from sage.cli.making import new_task, train_sae
 from sage.cli.measuring import fidelity
 from sage.cli.results import export, report
 from sage.cli.scoring import demo, score
+from sage.cli.sweeping import sweep
 from sage.cli.toying import toy
 from sage.errors import SageError
 from sage.version import __version__
@@ -36,6 +37,7 @@ _COMMANDS = (
     discover,
     check,
     score,
+    sweep,
     fidelity,
     frontier,
     compare,

@@ -32,6 +32,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "sage score ioi --model gpt2-small --sae gpt2-small-res-jb --out out",
         "sage score ioi --model tiny-gpt2 --sae tiny-gpt2 --plan quick --screen",
     ),
+    "sweep": (
+        "sage sweep --example > sweep.toml",
+        "sage sweep sweep.toml --dry-run",
+        "sage sweep sweep.toml --workers 4",
+        "sage sweep sweep.toml --ray auto --gpus 1 --screen",
+    ),
     "fidelity": ("sage fidelity --model tiny-gpt2 --sae tiny-gpt2/topk4 --out out/fidelity",),
     "frontier": ("sage frontier out/fidelity --out out/frontier",),
     "compare": ("sage compare out/half out/whole", "sage compare out --out out/report"),

@@ -60,12 +60,14 @@ def frontier(
     scores as 1 - score, both against 1/L0.
     """
     from sage.frontier.panels import FrontierSettings
-    from sage.report.frontiers import curve_rows, find_frontiers, point_rows, write_frontiers
+    from sage.report.frontier_page import write_frontier_page
+    from sage.report.frontiers import curve_rows, point_rows, read_frontiers
+    from sage.report.html import write_assets
 
     settings = FrontierSettings(
         how["curve"], how["over"], how["relative"], each_hook, how["without"], how["seed"]
     )
-    pictures = find_frontiers(results, settings)
+    pictures, measured = read_frontiers(results, settings)
     if as_json:
         print_json(
             {
@@ -79,7 +81,8 @@ def frontier(
     else:
         for picture in pictures:
             _print(picture)
-    for path in write_frontiers(pictures, out):
+    write_assets(out)
+    for path in write_frontier_page(out, "index.html", pictures, measured):
         print_path(path, telling)
 
 

@@ -19,17 +19,26 @@ from sage.saes.training_settings import FREEZES
 @click.command("new-task")
 @click.argument("name")
 @click.option(
+    "--model",
+    "-m",
+    default=None,
+    help="Write only values that this model's tokenizer can carry.",
+)
+@click.option(
     "--folder", type=folder_path, default=Path(), help="Where to write it.  [default: here]"
 )
-def new_task(name: str, folder: Path) -> None:
+def new_task(name: str, model: str | None, folder: Path) -> None:
     """Write a commented, working task file to start from."""
+    from sage.models.tokenizers import load_tokenizer
     from sage.task.new import write_task
 
-    path = write_task(name, folder=folder)
+    told = model or "gpt2-small"
+    tokenizer = None if model is None else load_tokenizer(model)
+    path = write_task(name, folder=folder, model=told, tokenizer=tokenizer)
     print_path(path)
     click.echo("Try it:")
-    for command in ("tasks", "discover"):
-        click.echo(f"  sage {command} {path} --model gpt2-small")
+    click.echo(f"  sage tasks {path} --model {told} --explain")
+    click.echo(f"  sage discover {path} --model {told}")
 
 
 @click.command("train-sae")

@@ -65,7 +65,8 @@ def composite(
     if as_json:
         print_json(result.table())
     else:
-        print_rows(result.table(), title=f"SAEs of {result.world.name}")
+        click.echo(result.claim)
+        print_rows(result.table(), title=f"SAEs of the {result.world.name}")
         for sentence in result.sentences():
             click.echo(sentence)
     if out is not None:

@@ -87,6 +87,7 @@ def write_composite(toy: CompositeToy, out: Path) -> list[Path]:
         title="Composite features",
         links=None,
         world=toy.world,
+        claim=toy.claim,
         sentences=toy.sentences(),
         table=score_table(toy),
         maps=maps,
@@ -100,7 +101,7 @@ def score_table(toy: CompositeToy) -> ReportTable:
     """One row for each SAE: its size, its latents by kind, every score."""
     rows = toy.table()
     heads = [TableColumn(name, _HEADS.get(name, "")) for name in rows[0]]
-    table = ReportTable(f"SAEs of {toy.world.name}, and what each score says of them", heads)
+    table = ReportTable(f"SAEs of the {toy.world.name}, and what each score says of them", heads)
     for row in rows:
         name, *numbers = row.items()
         entries = [

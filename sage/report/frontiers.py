@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sage.errors import SageError
+from sage.fidelity.result import FidelityResult
 from sage.fidelity.result_file import fidelity_files, join_fidelity, load_fidelity
 from sage.frontier.curves import CURVES
 from sage.frontier.fit import LEAST_POINTS, REFERENCE_L0, Frontier
@@ -43,41 +44,92 @@ class FrontierPicture(NamedTuple):
     panels: Panels
 
 
+class WrittenFrontier(NamedTuple):
+    """A picture's files as a page refers to them, and its size in pixels; `curves` is empty where
+    there is none."""
+
+    image: str
+    data: str
+    curves: str
+    width: int
+    height: int
+
+    @property
+    def names(self) -> list[str]:
+        """All files that were written."""
+        return [name for name in (self.image, self.data, self.curves) if name]
+
+
+class FoundFrontiers(NamedTuple):
+    """The pictures that results give, and the fidelity results among them."""
+
+    pictures: list[FrontierPicture]
+    fidelity: list[FidelityResult]
+
+
 def find_frontiers(paths: Sequence[Path], settings: FrontierSettings) -> list[FrontierPicture]:
     """The pictures that results in these paths give: of fidelity results one, of scores one for
     each score. SageError where there is no result of either kind."""
-    pictures: list[FrontierPicture] = []
-    if files := fidelity_files(paths):
-        results = join_fidelity([load_fidelity(file) for file in files])
-        points = fidelity_points(results, each_hook=settings.each_hook, relative=settings.relative)
-        pictures.append(FrontierPicture(FIDELITY_NAME, FIDELITY_HIT, make_panels(points, settings)))
+    return read_frontiers(paths, settings).pictures
+
+
+def read_frontiers(paths: Sequence[Path], settings: FrontierSettings) -> FoundFrontiers:
+    """The same, with the fidelity results that they were made of."""
+    results = join_fidelity([load_fidelity(file) for file in fidelity_files(paths)])
+    suites: list[RankedSuite] = []
     if scored := [path for path in paths if _has_scores(path)]:
         sources, _ = find_sources(scored)
         suites = over_tasks([summarise_run(read_run(source)) for source in sources])
-        pictures += _score_pictures(suites, settings)
+    pictures = frontiers_of(results, suites, settings)
     if not pictures:
         listed = ", ".join(map(str, paths))
         raise SageError(
             f"There is nothing to draw in {listed}. `sage fidelity ... --out DIR` measures "
             "fidelity, `sage score ... --out DIR` scores."
         )
-    return pictures
+    return FoundFrontiers(pictures, results)
+
+
+def frontiers_of(
+    results: Sequence[FidelityResult],
+    suites: Sequence[RankedSuite],
+    settings: FrontierSettings,
+) -> list[FrontierPicture]:
+    """One picture of fidelity results, where there are any, and one for each score of suites."""
+    pictures: list[FrontierPicture] = []
+    if results:
+        points = fidelity_points(results, each_hook=settings.each_hook, relative=settings.relative)
+        pictures.append(FrontierPicture(FIDELITY_NAME, FIDELITY_HIT, make_panels(points, settings)))
+    return [*pictures, *_score_pictures(suites, settings)]
+
+
+def write_pictures(
+    pictures: Sequence[FrontierPicture], out: Path, folder: Path
+) -> list[WrittenFrontier]:
+    """Write every picture into a folder below `out`, as SVG with its points and curves as CSV;
+    names are as seen from `out`."""
+    written: list[WrittenFrontier] = []
+    with look():
+        for picture in pictures:
+            stem = f"frontier-{picture.name}"
+            image, data, curves = (
+                (folder / f"{stem}{ending}").as_posix()
+                for ending in (".svg", ".csv", "-curves.csv")
+            )
+            canvas = frontier_plot(picture.panels, y=picture.y)
+            write_file(out / image, canvas.svg())
+            write_file(out / data, csv_text(point_rows(picture.panels)).encode())
+            if rows := curve_rows(picture.panels):
+                write_file(out / curves, csv_text(rows).encode())
+            size = round(96 * canvas.width), round(96 * canvas.height)
+            written.append(WrittenFrontier(image, data, curves if rows else "", *size))
+    return written
 
 
 def write_frontiers(pictures: Sequence[FrontierPicture], out: Path) -> list[Path]:
     """Write every picture as SVG with its points and its curves as CSV; returns the paths."""
-    files: list[Path] = []
-    with look():
-        for picture in pictures:
-            stem = out / f"frontier-{picture.name}"
-            svg = frontier_plot(picture.panels, y=picture.y).svg()
-            files.append(write_file(stem.with_suffix(".svg"), svg))
-            points, curves = point_rows(picture.panels), curve_rows(picture.panels)
-            files.append(write_file(stem.with_suffix(".csv"), csv_text(points).encode()))
-            if curves:
-                path = stem.with_name(f"{stem.name}-curves.csv")
-                files.append(write_file(path, csv_text(curves).encode()))
-    return files
+    written = write_pictures(pictures, out, Path())
+    return [out / name for picture in written for name in picture.names]
 
 
 def score_points(

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from sage.progress import advance, expect, stage
 from sage.report.claim import make_claim
 from sage.report.compare import write_comparison
+from sage.report.frontier_page import write_report_frontiers
 from sage.report.html import write_assets
+from sage.report.leaderboard import write_leaderboard
+from sage.report.links import page_links
 from sage.report.overview import write_overview
 from sage.report.ranking import RankedSuite, RunSummary, over_tasks
 from sage.report.run_page import write_run_page
@@ -46,6 +49,8 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     suites = over_tasks(runs)
     claim = make_claim(suites, runs)
     write_comparison(out, suites, runs)
+    write_report_frontiers(out, folders, suites, page_links([run.source for run in runs]))
+    write_leaderboard(out, suites, runs)
     page = write_overview(out, claim, suites, runs, outdated=outdated)
     return Report(page, claim.headline, suites)
 

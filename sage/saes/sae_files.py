@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,6 +23,11 @@ from sage.errors import BadFile
 from sage.files import write_atomically
 
 _LONGEST_SHOWN = 200
+# The square of a larger weight, summed over latents, is near the end of float32.
+_LARGEST_WEIGHT = 1e15
+_LARGEST_CONFIG_BYTES = 10**7
+# Weights hardly shrink when they are packed; a member of a few megabytes is unpacked all the same.
+_LARGEST_GROWTH, _SMALL_MEMBER_BYTES = 20, 10**7
 # Sizes stand below it, so that no product of two of them leaves the numbers that torch has.
 _LEAST_REFUSED = 2**31
 
@@ -154,7 +161,11 @@ class Arrays:
                 f"of shape {list(array.shape)}",
                 f"{list(shape)}, as the configuration and the other arrays say",
             )
-        return finite(array.detach().to(torch.float32, copy=True).contiguous(), self.file, name)
+        taken = finite(array.detach().to(torch.float32, copy=True).contiguous(), self.file, name)
+        if "threshold" not in name and taken.numel() and float(taken.abs().max()) > _LARGEST_WEIGHT:
+            size = f"as large as {float(taken.abs().max()):.2g}"
+            raise unexpected(self.file, name, size, f"numbers up to {_LARGEST_WEIGHT:.0e}")
+        return taken
 
     def close(self) -> None:
         """BadFile where an array is left over.
@@ -183,6 +194,7 @@ def finite(array: Tensor, file: Path, name: str) -> Tensor:
 
 def read_json(file: Path) -> Fields:
     """The configuration in a JSON file whose top is an object."""
+    check_size(file, _LARGEST_CONFIG_BYTES)
     try:
         value: object = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -193,6 +205,26 @@ def read_json(file: Path) -> Fields:
     if not isinstance(value, dict):
         raise unexpected(file, "the top level", type(value).__name__, "an object of fields")
     return Fields(file, cast("dict[str, object]", value))
+
+
+def check_size(file: Path, most: int) -> None:
+    """BadFile for a file of more bytes, before any is read."""
+    with suppress(OSError):
+        if (size := file.stat().st_size) > most:
+            raise unexpected(file, "the file", f"{size} bytes", f"at most {most}")
+
+
+def check_unpacked(archive: zipfile.ZipFile, file: Path) -> None:
+    """BadFile for an archive that unpacks to far more than it has, as no weights do: nothing of it
+    was unpacked yet."""
+    for member in archive.infolist():
+        if member.file_size > _LARGEST_GROWTH * member.compress_size + _SMALL_MEMBER_BYTES:
+            raise unexpected(
+                file,
+                member.filename,
+                f"{member.compress_size} bytes that unpack to {member.file_size}",
+                f"at most {_LARGEST_GROWTH} times as many",
+            )
 
 
 def read_safetensors(file: Path) -> Arrays:

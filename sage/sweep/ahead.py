@@ -91,9 +91,7 @@ def _looked_at(cell: SweepCell, *, again: bool) -> CellAhead:
     ahead = look_ahead(whole, suites, prices, text_tokens=tokens, store=store, again=again)
     to_do = tuple(suite.id for suite in ahead.suites)
     cost = ahead.estimate
-    return CellAhead(
-        cell, name, ahead.found, to_do, cost.stages, cost.low, cost.high, prices.cores
-    )
+    return CellAhead(cell, name, ahead.found, to_do, cost.stages, cost.low, cost.high, prices.cores)
 
 
 def _like(ahead: CellAhead, cell: SweepCell, *, again: bool) -> CellAhead:

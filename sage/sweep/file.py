@@ -78,9 +78,7 @@ def read_sweep_file(path: Path) -> SweepFile:
             raise BadFile(f"{path}: [[{MODELS}]] number {number} has no {', '.join(missing)}.")
     if not runs:
         raise BadFile(f"{path} names no model. Write a table [[{MODELS}]] for each.")
-    return SweepFile(
-        runs, together, Screening(**read_table(path, SCREEN_SETTINGS, table=SCREEN))
-    )
+    return SweepFile(runs, together, Screening(**read_table(path, SCREEN_SETTINGS, table=SCREEN)))
 
 
 def example() -> str:
@@ -102,7 +100,7 @@ def example() -> str:
     screening = {"best": Screening.best, "sample": Screening.sample}
     return "\n".join(
         [
-            "# A sweep of sage: `sage sweep FILE.toml`. Every setting of a run file may stand here.\n",
+            "# A sweep of sage: `sage sweep FILE`. Every setting of a run file may stand here.\n",
             write_table(shared, SWEEP_SETTINGS),
             *tables,
             f"[{SCREEN}]\n{write_table(screening, SCREEN_SETTINGS)}",

@@ -11,22 +11,12 @@ import traceback
 from pathlib import Path
 
 from sage.errors import BadFile, BadTask, unknown
-from sage.files import given_path
+from sage.files import first_line, given_path
+from sage.task.foreign import say_that_it_runs
+from sage.task.lines import line_of_complaint
 from sage.task.task import Task
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 
 
 def folder(kind: str) -> Path:
@@ -67,14 +57,17 @@ def task_path(name: str) -> Path:
 def load_task(name: str) -> Task:
     """The task of that name, or the one in the file of that path.
 
-    Raises UnknownName, BadFile where the file is missing, and BadTask where it fails or does not
-    define `task`.
+    A task file is a program, and loading it runs it: that is said the first time a file outside the
+    catalog is used. Raises UnknownName, BadFile where the file is missing, and BadTask where it
+    fails, would end the program, or does not define `task`.
     """
     path = task_path(name)
     if path.suffix == ".jsonl":
         from sage.task.pairs import load_pairs
 
         return load_pairs(path)
+    if path.parent != folder("tasks"):
+        say_that_it_runs(path)
     defined = _task_defined_by(path)
     if not isinstance(defined, Task):
         what = "nothing of that name" if defined is None else type(defined).__name__
@@ -115,9 +108,11 @@ def _task_defined_by(path: Path) -> object:
     try:
         spec.loader.exec_module(module)
     except BadTask as error:
-        raise BadTask(f"{path}: {error}") from error
-    except _MISTAKES as error:
-        what = f"{type(error).__name__}: {error}"
+        line = line_of_complaint(path, str(error))
+        where = f"{path}" if line is None else f"{path}, line {line}"
+        raise BadTask(f"{where}: {error}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {first_line(error)}"
         raise BadTask(f"{path}, {_line_of(error, path)}: {what}") from error
     return getattr(module, "task", None)
 
@@ -127,5 +122,5 @@ def _line_of(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f"line {lines[-1]}" if lines else "on import"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from sage.task.declaration import TEMPLATE, Declaration
+from sage.task.foreign import ask
 from sage.task.making import allowed_prompt, label_of, read_text
 from sage.task.prompt import Contrast, Prompt
 
@@ -78,7 +79,10 @@ def _targets(task: Declaration, contrast: str, slot: str, value: str) -> Sequenc
     if contrast not in task.maps:
         return [other for other in task.slots[slot] if other != value]
     mapped = task.maps[contrast]
-    target = mapped(value) if callable(mapped) else mapped.get(value)
+    if callable(mapped):
+        target = ask(f"Task {task.name}: the map of {contrast}", mapped, value)
+    else:
+        target = mapped.get(value)
     return [other for other in task.slots[slot] if other == target]
 
 

@@ -22,6 +22,8 @@ ValueMap = Mapping[str, str] | Callable[[str], str | None]
 TEMPLATE = "template"
 END = "END"
 
+PLAIN_NAME = re.compile(r"[^\W_][\w.-]{0,79}")
+
 _LISTS = (
     "attributes",
     "irrelevant",
@@ -143,7 +145,14 @@ def _check_lists(task: Declaration) -> None:
 
 
 def _check_names(task: Declaration) -> None:
-    """Every name the task uses is defined, once."""
+    """The task's name is a plain word, which folders of results are called by; every name the task
+    uses is defined, once."""
+    name: object = task.name
+    if not (isinstance(name, str) and PLAIN_NAME.fullmatch(name)):
+        raise BadTask(
+            f"A task is called {str(name)[:80]!r}. A name is up to 80 letters, digits, -, _ and ., "
+            "the first a letter or a digit."
+        )
     defined = [*task.slots, task.variant, TEMPLATE, *task.functions]
     if repeated := _repeated(defined):
         raise BadTask(

@@ -5,12 +5,13 @@ What a prompt knows about itself it knows because it was made from it (method, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 
-from sage.errors import unknown
+from sage.errors import BadTask, unknown
 from sage.task.declaration import TEMPLATE, Answer, Declaration
+from sage.task.foreign import ask
 from sage.task.prompt import Label, Prompt
 
 DRAWS = 1000
@@ -44,7 +45,9 @@ def allowed_prompt(
     prompt = fill_template(task, family, variant, slots)
     if set(prompt.answers) & set(prompt.foils):
         return None
-    return prompt if task.keep is None or task.keep(prompt) else None
+    if task.keep is None or ask(f"Task {task.name}: keep", task.keep, prompt):
+        return prompt
+    return None
 
 
 def draw_prompt(task: Declaration, rng: Random, fixed: Mapping[str, str]) -> Prompt | None:
@@ -80,7 +83,15 @@ def label_of(task: Declaration, prompt: Prompt, name: str) -> Label:
     if name in prompt.labels:
         return prompt.labels[name]
     if name in task.functions:
-        return task.functions[name](prompt)
+        label: object = ask(
+            f"Task {task.name}: the function '{name}'", task.functions[name], prompt
+        )
+        if not isinstance(label, str | int):
+            raise BadTask(
+                f"Task {task.name}: the function '{name}' says {label!r} of '{prompt.text}'. A "
+                "label is a text or a whole number."
+            )
+        return label
     return {task.variant: prompt.variant, TEMPLATE: prompt.family, **prompt.slots}[name]
 
 
@@ -110,14 +121,19 @@ def values_of(task: Declaration, attribute: str) -> tuple[Label, ...]:
 
 def _continuations(task: Declaration, prompt: Prompt, answer: Answer) -> tuple[str, ...]:
     """Answers or foils as they stand after the text."""
-    given = prompt.slots[answer] if isinstance(answer, str) else answer(prompt)
-    words = (given,) if isinstance(given, str) else tuple(given)
-    return tuple(task.before_answer + word.removeprefix(task.before_answer) for word in words)
+    before = task.before_answer
+
+    def words(prompt: Prompt) -> tuple[str, ...]:
+        given = prompt.slots[answer] if isinstance(answer, str) else answer(prompt)
+        listed = (given,) if isinstance(given, str) else tuple(given)
+        return tuple(before + word.removeprefix(before) for word in listed)
+
+    return ask(f"Task {task.name}: what answers, or is the foil,", words, prompt)
 
 
 def _stratum(task: Declaration, prompt: Prompt) -> str:
     if task.strata is None:
         return ""
     if callable(task.strata):
-        return task.strata(prompt)
+        return ask(f"Task {task.name}: strata", task.strata, prompt)
     return str(label_of(task, prompt, task.strata))

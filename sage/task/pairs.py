@@ -133,7 +133,9 @@ class PairTask(Task):
 
 
 def load_pairs(path: str | Path, *, label: str = "case") -> PairTask:
-    """The task in a JSONL file; its name is the file's. BadFile names the line that is not a pair.
+    """The task in a JSONL file; its name is the file's, as a plain word.
+
+    BadFile names the line that is not a pair.
 
     A patched prompt's label is that of the lines where it is the clean one; where there are none,
     the one to which its line's label leads in all other lines; else the line's label with "patched"
@@ -153,7 +155,7 @@ def load_pairs(path: str | Path, *, label: str = "case") -> PairTask:
         for line, patched in zip(lines, _patched_labels(lines), strict=True)
     ]
     return PairTask(
-        name=path.stem,
+        name=_plain_name(path.stem),
         source=f"{path.name}, {len(lines)} pairs",
         templates={},
         slots={},
@@ -164,6 +166,11 @@ def load_pairs(path: str | Path, *, label: str = "case") -> PairTask:
         contrasts=(label,),
         pairs=tuple(pairs),
     )
+
+
+def _plain_name(stem: str) -> str:
+    """A file's name as the name of a task: what is in no plain word becomes a dash."""
+    return re.sub(r"[^\w.-]", "-", stem).lstrip("-_.")[:80] or "pairs"
 
 
 class _Line(NamedTuple):

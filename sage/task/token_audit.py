@@ -141,6 +141,12 @@ def _without_constants(task: Task, dropped: Mapping[str, Reasons]) -> tuple[Task
     return replace(task, irrelevant=irrelevant), notes
 
 
+def split_values(task: Task, tokenizer: FastTokenizer) -> dict[str, Reasons]:
+    """The values that are not one token where they stand, by slot, with the tokens they are: what
+    can be said even of a task that has too few others."""
+    return {slot: _split_values(task, slot, tokenizer) for slot in task.slots}
+
+
 def _keep(task: Task, tokenizer: FastTokenizer) -> Callable[[Prompt], bool]:
     """Whether a prompt is one that the task keeps and that splits as it should."""
     return lambda prompt: (

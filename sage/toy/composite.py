@@ -81,7 +81,7 @@ class CompositeRecipe:
             width=composite_count(world) if composites else world.features,
             steps=self.steps,
             batch=BATCH,
-            k=attributes // 2 if composites else attributes,
+            k=float(attributes // 2 if composites else attributes),
             penalty=PENALTIES[self.room],
             learning_rate=3e-3,
             decay=self.steps // 5,

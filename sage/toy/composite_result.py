@@ -82,6 +82,16 @@ class CompositeToy:
             }
         return falls
 
+    @property
+    def claim(self) -> str:
+        """In how many architectures the headline, and geometry, fall with composites."""
+        falls = self.falls().values()
+        count = {label: sum(fall[label] >= FALL for fall in falls) for label in ("T3", "T4")}
+        return (
+            f"From atoms to composites interpretable control (T3) falls by {FALL:.1f} or more in"
+            f" {count['T3']} of {len(falls)} architectures, geometry (T4) in {count['T4']}."
+        )
+
     def sentences(self) -> list[str]:
         """What the headline makes of composites, architecture by architecture."""
         pairs = zip(self.saes[::2], self.saes[1::2], strict=True)

@@ -24,7 +24,7 @@ WORLD = World("two by two", sizes=(2, 2), d=4)
 
 def directions(*rows: tuple[float, ...]) -> Tensor:
     """Latents by their parts along the four atoms."""
-    return torch.tensor(rows) @ WORLD.directions
+    return torch.tensor(rows, dtype=torch.float32) @ WORLD.directions
 
 
 def described(*rows: tuple[float, ...], bias: tuple[float, ...] = (1, 1, 0, 0)) -> LatentTable:
@@ -101,7 +101,7 @@ def test_an_sae_has_room_for_every_atom_or_for_every_composite() -> None:
 
 @pytest.fixture(scope="module")
 def toy() -> CompositeToy:
-    return toy_composite("small", architectures=["relu"], steps=350, starts=1)
+    return toy_composite("small", architectures=["relu"], steps=700, starts=1)
 
 
 def test_interpretable_control_falls_from_atoms_to_composites_and_geometry_does_not(

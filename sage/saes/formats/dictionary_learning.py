@@ -29,6 +29,7 @@ from sage.saes.sae import SAE, Normalisation, Stated
 from sage.saes.sae_files import (
     Arrays,
     Fields,
+    check_unpacked,
     folder_of,
     read_json,
     unexpected,
@@ -48,6 +49,8 @@ _REBUILDS = {
     "torch._utils _rebuild_parameter",
     "collections OrderedDict",
 }
+# The pickle says how a few arrays are put together; the arrays are in other files of the archive.
+_LARGEST_PICKLE_BYTES = 10**6
 _CALLS = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ", "NEWOBJ_EX"}
 _ERRORS_OF_TORCH = (
     OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, RuntimeError,
@@ -234,11 +237,14 @@ def _audit(file: Path) -> set[int]:
     Refused unless its checksums hold and its pickle calls nothing but what rebuilds tensors.
     """
     with zipfile.ZipFile(file) as archive:
+        check_unpacked(archive, file)
         if damaged := archive.testzip():
             raise unexpected(file, damaged, "damaged", "content that matches its checksum")
         pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if len(pickles) != 1:
             raise unexpected(file, "the archive", f"{len(pickles)} pickles", "exactly one data.pkl")
+        if (size := archive.getinfo(pickles[0]).file_size) > _LARGEST_PICKLE_BYTES:
+            raise unexpected(file, "data.pkl", f"{size} bytes", f"at most {_LARGEST_PICKLE_BYTES}")
         for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
             if opcode.name in _CALLS and argument not in _REBUILDS:
                 raise BadFile(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from io import BytesIO
@@ -24,7 +25,7 @@ from sage.nodes import Node
 from sage.saes.architectures.jumprelu import JumpReLU
 from sage.saes.formats.format import Description
 from sage.saes.sae import SAE, Normalisation, Stated
-from sage.saes.sae_files import Arrays, folder_of, unexpected, unreadable
+from sage.saes.sae_files import Arrays, check_unpacked, folder_of, unexpected, unreadable
 
 WEIGHTS = "params.npz"
 TITLE, FILES, LOADER = "Gemma Scope", (WEIGHTS,), "gemma_2"
@@ -32,7 +33,7 @@ TITLE, FILES, LOADER = "Gemma Scope", (WEIGHTS,), "gemma_2"
 _RELEASE = re.compile(r"gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)")
 _ERRORS_OF_NUMPY = (
     OSError, ValueError, EOFError, KeyError, IndexError, TypeError, RuntimeError, MemoryError,
-    OverflowError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
+    OverflowError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -159,6 +160,7 @@ def _read(file: Path, *, headers_only: bool = False) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(file) as archive:
+            check_unpacked(archive, file)
             for info in archive.infolist():
                 if not info.is_dir():
                     array = _member(archive, info, file, headers_only=headers_only)

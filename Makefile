@@ -4,10 +4,14 @@ STAMP := .venv/installed
 
 DEMO ?= out/demo
 
-.PHONY: demo docs figures test mutants check format clean
+.PHONY: demo real docs figures test mutants check format clean
 
 demo: $(STAMP)
 	@$(BIN)/sage demo
+
+# The main job on a real language model; `make real REAL=--estimate` says how long it takes.
+real: $(STAMP)
+	@$(BIN)/sage real $(REAL)
 
 # The README's first figure and its table, from what `make demo` found.
 figures: $(STAMP)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sage.run import Plan, make_plan
     from sage.saes.in_memory import as_suite
     from sage.saes.releases import load_suite, load_suites
+    from sage.screening import screen
+    from sage.store.store import user_store
     from sage.task.catalog import load_task
     from sage.task.task import Contrast, Prompt, Task
     from sage.toy.composite import toy_composite
@@ -64,7 +66,9 @@ __all__ = [
     "prepare",
     "project",
     "read",
+    "screen",
     "toy_composite",
+    "user_store",
     "write_report",
 ]
 
@@ -96,6 +100,8 @@ _HOME = {
     "project": "sage.dictionaries.projected",
     "read": "sage.dictionaries.activations",
     "toy_composite": "sage.toy.composite",
+    "screen": "sage.screening",
+    "user_store": "sage.store.store",
     "write_report": "sage.report",
 }
 

@@ -243,7 +243,15 @@ def cell(lens: str, passed: bool | None, figures: Mapping[str, float] | None = N
         ([], "not audited"),
         ([cell("truth", True), cell("reseed", None)], "use"),
         ([cell("truth", True), cell("reseed", False, {"CV": 0.1})], "use with care"),
-        ([cell("truth", False, {"of the trained": 0.74})], "do not use"),
+        (
+            [cell("truth", False, {"of the trained": 0.74, "of the trained, high": 0.89})],
+            "do not use",
+        ),
+        (
+            [cell("truth", False, {"of the trained": 0.74, "of the trained, high": 1.0})],
+            "use with care",
+        ),
+        ([cell("truth", False, {"above the oracle": 1.0})], "do not use"),
         ([cell("truth", True), cell("reseed", False, {"CV": 0.26})], "do not use"),
         ([cell("discriminability", True, {"SNR": 1.9})], "do not use"),
     ],

@@ -34,7 +34,7 @@ def dictionary(name: str) -> NativeDictionary:
 
 @pytest.fixture(scope="module")
 def given() -> LabelledNode:
-    node = label_node(NODE, WORLD.draw(900, 0), WORLD.draw(300, 1), "A1")
+    node = label_node(NODE, WORLD.draw(700, 0), WORLD.draw(300, 1), "A1")
     assert node is not None
     return node
 
@@ -157,7 +157,7 @@ def test_probes_keep_the_epoch_with_the_least_loss_on_train() -> None:
 def two_ways() -> list[TwoWay]:
     ways: list[TwoWay] = []
     for seed in (0, 1):
-        run = WORLD.draw(2000, seed, independent=True)
+        run = WORLD.draw(1200, seed, independent=True)
         labels = [torch.tensor(run.labels(name)) for name in ("A1", "A2")]
         rows = ((labels[0] < 2) & (labels[1] < 2)).nonzero().flatten()
         kept = run.select(rows.tolist())
@@ -198,11 +198,10 @@ def stub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def published() -> ModuleType:
     """SAEBench's own TPP and SCR."""
-    pytest.importorskip("sae_bench")
-    pytest.importorskip("sklearn")
-    stub("tabulate", monkeypatch)
+    for name in ("sae_bench", "sklearn", "tabulate"):
+        pytest.importorskip(name)
     from importlib import import_module
 
     return import_module("sae_bench.evals.scr_and_tpp.main")
@@ -213,12 +212,17 @@ class _SAE:
 
     def __init__(self, learned: NativeDictionary) -> None:
         self.W_dec = torch.nn.Parameter(learned.directions(NODE), requires_grad=False)
-        self.encode, self.bias = learned.encoders[NODE], learned.biases.get(NODE, torch.zeros(()))
+        self.encoder, self.bias = learned.encoders[NODE], learned.biases.get(NODE, torch.zeros(()))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of [prompt, 1, d]."""
+        return self.encoder(x[:, 0])[:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
         return codes @ self.W_dec + self.bias
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_tpp_is_what_the_published_package_says_on_the_same_rows_and_probes(
     published: ModuleType, given: LabelledNode, fitted: ClassProbes
 ) -> None:
@@ -243,6 +247,7 @@ def test_tpp_is_what_the_published_package_says_on_the_same_rows_and_probes(
             assert float(ours[number, probe]) == pytest.approx(accuracy, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_probing_is_what_the_published_package_says_on_the_same_codes(
     given: LabelledNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

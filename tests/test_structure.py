@@ -63,7 +63,7 @@ LAYERS = (
     ("frontier", "audit", "toy"),
     ("zoo",),
     ("report",),
-    ("demo", "inspection", "sweep"),
+    ("demo", "inspection", "real", "sweep"),
     ("cli", "__init__", "__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,9 +1,10 @@
 """Verdicts: what the figures of all lenses say of a metric.
 
 *use*: every lens passed wherever it was judged. *do not use*: the metric does not order what it
-claims to measure (less than `LEAST_ORDER` of the pairs rightly, over all or over the trained, in
-any world), or is noise (sd over `MOST_NOISE` of the mean, or SAEs differ by less than `LEAST_SNR`
-times the sd of a redraw). *use with care*: what lies between, with the lens that fails and where.
+claims to measure (in some world less than `LEAST_ORDER` of the pairs rightly, over all or over the
+trained, with an interval that ends below what passes), prefers something to the truth itself, or is
+noise (sd over `MOST_NOISE` of the mean, or SAEs differ by less than `LEAST_SNR` times the sd of a
+redraw). *use with care*: what lies between, with the lens that fails and where.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 from sage.audit.cell import Cell
 from sage.audit.metrics import AuditedMetric
+from sage.audit.truth import LEAST_OVER_ALL, LEAST_OVER_TRAINED
 
 LEAST_ORDER = 0.75
 MOST_NOISE = 0.25
@@ -67,15 +69,25 @@ def _reasons(failed: Sequence[Cell]) -> Iterator[str]:
 
 
 def _fatal(cell: Cell) -> Iterator[str]:
-    figures = cell.figures
-    for figure in ("pairs ordered rightly", "of the trained"):
-        share = figures.get(figure)
-        if cell.lens == "truth" and share is not None and share < LEAST_ORDER:
-            among = "trained pairs" if figure == "of the trained" else "pairs"
-            yield f"orders only {share:.2f} of the {among} rightly ({cell.where})"
-    share = figures.get("CV")
+    if cell.lens == "truth":
+        yield from _fatal_truth(cell)
+    share = cell.figures.get("CV")
     if cell.lens == "reseed" and share is not None and share > MOST_NOISE:
         yield f"noise is {100 * share:.0f} % of the score ({cell.where})"
-    ratio = figures.get("SNR")
+    ratio = cell.figures.get("SNR")
     if cell.lens == "discriminability" and ratio is not None and ratio < LEAST_SNR:
         yield f"SAEs differ by only {ratio:.1f} times the noise ({cell.where})"
+
+
+def _fatal_truth(cell: Cell) -> Iterator[str]:
+    told = (
+        ("pairs", "pairs ordered rightly", "high", LEAST_OVER_ALL),
+        ("trained pairs", "of the trained", "of the trained, high", LEAST_OVER_TRAINED),
+    )
+    for among, figure, end, passing in told:
+        share, high = cell.figures.get(figure), cell.figures.get(end)
+        if share is not None and share < LEAST_ORDER and (high is None or high < passing):
+            yield f"orders only {share:.2f} of the {among} rightly ({cell.where})"
+    above = cell.figures.get("above the oracle")
+    if above:
+        yield f"puts {above:.0f} dictionaries above the truth ({cell.where})"

@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from sage.cli.auditing import audit
 from sage.cli.comparing import compare
 from sage.cli.discovering import check, discover
 from sage.cli.examples import show_examples
@@ -20,6 +21,7 @@ from sage.cli.keeping import cache
 from sage.cli.listing import models, saes, tasks
 from sage.cli.making import new_task, train_sae
 from sage.cli.measuring import fidelity
+from sage.cli.real import real
 from sage.cli.results import export, report
 from sage.cli.scoring import demo, score
 from sage.cli.sweeping import sweep
@@ -41,11 +43,13 @@ _COMMANDS = (
     fidelity,
     frontier,
     compare,
+    audit,
     export,
     report,
     train_sae,
     toy,
     demo,
+    real,
     cache,
 )
 

@@ -49,6 +49,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "toy": ("sage toy composite", "sage toy composite --world larger --out out/composite"),
     "demo": ("sage demo", "sage demo --all --out out/everything"),
+    "real": (
+        "sage real --estimate",
+        "sage real",
+        "sage real --fetch gemma-3-270m",
+        "sage real --task gendered_pronoun --hook 23.resid_pre --suite topk32 --tokens 60000",
+    ),
     "cache": ("sage cache", "sage cache --clear --kind discovery"),
 }
 

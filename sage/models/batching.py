@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-import torch
-
+from sage.files import is_out_of_memory
 from sage.task.tokens import Tokenized
 
 
@@ -38,13 +37,9 @@ def in_batches(items: S, size: int, run: Callable[[S], None]) -> None:
     while start < len(items):
         try:
             run(items[start : start + size])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or size == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or size == 1:
                 raise
             size = max(1, min(size, len(items) - start) // 2)
         else:
             start += size
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,7 +1,6 @@
-"""Where models are: those that ship with sage, the wired one, those that `sage real` fetches, local
-folders and GGUF files, and the hub.
+"""Where models are: beside sage, in its cache, in local folders and GGUF files, and on the hub.
 
-Nothing is downloaded that is in the cache of the hub, or in sage's own.
+Those that ship with it, the wired one, and those that `sage real` fetches go by names. Nothing is downloaded that is in the cache of the hub, or in sage's own.
 """
 
 from __future__ import annotations

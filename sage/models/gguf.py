@@ -64,7 +64,7 @@ def _write(file: Path, folder: Path) -> None:
     where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **where)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
-    config = read.config
+    config: Any = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     weights = read.state_dict()

@@ -61,10 +61,20 @@ def load_model(
             "written by rule and must be read as the model reads them."
         )
     with TemporaryDirectory(prefix="sage-") as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        _save(model, tokenizer, folder)
         loaded = load.load_model(folder, **options)
     return replace(loaded, name=name or _name(model))
+
+
+def _save(model: Any, tokenizer: Any, folder: str) -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        logging.enable_progress_bar()
 
 
 def _name(model: Any) -> str:

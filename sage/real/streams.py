@@ -77,7 +77,7 @@ def take_windows(
     taken: list[Tokenized] = []
     count = 0
     for place in order.tolist():
-        for window in windows(model, [passages[place]]):
+        for window in windows(model, [passages[int(place)]]):
             if count >= tokens:
                 return taken
             taken.append(window)

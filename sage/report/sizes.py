@@ -28,6 +28,8 @@ from sage.stats import DRAWS, Estimate, Sampled, average, combine
 
 # Suites whose L0/D differ by a larger factor are not matched.
 MATCHED = 1.5
+# Between the seeds of resamples of different prompts.
+_APART = 7919
 
 Runs = Mapping[tuple[str, int], ScoredRun]
 """The runs of one model, by task and seed."""
@@ -259,8 +261,9 @@ def _match(suites: Sequence[SizedSuite], models: Sequence[Runs]) -> SizeMatch | 
     ]
     if not shared:
         return None
+    apart = [place for place in shared if not _same_prompts(suites, models, place)]
     sampled = [
-        _sampled(suite, runs, shared, number)
+        _sampled(suite, runs, {place: number * (place in apart) for place in shared})
         for number, (suite, runs) in enumerate(zip(suites, models, strict=True))
     ]
     above = [combine(lambda low, high: high - low, sampled[0], other) for other in sampled[1:]]
@@ -269,8 +272,7 @@ def _match(suites: Sequence[SizedSuite], models: Sequence[Runs]) -> SizeMatch | 
         SizeRow(suite, _line(suite, runs, shared), estimate)
         for suite, runs, estimate in zip(suites, models, estimates, strict=True)
     ]
-    paired = all(_same_prompts(suites, models, place) for place in shared)
-    return SizeMatch(tuple(rows), above[-1], paired)
+    return SizeMatch(tuple(rows), above[-1], not apart)
 
 
 def _line(suite: SizedSuite, runs: Runs, places: Sequence[_Place]) -> ScoreLine:
@@ -295,14 +297,14 @@ def _over_contrasts(lines: Sequence[ScoreLine]) -> ScoreLine:
     return ScoreLine(mean("score"), mean("best"), mean("gain", -1.0), mean("supervised"))
 
 
-def _sampled(suite: SizedSuite, runs: Runs, places: Sequence[_Place], number: int) -> Sampled:
-    """The mean over contrasts, then seeds, then tasks, with bootstrap draws."""
+def _sampled(suite: SizedSuite, runs: Runs, places: Mapping[_Place, int]) -> Sampled:
+    """The mean over contrasts, then seeds, then tasks, with bootstrap draws; resamples of one
+    number are the same for all models."""
     by_task: dict[str, list[Sampled]] = {}
     for cell in dict.fromkeys(place.cell for place in places):
-        run = runs[cell]
         of_cell = [
-            _sampled_score(run, suite.suite, place.contrast, number)
-            for place in places
+            _sampled_score(runs[cell], suite.suite, place.contrast, number)
+            for place, number in places.items()
             if place.cell == cell
         ]
         by_task.setdefault(cell[0], []).append(average(of_cell))
@@ -310,18 +312,18 @@ def _sampled(suite: SizedSuite, runs: Runs, places: Sequence[_Place], number: in
 
 
 def _sampled_score(run: ScoredRun, suite: str, contrast: str, number: int) -> Sampled:
-    """The score of one contrast with its draws: from its numbers pair by pair, which resamples of
-    one seed draw alike for all models, else from its standard error."""
+    """The score of one contrast with its draws: from its numbers pair by pair, where these stand
+    beside the result, else from its standard error."""
     values = run.arrays.get(f"{contrast}|{suite}|{suite}|{MAIN}")
     clusters = run.arrays.get(f"{contrast}|{suite}|{ALL}|clusters")
     if values is None or clusters is None:
         score = run.score(MAIN, suite, section=contrast)
-        generator = np.random.default_rng([run.source.seed, number, *contrast.encode()])
-        value = score.value or 0.0
-        draws = generator.normal(value, score.stderr or 0.0, DRAWS)
-        return Sampled(value, draws, score.n)
+        name = f"{run.source.model}/{run.source.task}/{run.source.seed}/{contrast}"
+        generator = np.random.default_rng([*name.encode()])
+        draws = generator.normal(score.value or 0.0, score.stderr or 0.0, DRAWS)
+        return Sampled(score.value or 0.0, draws, score.n)
     evidence = Columns(values.astype(float), tuple(clusters.tolist()))
-    return scores()[MAIN].sampled(evidence, seed=run.source.seed)
+    return scores()[MAIN].sampled(evidence, seed=run.source.seed + _APART * number)
 
 
 def _same_prompts(suites: Sequence[SizedSuite], models: Sequence[Runs], place: _Place) -> bool:

@@ -100,7 +100,7 @@ class RayWorkers:
 
     def begin(self) -> _Actor:
         """Start an actor; whether there is room for it the cluster says when it is ready."""
-        import ray
+        import ray.exceptions
 
         told = {name: os.environ[name] for name in _TOLD if name in os.environ}
         variables = {**told, "SAGE_CACHE": str(cache_folder().absolute()), "OMP_NUM_THREADS": "1"}
@@ -115,7 +115,7 @@ class RayWorkers:
 
     def end(self) -> None:
         """End all actors."""
-        import ray
+        import ray.exceptions
 
         for actor in self.actors:
             ray.kill(actor.handle)
@@ -171,7 +171,7 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
+        import ray.exceptions
     except ImportError as error:
         raise SageError(
             "Ray is not installed. `pip install 'sage-eval[ray]'` installs it, on every machine of "
@@ -218,7 +218,7 @@ class _UnderWay:
 
     def wait(self) -> None:
         """Wait until something ends, a second at most; tell how far all is."""
-        import ray
+        import ray.exceptions
 
         beginning = {a.beginning: a for a in self.workers.actors if a.beginning is not None}
         every = [*self.running, *beginning]
@@ -246,7 +246,7 @@ class _UnderWay:
         return next(place for place in self.waiting if self.jobs[place].given.model == wanted)
 
     def _begun(self, actor: _Actor) -> None:
-        import ray
+        import ray.exceptions
 
         try:
             ray.get(actor.beginning)
@@ -256,7 +256,7 @@ class _UnderWay:
             self._count_loss(-1, "no cell", error)
 
     def _ended(self, reference: Any) -> None:
-        import ray
+        import ray.exceptions
 
         actor = self.running.pop(reference)
         place, actor.place = actor.place, None
@@ -289,7 +289,7 @@ class _UnderWay:
 
     def _look(self) -> None:
         """How far every cell is that is being run."""
-        import ray
+        import ray.exceptions
 
         busy = list(self.running.values())
         asked = [actor.handle.share.remote() for actor in busy]

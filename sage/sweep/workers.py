@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from sage.side_by_side import Job, side_by_side
 from sage.sweep.cells import SweepCell
@@ -12,6 +12,7 @@ from sage.sweep.cells import SweepCell
 Made = TypeVar("Made")
 
 
+@runtime_checkable
 class Workers(Protocol):
     """Workers that lose no cell: those of a worker that is lost are run again by another."""
 

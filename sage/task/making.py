@@ -5,9 +5,10 @@ What a prompt knows about itself it knows because it was made from it (method, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
+from typing import cast
 
 from sage.errors import BadTask, unknown
 from sage.task.declaration import TEMPLATE, Answer, Declaration
@@ -83,9 +84,8 @@ def label_of(task: Declaration, prompt: Prompt, name: str) -> Label:
     if name in prompt.labels:
         return prompt.labels[name]
     if name in task.functions:
-        label: object = ask(
-            f"Task {task.name}: the function '{name}'", task.functions[name], prompt
-        )
+        said = ask(f"Task {task.name}: the function '{name}'", task.functions[name], prompt)
+        label = cast("object", said)
         if not isinstance(label, str | int):
             raise BadTask(
                 f"Task {task.name}: the function '{name}' says {label!r} of '{prompt.text}'. A "

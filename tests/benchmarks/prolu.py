@@ -1,6 +1,7 @@
 """ProLU beside ReLU, gated and topk on one hook: frontiers, and what its biases do in training.
 
-    python -m tests.benchmarks.prolu OUT [--model tiny-gpt2] [--hook 2.resid_pre] [--steps 1000]
+    python -m tests.benchmarks.prolu OUT [--model tiny-neox] [--hook 1.resid_pre] [--steps 600]
+        [--series topk relu]
 
 Trains five sparsities of each architecture on text like that of the model's corpus, ProLU with both
 gradients, measures loss recovered against mean ablation on other text, and fits frontiers as `sage
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +50,7 @@ from sage.zoo.text import corpus_prompts
 SPARSITIES = (2, 4, 8, 16, 32)
 PENALTIES = (0.5, 1.0, 2.0, 4.0, 8.0)
 GRADIENTS = ("relu", "ste")
+SERIES = ("topk", "relu", "gated", "prolu-relu", "prolu-ste")
 MIDDLE = 2.0
 BATCH, RATE = 256, 4e-3
 MEASURED = 400
@@ -68,25 +70,24 @@ class Trained(NamedTuple):
 
 def recipes(width: int, steps: int) -> Iterator[Trained]:
     """Five SAEs of every series; ProLU at its middle penalty keeps snapshots."""
-    common = {"width": width, "steps": steps, "batch": BATCH, "learning_rate": RATE}
-    common |= {"decay": steps // 5}
+    base = TrainingSettings(
+        "relu",
+        width=width,
+        steps=steps,
+        batch=BATCH,
+        learning_rate=RATE,
+        decay=steps // 5,
+    )
     for k in SPARSITIES:
-        yield Trained("topk", k, TrainingSettings("topk", k=k, **common))
+        yield Trained("topk", k, replace(base, architecture="topk", k=float(k)))
     for penalty in PENALTIES:
         for name in ("relu", "gated"):
-            yield Trained(name, penalty, TrainingSettings(name, penalty=penalty, **common))
+            yield Trained(name, penalty, replace(base, architecture=name, penalty=penalty))
+        prolu = replace(base, architecture="prolu", penalty=penalty)
         for gradient in GRADIENTS:
-            yield Trained(
-                f"prolu-{gradient}",
-                penalty,
-                TrainingSettings(
-                    "prolu",
-                    penalty=penalty,
-                    options={"gradient": gradient},
-                    snapshots=snapshots(steps) if penalty == MIDDLE else (),
-                    **common,
-                ),
-            )
+            kept = snapshots(steps) if penalty == MIDDLE else ()
+            settings = replace(prolu, options={"gradient": gradient}, snapshots=kept)
+            yield Trained(f"prolu-{gradient}", penalty, settings)
 
 
 def snapshots(steps: int) -> tuple[int, ...]:
@@ -121,7 +122,7 @@ def draw_biases(by_gradient: dict[str, dict[int, Tensor]], out: Path) -> Path:
     with look():
         columns = len(next(iter(by_gradient.values())))
         figure = Figure(figsize=(2.0 * columns, 3.4), layout="constrained")
-        axes = figure.subplots(2, columns, squeeze=False)
+        axes = figure.subplots(len(by_gradient), columns, squeeze=False)
         for row, (gradient, moments) in zip(axes, by_gradient.items(), strict=True):
             for place, (step, bias) in zip(row, moments.items(), strict=True):
                 negative = (bias < 0).float().mean()
@@ -149,30 +150,11 @@ def picture_of(result: FidelityResult) -> FrontierPicture:
     return FrontierPicture(FIDELITY_NAME, FIDELITY_HIT, panels)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="tiny-gpt2")
-    parser.add_argument("--hook", default="2.resid_pre")
-    parser.add_argument("--steps", type=int, default=1000)
-    given = parser.parse_args()
-    model = load_model(given.model)
-    seen = tokens_at(model, given.hook, slice(MEASURED, None))
-    d_model, hook = model.anatomy.d_model, parse_node(given.hook)
-    suites: list[Suite] = []
-    for recipe in recipes(4 * d_model, given.steps):
-        training = Training(recipe.settings, model.name, hook, d_model, reads_bos=False)
-        folder = given.out / "saes" / recipe.name.replace(" ", "-")
-        sae: SAE = train(training, shuffled(seen, batch=BATCH), out=folder)
-        sys.stderr.write(f"{recipe.name}: L0 {sae.stated.l0:.1f}, FVU {sae.stated.fvu:.3f}\n")
-        suites.append(Suite(recipe.name, {hook: sae}))
-    held_out = sequences_of(model, corpus_prompts(model)[:MEASURED], source="corpus")
-    result = measure_fidelity(model, suites, held_out)
-    save_fidelity(result, given.out / "fidelity")
-    write_frontiers([picture_of(result)], given.out)
+def print_biases(out: Path, gradients: Sequence[str], steps: int) -> None:
+    """The share of biases on either side of 0 at every moment, with deciles, and their picture."""
     learned = {
-        gradient: biases(given.out / "saes" / f"prolu-{gradient}-{MIDDLE:g}", given.steps)
-        for gradient in GRADIENTS
+        gradient: biases(out / "saes" / f"prolu-{gradient}-{MIDDLE:g}", steps)
+        for gradient in gradients
     }
     for gradient, moments in learned.items():
         for step, bias in moments.items():
@@ -182,7 +164,36 @@ def main() -> None:
                 f"{gradient}, step {step}: {(bias < 0).float().mean():.3f} negative,"
                 f" {(bias > 0).float().mean():.3f} positive, deciles 1 5 9: {told}"
             )
-    print(draw_biases(learned, given.out))
+    print(draw_biases(learned, out))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="tiny-neox")
+    parser.add_argument("--hook", default="1.resid_pre")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--series", nargs="+", default=SERIES, choices=SERIES)
+    given = parser.parse_args()
+    model = load_model(given.model)
+    seen = tokens_at(model, given.hook, slice(MEASURED, None))
+    d_model, hook = model.anatomy.d_model, parse_node(given.hook)
+    suites: list[Suite] = []
+    for recipe in recipes(4 * d_model, given.steps):
+        if recipe.series not in given.series:
+            continue
+        training = Training(recipe.settings, model.name, hook, d_model, reads_bos=False)
+        folder = given.out / "saes" / recipe.name.replace(" ", "-")
+        sae: SAE = train(training, shuffled(seen, batch=BATCH), out=folder)
+        sys.stderr.write(f"{recipe.name}: L0 {sae.stated.l0:.1f}, FVU {sae.stated.fvu:.3f}\n")
+        suites.append(Suite(recipe.name, {hook: sae}))
+    held_out = sequences_of(model, corpus_prompts(model)[:MEASURED], source="corpus")
+    result = measure_fidelity(model, suites, held_out)
+    save_fidelity(result, given.out / "fidelity")
+    write_frontiers([picture_of(result)], given.out)
+    gradients = [gradient for gradient in GRADIENTS if f"prolu-{gradient}" in given.series]
+    if gradients:
+        print_biases(given.out, gradients, given.steps)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,25 @@ HEADS = {
 }
 
 
-def test_there_is_one_file_for_every_published_list():
-    assert sorted(HEADS) == circuit_names()
+FOUND_HERE = ("ioi_smollm2",)
+
+
+def test_there_is_one_file_for_every_published_list_and_those_found_here_say_so():
+    assert sorted((*HEADS, *FOUND_HERE)) == circuit_names()
+    for name in FOUND_HERE:
+        circuit = load_circuit(name)
+        assert circuit.source.startswith("Found by sage itself")
+        assert circuit.where.startswith("tests/benchmarks/")
+
+
+def test_the_circuit_of_smollm2_has_the_classes_of_ioi_at_their_positions():
+    circuit = load_circuit("ioi_smollm2")
+    assert (circuit.model, circuit.heads_total, len(circuit.heads)) == ("smollm2-135m", 270, 16)
+    positions = {group.role: group.position for group in circuit.groups}
+    published = {group.role: group.position for group in load_circuit("ioi").groups}
+    shared = ("name mover", "negative name mover", "S-inhibition", "induction")
+    assert all(positions[role] == published[role] for role in shared)
+    assert all(layer < 30 and head < 9 for layer, _, head in map(forward_order, circuit.heads))
 
 
 @pytest.mark.parametrize("name", HEADS)

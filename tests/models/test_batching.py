@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sage.models.base import Model
+from sage.models.batching import in_batches
 from sage.nodes import parse_node
 from sage.task.metric import logit_difference
 from tests.models.nodes import some_nodes, without_padding
@@ -74,3 +75,31 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed(
     monkeypatch.setattr(type(model.engine), "forward", broken)
     with pytest.raises(RuntimeError, match="mat1"):
         model.read([parse_node("1.resid_post@END")], PROMPTS)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_holds_three_halves_batches_until_they_fit_and_runs_each_item_once(
+    error: Exception,
+) -> None:
+    """Ten by eights: 8, 4 and 2 are tried, and what fits is kept to for the rest."""
+    tried: list[int] = []
+    run: list[int] = []
+
+    def scarce(items: list[int]) -> None:
+        tried.append(len(items))
+        if len(items) > 3:
+            raise error
+        run.extend(items)
+
+    in_batches(list(range(10)), 8, scarce)
+    assert run == list(range(10))
+    assert tried == [8, 4, 2, 2, 2, 2, 2]
+    with pytest.raises(type(error)):
+        in_batches([1], 8, lambda _: (_ for _ in ()).throw(error))

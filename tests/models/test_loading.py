@@ -491,3 +491,35 @@ def test_the_config_on_disk_is_left_alone(folder: Folder) -> None:
     before = json.loads(path.read_text())
     load_model(str(folder("gpt2")), device="cpu")
     assert json.loads(path.read_text()) == before
+
+
+def test_a_loaded_model_with_its_tokenizer_is_that_model(folder: Folder) -> None:
+    """As it is in memory: what its weights are now, not what they were on disk."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sage.models import loaded
+
+    path = folder("gpt2")
+    module = AutoModelForCausalLM.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    prompts = random_prompts(3)
+    with torch.no_grad():
+        module.transformer.h[0].mlp.c_fc.weight.mul_(2)
+    model = loaded.load_model(module, tokenizer, name="mine", device="cpu")
+    assert model.name == "mine"
+    said = [module(torch.tensor([p.ids])).logits[0, -1] for p in prompts]
+    ours = model.write({}, prompts, logit_difference, logits=True).logits
+    assert ours is not None
+    torch.testing.assert_close(ours, torch.stack(said), atol=1e-4, rtol=1e-4)
+    assert loaded.load_model(str(path), device="cpu").revision != model.revision
+
+
+def test_a_loaded_model_without_a_tokenizer_and_what_is_no_model_are_refused() -> None:
+    from types import SimpleNamespace
+
+    from sage.models import loaded
+
+    with pytest.raises(SageError, match="needs its tokenizer"):
+        loaded.load_model(SimpleNamespace(save_pretrained=None))
+    with pytest.raises(SageError, match="no model of transformers"):
+        loaded.load_model(torch.nn.Linear(2, 2))

@@ -19,7 +19,6 @@ from sage.report.sizes import (
 )
 from sage.result import Gate, ModelInfo, Result, SAEInfo, SuiteInfo
 from sage.result_file import save_result
-from sage.scores.score import scores
 
 TASKS = ("ioi", "induction", "successor")
 SMALL, LARGE = "small", "large"  # 64 and 128 wide
@@ -151,8 +150,6 @@ def test_a_task_whose_gate_one_model_misses_is_left_out(tmp_path: Path) -> None:
 
 def paired(folder: Path, *, same: bool) -> SizeComparison:
     """Control of each pair is drawn once, and both models have it, the larger one .1 more."""
-    columns = scores()["interpretable"].columns
-    assert columns is not None
     drawn = np.random.default_rng(0).uniform(0.2, 0.6, 200)
     for task in TASKS:
         for model, l0, d_model, more in ((SMALL, 4.0, 64, 0.0), (LARGE, 8.0, 128, 0.1)):

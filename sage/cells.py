@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sage.errors import BadFile
 from sage.evaluation import Evaluation, evaluate
+from sage.files import clean_leftovers, one_process_at_once
 from sage.merging import can_merge, difference, difference_ahead, merge, without
 from sage.models.base import Model
 from sage.progress import stage
@@ -93,7 +94,15 @@ class Cell:
         again: bool = False,
     ) -> ScoredCell:
         """Score suites into the folder: those that stand in the cell already are left as they are,
-        unless they are to be scored `again`. Raises as `standing` and `evaluate` do."""
+        unless they are to be scored `again`. A process that scores into the same cell is waited
+        for. Raises as `standing` and `evaluate` do."""
+        with one_process_at_once(self.folder):
+            clean_leftovers(self.folder)
+            return self._score(suites, text, store, again=again)
+
+    def _score(
+        self, suites: Sequence[Suite], text: Text, store: Store | None, *, again: bool
+    ) -> ScoredCell:
         before, found, rest = self.standing(suites, again=again)
         if before is not None and not rest:
             return ScoredCell(before, self.folder, found, ())

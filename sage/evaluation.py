@@ -8,6 +8,7 @@ computed once and shared by all suites, and by later runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,11 @@ from sage.store.key import digest, run_keys, suite_digest
 from sage.store.store import Store
 from sage.task.task import Task
 
+NO_TEXT = (
+    "No text lookup stands among the controls: no ordinary text of this model was given. In Python "
+    "text=sage.default_text(model) is that of a model that ships."
+)
+
 
 class Evaluation(NamedTuple):
     """A result and the arrays beside it."""
@@ -59,8 +65,9 @@ def evaluate(
 
     With a folder result.json and result.safetensors are written there; finished parts are kept on
     the way, and a repeated call goes on from them. A store keeps what depends on no SAE, for other
-    runs too. `text` reads ordinary text for the text lookup. Raises SageError for an SAE that does
-    not fit the model, a task that its tokenizer cannot run, too few prompts.
+    runs too. `text` reads ordinary text for the text lookup, `sage.default_text(model)` that of a
+    model that ships; without it a note says that there is none. Raises SageError for an SAE that
+    does not fit the model, a task that its tokenizer cannot run, too few prompts.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)
@@ -78,6 +85,8 @@ def evaluate(
             found = _score(model, prepared, gate, suites, run, text)
     with stage("result", work=0):
         result = make_result(model, suites, plan, found, started=started, watch=watch)
+        if gate.passed and text is no_text:
+            result = replace(result, notes=[*result.notes, NO_TEXT])
     arrays = {name: array for part in found.parts for name, array in part.arrays.items()}
     if folder is not None:
         save_result(result, folder, arrays=arrays)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
 import sys
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +20,7 @@ from typing import Any, cast
 from sage.errors import BadFile
 
 # A file half written is called after the process that writes it; after a day nobody does.
-_OWNER = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12}$")
+_OWNER = re.compile(r"\.((?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12}|[0-9a-f]{32})$")
 _ABANDONED_SECONDS = 24 * 3600
 # What a spreadsheet takes for the beginning of a formula, and what is a number all the same.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -61,8 +63,28 @@ def clean_leftovers(folder: Path, *, name: str = "*") -> None:
             continue
         with suppress(OSError):
             is_old = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
-            if is_old or (owner["machine"] == _machine() and not _is_alive(int(owner["process"]))):
+            is_ours = owner["machine"] == _machine()
+            if is_old or (is_ours and not _is_alive(int(owner["process"]))):
                 path.unlink()
+
+
+@contextmanager
+def one_process_at_once(folder: Path) -> Generator[None]:
+    """Only one process is inside for a folder; others wait, and say so. The lock stands beside the
+    folder, and goes with its process however that ends."""
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logging.getLogger("sage").warning("Another process writes into %s: waiting.", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @cache

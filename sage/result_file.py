@@ -8,13 +8,15 @@ version 1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sage.errors import BadFile
-from sage.files import write_atomically
+from sage.files import first_line, write_atomically
 from sage.result import SCHEMA, Result, Row
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 RESULT, ARRAYS = "result.json", "result.safetensors"
 OLD_SCHEMA = 1
+_NOT_FINITE = re.compile(rb"NaN|Infinity|[0-9]e[0-9+]", re.IGNORECASE)
 _HEADLINE_OPTION = ("joint", "frozen")
 
 
@@ -59,7 +62,7 @@ def load_result(path: Path | str) -> Result:
                 f"{file} has schema {schema}; this version reads schemas {OLD_SCHEMA} and "
                 f"{SCHEMA}. Score again, or use the version that wrote it."
             )
-        return TypeAdapter(Result).validate_json(data, strict=True)
+        result = TypeAdapter(Result).validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
@@ -67,6 +70,12 @@ def load_result(path: Path | str) -> Result:
             f"{file} is not a result of sage: {where}: {first['msg']}. Score again to write it "
             "anew."
         ) from error
+    if _NOT_FINITE.search(data):
+        _check_finite(asdict(result), file)
+    for suite in result.suites:
+        if not suite.saes:
+            raise BadFile(f"{file}: suite '{suite.id}' has no SAEs. Score again to write it anew.")
+    return result
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -79,13 +88,35 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         return load_file(file)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise BadFile(f"{file} is damaged ({error}). Score again to write it anew.") from error
 
 
 def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:
-    """The names in an array beside a result: what the rows or columns of a matrix are called."""
-    return json.loads(array.tobytes())
+    """The names in an array beside a result: what the rows or columns of a matrix are called.
+    BadFile where it holds none."""
+    try:
+        listed: object = json.loads(array.tobytes())
+    except (ValueError, RecursionError) as error:
+        told = first_line(error)
+        raise BadFile(f"An array of names beside a result is damaged: {told}.") from error
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise BadFile("An array of names beside a result holds something else.")
+    return cast("list[str]", listed)
+
+
+def _check_finite(value: object, file: Path, where: str = "") -> None:
+    """BadFile for a number that is none, at any depth; JSON has no word for one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadFile(
+            f"{file} is not a result of sage: {where or 'it'} is {value}. Score again to write it "
+            "anew."
+        )
+    parts = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list | tuple):
+        parts = enumerate(cast("list[object]", value))
+    for name, part in cast("Iterable[tuple[object, object]]", parts):
+        _check_finite(part, file, f"{where}.{name}" if where else str(name))
 
 
 def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from sage.errors import SageError
+from sage.processes import worker_pool
 from sage.progress import Stage, StagePath, Watcher, advance, expect, stage, watching
 from sage.threads import one_thread
 from sage.work_done import WorkDone
@@ -86,10 +87,7 @@ def _in_one_pool(
 ) -> Iterator[tuple[int, Made]]:
     """What the jobs that are not made yet come to, as they end. BrokenProcessPool where a process
     is killed, after all that ended until then."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_begin, initargs=(told.shares,)
-    ) as pool:
+    with worker_pool(processes, begin=_begin, given=(told.shares,)) as pool:
         places = {
             pool.submit(_run, run, place, job): place
             for place, job in enumerate(jobs)

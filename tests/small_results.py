@@ -11,6 +11,7 @@ from sage.result import (
     Result,
     Row,
     RunInfo,
+    SAEInfo,
     SectionInfo,
     StageInfo,
     SuiteInfo,
@@ -22,6 +23,8 @@ RUN = RunInfo(
     "0.1.0", 0, {"test": 50}, "first", 10.0, 4.0, None, [StageInfo("scores", 9.0, 4.0)],
     make_plan("quick").facts, "cpu", {"torch": "2.0"},
 )  # fmt: skip
+
+SAE = SAEInfo("s", "topk", "1.resid_pre", 8, 4.0, 0.2)
 
 
 def row(suite: str, value: float) -> Row:
@@ -36,7 +39,7 @@ def result(*suites: str, value: float = 0.5, **changes: Any) -> Result:
         run=RUN,
         gate=Gate(0.9, 3.0, 500, 0.75, True),
         sections=[SectionInfo("IO", "IO", ["3.1.z@END"], 1.0)],
-        suites=[SuiteInfo(name, [], {"IO": 1.0}, digest=name) for name in suites],
+        suites=[SuiteInfo(name, [SAE], {"IO": 1.0}, digest=name) for name in suites],
         discovery=[],
         rows=[row(name, value) for name in suites],
         notes=["plan quick", *(f"note of {name}" for name in suites)],

@@ -13,6 +13,7 @@ import pytest
 from sage.audit.audit_result import load_audit, save_audit, shipped_audit, verdict_on
 from sage.audit.cell import Cell
 from sage.audit.gaming import judge_gaming
+from sage.audit.judging import judge
 from sage.audit.metrics import AuditedMetric, audited, versions
 from sage.audit.ordering import kendall, ordered_rightly, ordering
 from sage.audit.panel import NEAR_TRUTH
@@ -23,7 +24,6 @@ from sage.audit.run import run_audit
 from sage.audit.trajectory import judge_trajectory
 from sage.audit.transfer import EVERY, SOME, judge_transfer
 from sage.audit.truth import Panel, judge_truth, peak_l0
-from sage.audit.verdict import judge
 from sage.errors import BadFile, UnknownName
 from sage.toy.panel import CHAINS, CONTROLS, PANEL
 
@@ -199,10 +199,10 @@ def test_snr_is_the_sd_between_saes_over_that_of_a_redraw() -> None:
 
 @pytest.mark.parametrize(
     ("after", "quality", "passed"),
-    [(0.52, 0.5, True), (0.6, 0.5, False), (0.6, 0.62, True)],
-    ids=["within noise", "gamed", "truly better"],
+    [(0.52, 0.5, True), (0.6, 0.5, False)],
+    ids=["within noise", "gamed"],
 )
-def test_blind_edits_may_gain_no_more_than_noise_or_quality(
+def test_blind_edits_may_gain_no_more_than_noise(
     after: float, quality: float, passed: bool
 ) -> None:
     """Noise of one run: 2.77 x .01."""

@@ -98,6 +98,21 @@ def test_planted_and_supervised_features_score_one_everywhere(scored: Evaluation
             assert row.status != "ok" or row.value == pytest.approx(1, abs=0.02), row
 
 
+def test_the_latents_that_were_moved_are_the_planted_features_of_what_changes(
+    scored: Evaluation,
+) -> None:
+    """Each means its value and nothing else, and points at that value's feature."""
+    found = scored.result.latents("quality", "quality")
+    assert len(found) > 0
+    assert (found.f1 == 1).all()
+    assert (found.cosine > 0.99).all()
+    assert (found.value == found.feature).all()
+    assert set(found.share.between(0, 1)) == {True}
+    example = found.examples.iloc[0][0]
+    assert example["edited"] == example["wanted"] != example["said"]
+    assert "No text lookup" in " ".join(scored.result.notes)
+
+
 def test_told_the_labels_of_other_prompts_the_planted_features_score_nothing(
     scored: Evaluation,
 ) -> None:

@@ -14,6 +14,14 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 
 # What each notebook tells, asked of its own variables where it ends.
 CLAIMS = {
+    "composite": """
+assert all(fall["T3"] > 0.3 for fall in small.falls().values())
+assert all(fall["T4"] < 0.3 for fall in small.falls().values())
+atoms, composites = larger.saes
+assert composites.latents.share("composite") > atoms.latents.share("composite") + 0.3
+assert atoms.scores["interpretable"] > composites.scores["interpretable"] + 0.3
+assert {sae.architecture for sae in small.saes} == {"topk", "relu", "gated"}
+""",
     "score_an_sae_release": """
 scores = controls.loc["tiny-neox/topk4"]
 assert scores.sage["supervised"] > scores.sage["tiny-neox/topk4"] > scores.sage["text lookup"]

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sage.errors import BadFile, UnknownName
+from sage.errors import BadFile, SageError, UnknownName
 from sage.files import write_atomically
 from sage.result import (
     SCHEMA,
     BestControl,
     Gate,
     ModelInfo,
+    MovedLatent,
     NodeRow,
     Result,
     Row,
@@ -318,6 +319,40 @@ def test_the_overview_of_nothing_scored_says_why_in_the_same_columns() -> None:
     assert list(row) == list(RESULT.overview()[0])
     assert row["suite"] == "tiny does not do this task"
     assert row["sage"] is None
+
+
+LATENT = MovedLatent(
+    "IO", "IO", "suite", "first", "3.resid_pre@END", 7, "IO=Mary", 0.9, "IO=John", 0.5, 0.25, 3, 500
+)
+
+
+def test_a_result_tells_itself_in_a_few_lines() -> None:
+    assert repr(RESULT).splitlines() == [
+        f"Result: ioi on tiny, plan full, seed {RESULT.run.seed}",
+        "  suite: L0 15.5, sage 0.33 [0.30, 0.35], best control 0.25 (best of each contrast)",
+    ]
+    failed = replace(RESULT, suites=[], rows=[], notes=["tiny does not do this task"])
+    assert repr(failed).splitlines()[1] == "  tiny does not do this task"
+    many = replace(RESULT, suites=RESULT.suites * 20)
+    assert repr(many).splitlines()[-1] == "  ... and 12 more suites: .overview()"
+
+
+def test_the_latents_behind_a_contrast_are_told_by_attribute_and_suite(tmp_path: Path) -> None:
+    other = replace(LATENT, latent=8, value="S=Tom", page="https://example.org/8")
+    result = replace(RESULT, moved=[LATENT, other, replace(LATENT, contrast="S")])
+    assert list(result.latents("IO").latent) == [7, 8]
+    (row,) = result.latents("IO", "S", suite="suite").to_dict("records")
+    assert (row["latent"], row["page"], row["share"]) == (8, "https://example.org/8", 0.25)
+    save_result(result, tmp_path)
+    assert load_result(tmp_path) == result
+    with pytest.raises(UnknownName, match="Did you mean 'IO'"):
+        result.latents("OI")
+    with pytest.raises(UnknownName, match="attribute with latents"):
+        result.latents("IO", "order")
+    with pytest.raises(UnknownName, match="suite of this result"):
+        result.latents("IO", suite="siute")
+    with pytest.raises(SageError, match="no record of the latents"):
+        RESULT.latents("IO")
 
 
 def test_every_dictionary_has_its_line() -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sage.errors import SageError
@@ -80,3 +85,40 @@ def test_what_is_done_of_a_job_is_told_once() -> None:
         told.tell(ended=[0, 1])
         assert demo.done == 4
         advance(0)
+
+
+def test_ctrl_c_ends_every_process_at_once_and_a_killed_parent_leaves_none(tmp_path: Path) -> None:
+    """Two jobs that would run for ten minutes; each says its process once it runs."""
+    say = "import os, pathlib, time; pathlib.Path(f'{os.getpid()}.pid').touch(); time.sleep(600)"
+    code = (
+        "from sage.side_by_side import Job, side_by_side\n"
+        "if __name__ == '__main__':\n"
+        f"    side_by_side(exec, [Job('a', {say!r}), Job('b', {say!r})], processes=2)\n"
+    )
+    (tmp_path / "parent.py").write_text(code)
+    for end in (signal.SIGINT, signal.SIGKILL):
+        for file in tmp_path.glob("*.pid"):
+            file.unlink()
+        parent = subprocess.Popen(
+            [sys.executable, "parent.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        while len(list(tmp_path.glob("*.pid"))) < 2:
+            assert parent.poll() is None
+            time.sleep(0.1)
+        parent.send_signal(end)
+        _, said = parent.communicate(timeout=60)
+        assert parent.returncode != 0
+        assert said.count("Traceback") <= 1  # the parent's; its workers say nothing
+        workers = [int(file.stem) for file in tmp_path.glob("*.pid")]
+        until = time.monotonic() + 60
+        while any(map(is_running, workers)):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process, and not only what is left of it until somebody asks."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -31,6 +31,7 @@ LAYERS = (
         "work_done",
         "stopwatch",
         "threads",
+        "processes",
         "side_by_side",
         "files",
         "memory",

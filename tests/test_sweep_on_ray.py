@@ -8,12 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from sage.sweep.ahead import CellAhead
 from sage.sweep.cells import sweep_cells
 from sage.sweep.run import run_sweep
-from sage.sweep.scoring import score_sweep_cell
+from sage.sweep.workers import Processes
 from tests.sweeps import found_in, into, write_sweep
 
 pytest.importorskip("ray", reason="ray is not installed (the extra `ray`)")
@@ -40,11 +39,8 @@ def test_a_worker_that_is_killed_loses_nothing_and_all_is_as_in_a_serial_run(
     from sage.sweep.on_ray import LOCAL, ray_workers
 
     sweep = write_sweep(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for cell in sweep_cells(into(sweep, tmp_path / "serial")):
-        assert score_sweep_cell(cell).why == ""
-    torch.set_num_threads(threads)
+    serial = [CellAhead(cell) for cell in sweep_cells(into(sweep, tmp_path / "serial"))]
+    assert [end.why for end in run_sweep(serial, Processes(1))] == ["", ""]
 
     # So that Ray's workers find nothing that the serial run kept.
     monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sage.audit.cell import Cell
-from sage.audit.metrics import audited
 from sage.audit.plan import LENSES
 from sage.audit.verdict import UNKNOWN, Verdict
 from sage.errors import BadFile
 from sage.files import write_json
+from sage.result import HEADLINES, Result
 
 SCHEMA = 1
 AUDIT = "audit.json"
@@ -39,7 +39,7 @@ class PanelDot:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Everything a page shows of an audit; `command` makes it anew."""
+    """Everything a page shows of an audit; `command` makes it anew, in `seconds` of processor."""
 
     date: str
     sage: str
@@ -68,6 +68,8 @@ class AuditResult:
     def table(self) -> list[dict[str, str]]:
         """One row a metric, one column a lens with the figure of its worst place, and the
         verdict."""
+        from sage.audit.metrics import audited
+
         metrics = audited()
         rows: list[dict[str, str]] = []
         for verdict in self.verdicts:
@@ -132,6 +134,24 @@ def verdict_on(metric: str, version: int) -> str | None:
     if verdict.version != version:
         return f"{verdict.word}, of an older version"
     return None if verdict.word == "use" else str(verdict)
+
+
+def verdict_notes(result: Result | None = None) -> list[str]:
+    """A sentence for every headline score whose verdict is not 'use', of the version that stands in
+    a result, or of the audit's own."""
+    audit = shipped_audit()
+    if audit is None:
+        return []
+    rows = result.rows if result else []
+    versions = {row.metric: row.version for row in rows if row.metric in HEADLINES}
+    notes: list[str] = []
+    for metric, label in HEADLINES.items():
+        audited_as = audit.verdict(metric)
+        version = versions.get(metric, audited_as.version if audited_as else 0)
+        said = verdict_on(metric, version)
+        if said is not None:
+            notes.append(f"{label}, by the audit of {audit.date}: {said}.")
+    return notes
 
 
 def _rounded(value: Any) -> Any:

@@ -2,13 +2,17 @@
 
 Method, section 7. Random changes of decoder rows and of both biases, none of which may change L0 by
 more than a tenth, are kept where the metric rises. Labels stay hidden: all that is seen is the
-score. What the climb gained is measured where it was climbed and on draws it never saw.
+score. An edit that makes the dictionary better is no gaming, and a climb without this condition
+finds such: so those are passed over by which the planted features of the attributes that the metric
+looks at are detected better, are better matched, or both at once. What the climb gained is measured
+where it was climbed and on draws it never saw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import normalize
@@ -22,13 +26,15 @@ from sage.dictionaries.controls.setting import generator
 from sage.saes.architectures.relu import ReLU
 from sage.saes.architectures.topk import TopK
 from sage.toy.planted import NODE, World
-from sage.toy.quality import planted_quality
+from sage.toy.quality import Quality, planted_quality
 from sage.toy.training import ToySAE
 
 CLIMBED = ("interpretable", "TPP")
 # Of a decoder row's norm, of the spread of encoder biases beside .1, and of the decoder bias.
 STEP = 0.05
 MOST_L0 = 0.1
+# By so much quality may seem to rise by chance.
+ROUNDING = 0.002
 PAIRS, FRESH = 200, 1
 
 
@@ -37,12 +43,13 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
     small = replace(plan, contrasts=2, pairs=PAIRS)
     seen, fresh = WorldBench(world, small), WorldBench(world, small, FRESH)
     random = generator(f"gaming/{world.name}/{metric}")
-    start = l0 = _l0(sae, world)
+    start = _l0(sae, world)
     best, score = sae, seen.one(sae.dictionary, metric)
-    before = score
+    before, quality = score, _Quality(world, seen.attributes)
+    limits = quality.of(sae)
     for _ in range(plan.edits):
         tried = _edited(best, random)
-        if abs(_l0(tried, world) - l0) > MOST_L0 * start:
+        if abs(_l0(tried, world) - start) > MOST_L0 * start or _better(quality.of(tried), limits):
             continue
         value = seen.one(tried.dictionary, metric)
         if value > score:
@@ -53,12 +60,28 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
         Measured(
             "gaming", world.name, one.name, f"{when}, {draws}",
             defined({metric: values[place]}),
-            planted_quality(world, one.dictionary)._asdict(),
+            quality.of(one)._asdict(),
             at=plan.edits * place,
         )
         for draws, values in ends.items()
         for place, (when, one) in enumerate((("before", sae), ("after", best)))
     ]  # fmt: skip
+
+
+class _Quality(NamedTuple):
+    """What is known of an SAE by the features of some attributes."""
+
+    world: World
+    attributes: Sequence[str]
+
+    def of(self, sae: ToySAE) -> Quality:
+        """Of this one."""
+        return planted_quality(self.world, sae.dictionary, attributes=self.attributes)
+
+
+def _better(now: Quality, before: Quality) -> bool:
+    """Whether an SAE is better than it was before the climb, in any respect."""
+    return any(new > old + ROUNDING for new, old in zip(now[:3], before[:3], strict=True))
 
 
 def _edited(sae: ToySAE, random: torch.Generator) -> ToySAE:
@@ -82,8 +105,7 @@ def _l0(sae: ToySAE, world: World) -> float:
 def judge_gaming(
     records: Sequence[Measured], metric: str, noises: Mapping[str, Noise]
 ) -> list[Cell]:
-    """Passed where fresh draws see no more gain than one run tells from noise, or quality rose as
-    much as the metric."""
+    """Passed where fresh draws see no more gain than one run tells from noise."""
     cells: list[Cell] = []
     by_world: dict[str, dict[str, Measured]] = {}
     for record in records:
@@ -98,7 +120,7 @@ def judge_gaming(
         before, after = climbed["before, fresh"], climbed["after, fresh"]
         better = after.quality["atoms"] - before.quality["atoms"]
         limit = ONE_RUN * noises[world].sd if world in noises else 0.0
-        passed = gains["fresh"] <= max(limit, better)
+        passed = gains["fresh"] <= limit
         said = f"gain {gains['fresh']:+.3f} on fresh draws, {gains['seen']:+.3f} where it climbed, "
         said += f"quality {better:+.3f}, noise {limit:.3f}"
         figures = {"gain": gains["fresh"], "gain where climbed": gains["seen"],

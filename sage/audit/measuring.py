@@ -44,6 +44,12 @@ class WorldBench:
         step = len(every) / self.plan.contrasts
         return tuple(every[int(n * step)] for n in range(min(self.plan.contrasts, len(every))))
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes with features that the contrasts change: of coarse ones the fine ones."""
+        fine = {coarse: fine for fine, coarse in self.world.within.items()}
+        return tuple(dict.fromkeys(fine.get(name, name) for name in self.contrasts))
+
     @cached_property
     def node_sets(self) -> list[NodeSet]:
         """What our own metrics are measured on."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 from sage.audit.metrics import versions
@@ -21,6 +22,8 @@ from sage.version import __version__
 
 # Raised whenever what a part measures changes.
 REVISION = 1
+# The folder of an audit in which its parts lie.
+PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,17 @@ def once(
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] == key:
             return [Measured(**record) for record in content["records"]]
+    started = process_time()
     records = list(measure())
-    write_json(path, {"key": key, "records": [asdict(record) for record in records]})
+    listed = [asdict(record) for record in records]
+    write_json(path, {"key": key, "seconds": process_time() - started, "records": listed})
     return records
+
+
+def seconds_taken(units: Sequence[Unit], folder: Path) -> float:
+    """How long the processor took for these parts, whenever they were measured."""
+    files = [folder / f"{unit.name}.json" for unit in units]
+    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files)
 
 
 def _key(unit: Unit, plan: AuditPlan) -> str:

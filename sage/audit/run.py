@@ -8,20 +8,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 
 from sage.audit.audit_result import AuditResult, PanelDot, save_audit
 from sage.audit.cell import Cell
 from sage.audit.gaming import judge_gaming
+from sage.audit.judging import judge
 from sage.audit.metrics import AuditedMetric, audited
 from sage.audit.plan import LENSES, AuditPlan
-from sage.audit.records import Measured
+from sage.audit.records import PARTS, Measured, seconds_taken
 from sage.audit.reseed import judge_reseed, reseeded
 from sage.audit.trajectory import judge_trajectory
 from sage.audit.transfer import judge_transfer
 from sage.audit.truth import judge_truth, panels
 from sage.audit.units import BY_NAME, Unit, Work, run_unit, units
-from sage.audit.verdict import judge
 from sage.errors import unknown
 from sage.progress import stage
 from sage.side_by_side import Job, side_by_side
@@ -46,16 +45,16 @@ def run_audit(
     plan is not measured again. SageError for a metric or a lens that there is not.
     """
     chosen, looked = _chosen(metrics), _lenses(lenses)
-    started = perf_counter()
     plan = replace(plan, peers=any(not metric.ours for metric in chosen))
+    parts = units(plan, looked)
     with stage("audit"):
-        records = _measure(units(plan, looked), plan, folder, workers)
+        records = _measure(parts, plan, folder, workers)
     cells = [cell for metric in chosen for cell in judge_metric(records, metric, looked)]
     result = AuditResult(
         date=datetime.now(UTC).date().isoformat(),
         sage=__version__,
         command=command,
-        seconds=perf_counter() - started,
+        seconds=seconds_taken(parts, folder / PARTS),
         plan=plan.facts,
         libraries={name: version(name) for name in LIBRARIES},
         true_l0=_true_l0(),

@@ -53,7 +53,7 @@ def _judge(
     if drawn is not None and len(between) > 1:
         ratio = float(np.std(between, ddof=1)) / drawn.sd if drawn.sd else math.inf
         figures["SNR"] = ratio if math.isfinite(ratio) else None
-        said += f", SNR {ratio:.0f}"
+        said += f", SNR {ratio:.0f}" if math.isfinite(ratio) else ", no noise"
     failed = [] if tau >= LEAST_TAU else [f"tau {tau:.2f}"]
     if soft:
         said += f", trained {_mean(last):.2f} to soft-frozen {_mean(soft):.2f}"

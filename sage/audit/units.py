@@ -22,7 +22,7 @@ from sage.audit.panel import (
     true_k,
 )
 from sage.audit.plan import AuditPlan
-from sage.audit.records import Measured, Unit, defined, once
+from sage.audit.records import PARTS, Measured, Unit, defined, once
 from sage.audit.shipped_snapshots import MODEL, score_snapshots
 from sage.audit.transfer import transferred
 from sage.dictionaries.dictionary import Dictionary
@@ -106,9 +106,7 @@ LONGEST = ("truth", "gaming", "discriminability", "reseed", "transfer")
 
 def run_unit(work: Work) -> list[Measured]:
     """The records of a unit, measured or found."""
-    return once(
-        work.unit, work.plan, work.folder / "parts", lambda: _MEASURES[work.unit.lens](work)
-    )
+    return once(work.unit, work.plan, work.folder / PARTS, lambda: _MEASURES[work.unit.lens](work))
 
 
 def _truth(work: Work) -> list[Measured]:

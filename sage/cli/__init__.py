@@ -55,8 +55,8 @@ _COMMANDS = (
 
 
 INTERRUPTED = (
-    "Interrupted. What is finished is kept: `sage score`, `sage demo` and `sage train-sae` go on "
-    "where they were when the same command is given again."
+    "Interrupted. What is finished is kept: `sage score`, `sage sweep`, `sage demo` and `sage "
+    "train-sae` go on where they were when the same command is given again."
 )
 
 
@@ -75,12 +75,26 @@ EXAMPLES = (
 )
 
 
+_LONGEST_SENTENCE = 300
+
+
 class _InOrder(click.Group):
     """Commands in the order in which they are given, which is that of the work."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Every command with the whole first sentence of its help."""
+        del ctx
+        rows = [
+            (name, command.get_short_help_str(limit=_LONGEST_SENTENCE))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @click.group(

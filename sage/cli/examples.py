@@ -28,7 +28,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "check": ("sage check ioi --model gpt2-small",),
     "score": (
-        "sage score ioi --model tiny-gpt2 --sae tiny-gpt2/topk8 --plan quick --out out",
+        "sage score ioi -m tiny-gpt2 --sae tiny-gpt2/topk8 --plan quick --out out",
         "sage score ioi --model gpt2-small --sae gpt2-small-res-jb --out out",
         "sage score ioi --model tiny-gpt2 --sae tiny-gpt2 --plan quick --screen",
     ),
@@ -45,7 +45,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "report": ("sage report out --out out/report",),
     "train-sae": (
         "sage train-sae --model tiny-gpt2 --hook 2.resid_pre --task ioi --out my_sae",
-        "sage train-sae --model gpt2-small --hook 5.resid_pre --text my.txt --out my_sae",
+        "sage train-sae -m gpt2-small --hook 5.resid_pre --text my.txt --out my_sae",
     ),
     "toy": ("sage toy composite", "sage toy composite --world larger --out out/composite"),
     "demo": ("sage demo", "sage demo --all --out out/everything"),
@@ -53,7 +53,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "sage real --estimate",
         "sage real",
         "sage real --fetch gemma-3-270m",
-        "sage real --task gendered_pronoun --hook 23.resid_pre --suite topk32 --tokens 60000",
+        "sage real --task gendered_pronoun --hook 23.resid_pre --tokens 60000",
     ),
     "cache": ("sage cache", "sage cache --clear --kind discovery"),
 }

@@ -9,7 +9,7 @@ import click
 from sage.cli.options import existing_path, folder_path
 from sage.cli.output import print_path
 from sage.cli.telling import Telling, tell, telling_options
-from sage.cli.values import MOST_WORKERS
+from sage.cli.values import MOST_WORKERS, WritablePath
 
 
 @click.command()
@@ -17,7 +17,7 @@ from sage.cli.values import MOST_WORKERS
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=WritablePath(path_type=Path),
     help="A .csv of all rows, a folder, or a .json of one suite.",
 )
 def export(results: tuple[Path, ...], out: Path) -> None:

@@ -87,9 +87,11 @@ def _own_contrasts(results: Sequence[Result]) -> list[str]:
 
 def _print_notes(results: Sequence[Result], *, seeds: int) -> None:
     """What a reader of the numbers must know: what the plan saved on, which contrasts are lost."""
+    from sage.audit.audit_result import verdict_notes
     from sage.report.words import told_notes
 
-    for note in told_notes([note for result in results for note in result.notes]):
+    notes = told_notes([note for result in results for note in result.notes])
+    for note in (*notes, *verdict_notes(results[0])):
         click.echo(f"Note: {note}")
     for result in results:
         seed = f", seed {result.run.seed}" if seeds > 1 else ""

@@ -63,16 +63,16 @@ class RealPlan:
         )
 
 
-_TOPK32 = RealSuite("topk32", "topk", 32)
-_SOFT_FROZEN = RealSuite("topk32-soft-frozen", "topk", 32, freeze="soft")
+_TOPK32 = RealSuite("topk32", "topk", 32.0)
+_SOFT_FROZEN = RealSuite("topk32-soft-frozen", "topk", 32.0, freeze="soft")
 _EVERY_SUITE = (
-    RealSuite("topk16", "topk", 16),
+    RealSuite("topk16", "topk", 16.0),
     _TOPK32,
-    RealSuite("topk64", "topk", 64),
+    RealSuite("topk64", "topk", 64.0),
     RealSuite("relu", "relu"),
     _SOFT_FROZEN,
-    RealSuite("topk32-frozen-decoder", "topk", 32, freeze="decoder"),
-    RealSuite("topk32-frozen-encoder", "topk", 32, freeze="encoder"),
+    RealSuite("topk32-frozen-decoder", "topk", 32.0, freeze="decoder"),
+    RealSuite("topk32-frozen-encoder", "topk", 32.0, freeze="encoder"),
 )
 _TASKS = (
     "ioi",
@@ -92,7 +92,7 @@ REAL_PLANS = {
                 ("20.resid_pre", "23.resid_pre", "25.resid_pre"), ("gendered_pronoun", "ioi")
             )
         },
-        (RealSuite("topk16", "topk", 16), _TOPK32, RealSuite("relu", "relu"), _SOFT_FROZEN),
+        (RealSuite("topk16", "topk", 16.0), _TOPK32, RealSuite("relu", "relu"), _SOFT_FROZEN),
     ),
     "standard": RealPlan(
         "standard",

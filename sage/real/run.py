@@ -221,8 +221,8 @@ def score_all(
         replace(suite, id=f"{Path(model.name).name}/{Path(suite.id).name}")
         for suite in load_suites([str(folder / suite.name) for suite in plan.suites])
     ]
-    how = make_plan(plan.scores, seed=plan.seed)
-    how = how if plan.pairs is None else replace(how, pairs=plan.pairs)
+    changes = {} if plan.pairs is None else {"pairs": plan.pairs}
+    how = make_plan(plan.scores, seed=plan.seed, **changes)
     folders: list[Path] = []
     for task in chosen.tasks:
         cell = cell_in(out / "results", model, load_task(task), how)

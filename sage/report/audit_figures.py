@@ -61,8 +61,7 @@ def against_l0(result: AuditResult) -> Drawing | None:
             points = _means(curve, metric.name)
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3,
                       linewidth=1.8 if metric.name == MAIN else 0.9)  # fmt: skip
-            rows += [{"world": world, "metric": metric.name, "L0": l0, "value": value}
-                     for l0, value in points]  # fmt: skip
+            rows += [_row(world, metric.name, *point) for point in points]
     _legend(canvas, {m.title: (c, "o") for m, c in zip(metrics, _COLOURS * 2, strict=False)})
     return Drawing(
         "metric-against-l0", canvas, rows,
@@ -149,6 +148,10 @@ def _in_curve(dot: PanelDot) -> bool:
     return (
         dot.role == "trained" and dot.dictionary.startswith("topk") and "wide" not in dot.dictionary
     )
+
+
+def _row(world: str, metric: str, l0: float, value: float) -> dict[str, object]:
+    return {"world": world, "metric": metric, "L0": l0, "value": value}
 
 
 def _means(curve: Sequence[PanelDot], metric: str) -> list[tuple[float, float]]:

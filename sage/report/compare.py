@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sage.report.claim import Claim
 from sage.report.figure_writer import FigureWriter, write_figures
 from sage.report.html import write_page
 from sage.report.links import page_links
@@ -27,13 +28,16 @@ from sage.report.tables.table import (
 )
 
 
-def write_comparison(out: Path, suites: Sequence[RankedSuite], runs: Sequence[RunSummary]) -> Path:
-    """Write compare.html."""
+def write_comparison(
+    out: Path, claim: Claim, suites: Sequence[RankedSuite], runs: Sequence[RunSummary]
+) -> Path:
+    """Write compare.html, which opens with the same claim as the overview."""
     sizes = _compare_sizes(runs)
     return write_page(
         out / "compare.html",
         "compare.html",
         title="Comparison",
+        claim=claim,
         links=page_links([run.source for run in runs]),
         figures=write_figures("compare", suites, FigureWriter(out, "figures/compare")),
         sizes=sizes,

@@ -30,7 +30,6 @@ PAGE = "leaderboard.html"
 _HEADS = (
     *columns("model", "architecture", "suite"),
     TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
-    TableColumn("L0/D", "latents active on a token for each dimension of the stream"),
     TableColumn("reach", "share of the sections' summed effect at nodes that the suite reads"),
     TableColumn("tasks", "that have the score"),
     TableColumn(f"{HEADLINES[MAIN]} (T3)", "interpretable control, mean over tasks"),
@@ -66,7 +65,6 @@ def leaderboard_table(suites: Sequence[RankedSuite]) -> ReportTable:
                 text_entry(suite.architecture),
                 text_entry(suite.label, beside=_standing(suite)),
                 number_entry(suite.l0, digits=1),
-                number_entry(suite.l0 / suite.d_model, digits=3),
                 number_entry(suite.reach),
                 count_entry(line.score.tasks),
                 score_entry(line.score),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sage.audit.audit_result import verdict_notes
 from sage.report.claim import Claim
 from sage.report.figure_writer import FigureWriter, write_figures
 from sage.report.html import write_file, write_page
@@ -92,7 +93,7 @@ def _notes(runs: Sequence[RunSummary], outdated: int) -> list[str]:
             f"Left out: {count(outdated, 'result')} of version 1 of the scores, which could be"
             f" faked and {are} not to be compared with those of today."
         )
-    return [*notes, *told_notes(_shared_notes(runs))]
+    return [*notes, *told_notes(_shared_notes(runs)), *verdict_notes()]
 
 
 def _shared_notes(runs: Sequence[RunSummary]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sage.audit.audit_result import verdict_notes
 from sage.report.figure_writer import FigureWriter, write_figures
 from sage.report.html import write_page
 from sage.report.links import page_links
@@ -13,7 +14,7 @@ from sage.report.ranking import RunSummary, summarise_run
 from sage.report.reported_score import covers
 from sage.report.scored_run import ScoredRun, read_run
 from sage.report.sources import Source
-from sage.report.tables import discovery, parts, scores, suites
+from sage.report.tables import discovery, latents, parts, scores, suites
 from sage.report.tables.table import ReportTable
 from sage.report.words import told_notes
 
@@ -30,13 +31,15 @@ def write_run_page(source: Source, out: Path, sources: Sequence[Source]) -> RunS
         result=run.result,
         source=source,
         reason=_why_no_scores(run),
-        notes=told_notes(run.result.notes),
+        notes=[*told_notes(run.result.notes), *verdict_notes(run.result)],
         lead=_lead(run),
         intervals=covers(scores.shown_scores(run)),
         figures=write_figures("run", run, FigureWriter(out, f"figures/{source.slug}")),
         score_tables=scores.score_tables(run),
         main=MAIN,
         tables=_tables(run),
+        latent_tables=latents.latent_tables(run),
+        detailed=[run.label(suite) for suite in run.detailed()],
     )
     return summarise_run(run)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sage.errors import SageError
+from sage.errors import BadFile, SageError
 from sage.merging import merge
 from sage.nodes import Node, parse_node
 from sage.report.metrics import MAIN
@@ -195,11 +195,18 @@ class ScoredRun:
         node = next((row.node for row in ranked if row.node in nodes), None)
         if node is None:
             return None
+        values = self.arrays[f"{name}|{node}"]
+        latents = self.arrays.get(f"{name} latents|{node}")
+        columns = self.arrays.get(f"{name} names|{node}")
+        shape = None if columns is None or latents is None else (latents.size, len(names(columns)))
+        if latents is None or columns is None or values.shape != shape:
+            raise BadFile(
+                f"The arrays beside {self.source.paths[0]} do not fit each other: '{name}|{node}' "
+                f"is {list(values.shape)}, its latents and names {shape}. Score again to write it "
+                "anew."
+            )
         return LatentMatrix(
-            parse_node(node),
-            self.arrays[f"{name}|{node}"],
-            [int(latent) for latent in self.arrays[f"{name} latents|{node}"]],
-            names(self.arrays[f"{name} names|{node}"]),
+            parse_node(node), values, [int(latent) for latent in latents.ravel()], names(columns)
         )
 
     def _is_defined(self, metric: str, suite: str, section: str) -> bool:

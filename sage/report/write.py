@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from sage.processes import worker_pool
 from sage.progress import advance, expect, stage
 from sage.report.claim import make_claim
 from sage.report.compare import write_comparison
@@ -48,7 +49,7 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
             advance(1)
     suites = over_tasks(runs)
     claim = make_claim(suites, runs)
-    write_comparison(out, suites, runs)
+    write_comparison(out, claim, suites, runs)
     write_report_frontiers(out, folders, suites, page_links([run.source for run in runs]))
     write_leaderboard(out, suites, runs)
     page = write_overview(out, claim, suites, runs, outdated=outdated)
@@ -61,8 +62,14 @@ def _write_run_pages(sources: Sequence[Source], out: Path, workers: int) -> Iter
     if workers <= 1 or len(sources) <= 2:
         yield from map(write, sources)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool
 
-    with ProcessPoolExecutor(min(workers, len(sources)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write, sources)
+    written = 0
+    try:
+        with worker_pool(min(workers, len(sources))) as pool:
+            for run in pool.map(write, sources):
+                written += 1
+                yield run
+    except BrokenProcessPool:
+        # A process was killed: what it had not written is written here.
+        yield from map(write, sources[written:])

@@ -31,7 +31,8 @@ SOFT_FROZEN, SEED = "soft-frozen", "seed"
 _ZOO = Path(__file__).parents[1] / "zoo"
 _MOST_LISTED = 12
 # A folder of SAEs has no more folders below it than this.
-_MOST_FOLDERS = 20_000
+_MOST_FOLDERS = 5_000
+_WEIGHTS = (".safetensors", ".npz", ".pt")
 _REPOSITORY = re.compile(r"[\w.-]*\w/[\w.-]*\w(/|$)")
 
 
@@ -351,13 +352,14 @@ def _sae_folders(path: Path) -> list[Path]:
     BadFile where there are too many folders to look at: `path` is then no folder of SAEs.
     """
     folders: list[Path] = []
-    for count, (root, inner, _) in enumerate(os.walk(path)):
+    for count, (root, inner, files) in enumerate(os.walk(path)):
         if count > _MOST_FOLDERS:
             raise BadFile(
-                f"{path} has more than {_MOST_FOLDERS} folders below it. Give an SAE's folder, or a "
-                "folder of such folders."
+                f"{path} has more than {_MOST_FOLDERS} folders below it. Give an SAE's folder, or "
+                "a folder of such folders."
             )
         inner[:] = [name for name in inner if not name.startswith(".")]
-        below = [Path(root, name) for name in inner]
-        folders += [folder for folder in below if recognised(folder)]
+        has_weights = any(name.endswith(_WEIGHTS) for name in files)
+        if has_weights and Path(root) != path and recognised(Path(root)):
+            folders.append(Path(root))
     return sorted(folders)

@@ -115,7 +115,7 @@ def _claim(out: Path, training: Training) -> None:
     """`out` belongs to one training: written there at its start, compared ever after."""
     file, here = out / "training.json", training.fields()
     if not file.is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise SageError(
                 f"{out} is not empty and holds no training. Give an empty or new folder."
             )

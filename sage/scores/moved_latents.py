@@ -33,7 +33,7 @@ MOST_EXAMPLES = 3
 _SHOWN = (LEVELS[0], BUDGETS[-1])
 
 
-class _Found(NamedTuple):
+class MovedAt(NamedTuple):
     """A latent of a site: the share of edits in which it was moved, and in how many of them for
     each pair."""
 
@@ -51,13 +51,13 @@ def moved_latents(collected: NodeSetScores, suite: Suite) -> tuple[MovedLatent, 
     if not isinstance(outcomes, EditOutcomes) or not outcomes.has_levels or meaning is None:
         return ()
     geometry = measured.get("geometry")
-    found = sorted(_moved(outcomes, suite), key=lambda at: (-at.share, at.site, at.latent))
+    found = sorted(count_moves(outcomes, suite), key=lambda at: (-at.share, at.site, at.latent))
     return tuple(
         _described(collected, suite, at, meaning, geometry, outcomes) for at in found[:MOST_LATENTS]
     )
 
 
-def _moved(outcomes: EditOutcomes, suite: Suite) -> Iterator[_Found]:
+def count_moves(outcomes: EditOutcomes, suite: Suite) -> Iterator[MovedAt]:
     """Every latent that was moved in any edit that T3 counts."""
     edits = [outcomes.edits[level, budget] for level in LEVELS for budget in BUDGETS]
     for site in edits[0].latents:
@@ -71,13 +71,13 @@ def _moved(outcomes: EditOutcomes, suite: Suite) -> Iterator[_Found]:
             times.index_put_((rows, numbers), times.new_ones(len(rows)), accumulate=True)
         shares = times.sum(0).double() / (len(edits) * len(times))
         for latent in shares.nonzero().flatten().tolist():
-            yield _Found(site, latent, float(shares[latent]), times[:, latent])
+            yield MovedAt(site, latent, float(shares[latent]), times[:, latent])
 
 
 def _described(
     collected: NodeSetScores,
     suite: Suite,
-    at: _Found,
+    at: MovedAt,
     meaning: Meaning,
     geometry: object,
     outcomes: EditOutcomes,

@@ -43,7 +43,7 @@ class CellAhead:
     @property
     def seconds(self) -> float:
         """Of the processor, all stages together."""
-        return sum(self.stages.values())
+        return sum(self.stages.values(), 0.0)
 
 
 def look_at(cell: SweepCell, *, again: bool = False) -> CellAhead:

@@ -65,7 +65,7 @@ class RayWorker:
 
 
 @dataclass(eq=False)
-class _Actor:
+class WorkerActor:
     """An actor, the model that it holds, and the place of the job that it runs."""
 
     handle: Any
@@ -81,7 +81,7 @@ class RayWorkers:
     count: int
     gpus: float
     say: Callable[[str], None]
-    actors: list[_Actor] = field(default_factory=list[_Actor])
+    actors: list[WorkerActor] = field(default_factory=list[WorkerActor])
     lost: int = 0
 
     def run(
@@ -92,15 +92,15 @@ class RayWorkers:
     ) -> list[Made]:
         """See `Workers`."""
         expect(sum(job.work for job in jobs))
-        under_way = _UnderWay(self, run, jobs, ended)
+        under_way = UnderWay(self, run, jobs, ended)
         while len(under_way.made) < len(jobs):
             under_way.give()
             under_way.wait()
         return [under_way.made[place] for place in range(len(jobs))]
 
-    def begin(self) -> _Actor:
+    def begin(self) -> WorkerActor:
         """Start an actor; whether there is room for it the cluster says when it is ready."""
-        import ray.exceptions
+        import ray
 
         told = {name: os.environ[name] for name in _TOLD if name in os.environ}
         variables = {**told, "SAGE_CACHE": str(cache_folder().absolute()), "OMP_NUM_THREADS": "1"}
@@ -109,13 +109,13 @@ class RayWorkers:
         handle = remote.options(
             num_cpus=1, num_gpus=self.gpus, max_concurrency=2, runtime_env={"env_vars": variables}
         ).remote(str(Path.cwd()))
-        actor = _Actor(handle, handle.ready.remote())
+        actor = WorkerActor(handle, handle.ready.remote())
         self.actors.append(actor)
         return actor
 
     def end(self) -> None:
         """End all actors."""
-        import ray.exceptions
+        import ray
 
         for actor in self.actors:
             ray.kill(actor.handle)
@@ -171,7 +171,7 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray.exceptions
+        import ray
     except ImportError as error:
         raise SageError(
             "Ray is not installed. `pip install 'sage-eval[ray]'` installs it, on every machine of "
@@ -186,7 +186,7 @@ def _room(resources: Mapping[str, float], gpus: float) -> int:
     return min(cores, int(resources.get("GPU", 0) / gpus)) if gpus else cores
 
 
-class _UnderWay:
+class UnderWay:
     """Jobs on their way: which wait, which are made, and what of them was told."""
 
     def __init__(
@@ -199,7 +199,7 @@ class _UnderWay:
         self.workers, self.run, self.jobs, self.ended = workers, run, jobs, ended
         self.waiting = list(range(len(jobs)))
         self.made: dict[int, Any] = {}
-        self.running: dict[Any, _Actor] = {}
+        self.running: dict[Any, WorkerActor] = {}
         self.losses: dict[int, int] = {}
         self.told = Told([0.0] * len(jobs), jobs)
 
@@ -210,7 +210,7 @@ class _UnderWay:
             self.workers.begin()
         for actor in actors:
             if actor.place is None and actor.beginning is None and self.waiting:
-                place = self._next(actor)
+                place = self.next_for(actor)
                 self.waiting.remove(place)
                 job = self.jobs[place]
                 actor.place, actor.model = place, job.given.model
@@ -218,7 +218,7 @@ class _UnderWay:
 
     def wait(self) -> None:
         """Wait until something ends, a second at most; tell how far all is."""
-        import ray.exceptions
+        import ray
 
         beginning = {a.beginning: a for a in self.workers.actors if a.beginning is not None}
         every = [*self.running, *beginning]
@@ -232,7 +232,7 @@ class _UnderWay:
             self._look()
             self.told.tell()
 
-    def _next(self, actor: _Actor) -> int:
+    def next_for(self, actor: WorkerActor) -> int:
         """A cell of the model that the actor holds; else one of the model with the most work for
         each actor at it."""
         work: dict[tuple[str, ...], float] = {}
@@ -245,7 +245,7 @@ class _UnderWay:
             wanted = max(work, key=lambda model: work[model] / (1 + at_it.count(model)))
         return next(place for place in self.waiting if self.jobs[place].given.model == wanted)
 
-    def _begun(self, actor: _Actor) -> None:
+    def _begun(self, actor: WorkerActor) -> None:
         import ray.exceptions
 
         try:
@@ -275,7 +275,7 @@ class _UnderWay:
         self.told.tell(ended=[place])
         self.ended(made)
 
-    def _drop(self, actor: _Actor) -> None:
+    def _drop(self, actor: WorkerActor) -> None:
         self.workers.actors.remove(actor)
         self.workers.lost += 1
 

@@ -168,7 +168,7 @@ def split(task: Task, encode: Encode, *, seed: int, sizes: SplitSizes | None = N
         detect=_beyond_pairs(owners, pairs[TEST], sizes.detect),
         drops={drop: count for drop, count in owners.drops.items() if count},
     )
-    _check_test_size(task, splits.counts[TEST], owners)
+    _check_test_size(task, splits.counts[TEST], owners, sizes.test)
     _check_pairs(task, pairs, splits.fit, owners)
     return splits
 
@@ -261,9 +261,14 @@ def _enough(prompts: Sequence[Prompt], task: Task, sizes: SplitSizes) -> list[Pr
     return chosen
 
 
-def _check_test_size(task: Task, prompts: int, owners: SplitOwners) -> None:
+def _check_test_size(task: Task, prompts: int, owners: SplitOwners, asked: int) -> None:
     if prompts >= LEAST_TEST:
         return
+    if asked < LEAST_TEST:
+        raise BadTask(
+            f"{asked} test pairs per contrast were asked for. Ask for {LEAST_TEST} or more: on "
+            "fewer no interval can be trusted."
+        )
     has = f"Task {task.name} has {prompts} different prompts to test on"
     linked = _linked(owners, TEST)
     more = "Give it more prompts, or a tokenizer that keeps more."

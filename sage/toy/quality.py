@@ -7,6 +7,8 @@ told of the background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sage.dictionaries.activations import Activations
 from sage.dictionaries.dictionary import Dictionary
 from sage.toy.planted import NODE, World
 
@@ -40,21 +43,29 @@ class Quality(NamedTuple):
     l0: float
 
 
-def planted_quality(world: World, dictionary: Dictionary, *, seed: int = 0) -> Quality:
-    """The quality of a dictionary of the world's node, on draws of this seed."""
-    given = world.draw(PROMPTS, MEASURED_ON + seed, independent=True)
+def planted_quality(
+    world: World,
+    dictionary: Dictionary,
+    *,
+    attributes: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Quality:
+    """The quality of a dictionary of the world's node, on draws of this seed; by the features of
+    some attributes alone, where these are given."""
+    given, ordinary = _draws(world, seed)
     values = given.values[NODE]
-    features = world.codes(values)[:, : world.features] > 0
+    blocks = [world.blocks[name] for name in attributes or world.blocks]
+    sought = [feature for block in blocks for feature in block]
+    features = world.codes(values)[:, sought] > 0
     codes = dictionary.codes(given)[NODE]
     directions = normalize(dictionary.directions(NODE), dim=-1)
     active = (codes != 0).any(0)
     codes, directions = codes[:, active], directions[active]
-    cosine = directions @ world.directions[: world.features].T
+    cosine = directions @ world.directions[sought].T
     detected = _f1(codes > 0, features)
     if dictionary.signed:
         cosine, detected = cosine.abs(), torch.maximum(detected, _f1(codes < 0, features))
     cosine = cosine.clamp(min=0)
-    ordinary = world.draw(PROMPTS, MEASURED_ON + seed)
     plain = ordinary.values[NODE]
     missed = (plain - dictionary.reconstruct(ordinary)[NODE]).square().sum()
     return Quality(
@@ -64,6 +75,14 @@ def planted_quality(world: World, dictionary: Dictionary, *, seed: int = 0) -> Q
         fvu=float(missed / (plain - plain.mean(0)).square().sum()),
         l0=float((dictionary.codes(ordinary)[NODE] != 0).float().sum(-1).mean()),
     )
+
+
+@lru_cache(maxsize=2)
+def _draws(world: World, seed: int) -> tuple[Activations, Activations]:
+    """Draws with independent attributes, and ordinary ones; held, since many dictionaries of one
+    world are measured in turn."""
+    independent = world.draw(PROMPTS, MEASURED_ON + seed, independent=True)
+    return independent, world.draw(PROMPTS, MEASURED_ON + seed)
 
 
 def _f1(active: Tensor, features: Tensor) -> Float[Tensor, "latent feature"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from random import Random
@@ -30,7 +32,7 @@ from sage.saes.sae import Stated
 from tests.attack.mutate import TEXTS, changed, damaged, json_text
 from tests.attack.outcome import Attack, Wrong
 from tests.saes.examples import inputs, sae
-from tests.small_results import result
+from tests.small_results import RUN, result
 from tests.tiny import save_random_model
 
 GEMMA_SCOPE = "gemma-scope-2b-pt-res/layer_3/width_16k/average_l0_82"
@@ -130,11 +132,11 @@ task = Task(
 """
 _FIELDS = {
     "name": '"t"',
-    "templates": '{"f": {"v": "The {a} by the {b} is", "w": "By the {b} the {a} is"}}',
-    "slots": '{"a": ("cat", "dog", "fish"), "b": ("car", "house", "tree")}',
+    "templates": '{"f": {"v": "A {a}, a {c} by the {b} is", "w": "By the {b} a {a}, a {c} is"}}',
+    "slots": '{"a": ("cat", "dog"), "b": ("car", "house"), "c": ("one", "two")}',
     "answer": '"a"',
-    "foil": '"b"',
-    "attributes": '("a",)',
+    "foil": '"c"',
+    "attributes": '("a", "c")',
     "irrelevant": '("b",)',
     "contrasts": '("a",)',
     "more": "",
@@ -142,7 +144,8 @@ _FIELDS = {
 _WORSE = (
     "None", "5", "()", "[]", "{}", "'x'", "('x',)", "(1,)", "'../../escaped'", "'a\\0b'",
     "'x' * 300", "lambda prompt: 1 / 0", "lambda prompt: None", "lambda prompt: exit(0)",
-    "lambda: 0", "object()", "float('nan')", "{'a': None}", "{'f': {'v': '{'}}", "{'f': {'v': '{a}{b}{c}'}}", "print",
+    "lambda: 0", "object()", "float('nan')", "{'a': None}", "{'f': {'v': '{'}}", "print",
+    "{'f': {'v': '{a}{b}{c}'}}", "lambda prompt: [None]", "lambda prompt: 5", "1 / 0",
 )  # fmt: skip
 _PROGRAMS = (
     "raise RuntimeError('x')", "raise NotImplementedError", "import sys; sys.exit(0)", "exit(1)",
@@ -220,9 +223,8 @@ _TOML_VALUES = (
 
 @lru_cache
 def _result_text() -> bytes:
-    from dataclasses import asdict
-
-    return json.dumps(asdict(result("a", "b"))).encode()
+    run = replace(RUN, started="2026-01-01T00:00:00+00:00")
+    return json.dumps(asdict(result("a", "b", run=run))).encode()
 
 
 def results(rng: Random, folder: Path) -> None:
@@ -231,19 +233,16 @@ def results(rng: Random, folder: Path) -> None:
     from sage.result_file import load_arrays, load_result
 
     data = _result_text()
-    if rng.random() < 0.85:
-        data = json_text(changed(json.loads(data), rng))
-    else:
-        data = damaged(data, rng)
-    fill(folder, {"result.json": data, "result.safetensors": damaged(healthy_arrays(), rng)})
+    worse = json_text(changed(json.loads(data), rng)) if rng.random() < 0.85 else damaged(data, rng)
+    fill(folder, {"result.json": worse, "result.safetensors": damaged(healthy_arrays(), rng)})
     loaded = load_result(folder)
     if rng.random() < 0.5:
         load_arrays(folder)
     file = export([folder], folder / rng.choice(("x.csv", "x.json")))
-    if file.suffix == ".csv" and any(
-        cell[:1] in "=+@" for line in file.read_text().splitlines()[1:] for cell in line.split(",")
-    ):
-        raise Wrong("a cell is a formula")
+    if file.suffix == ".csv":
+        with file.open(newline="", encoding="utf-8") as rows:
+            if any(cell[:1] in ("=", "+", "@") for row in csv.reader(rows) for cell in row):
+                raise Wrong("a cell is a formula")
     loaded.overview()
 
 
@@ -263,7 +262,8 @@ _COMMANDS = (
     ("score", "{word}", "--model", "tiny-x", "--sae", "{word}", "--seed", "{number}", "--out", "o"),
     ("score", "ioi", "--model", "{word}", "--sae", "{word}", "--pairs", "30", "--out", "{path}"),
     ("score", "ioi", "--plan", "{path}.toml", "--save-plan", "{path}"),
-    ("fidelity", "--model", "{word}", "--sae", "x", "--length", "{number}", "--prompts", "{number}"),
+    ("fidelity", "--model", "{word}", "--sae", "x", "--length", "{number}"),
+    ("fidelity", "--model", "{word}", "--sae", "x", "--prompts", "{number}"),
     ("frontier", "{path}", "--out", "{path}"),
     ("export", "{path}", "--out", "{path}"),
     ("report", "{path}", "--out", "{path}", "--workers", "{number}"),
@@ -276,7 +276,7 @@ _COMMANDS = (
 _WORDS = (
     "", " ", "x", "ioi", "../x", "a/b", "a/b/c", "/", ".", "..", "~", "~nobody/x", "x" * 5000, "-",
     "=", "a\u2028b", "tiny-gpt2/", "tiny-gpt2/nothing", "+", "a+b", "gpt2-small-res-jb/x", "ioi.py",
-    "x.jsonl", "x.toml", "\ud800", "\U0001f600", "%s", "{x}", "[b]", "../../../../../../etc/passwd",
+    "x.jsonl", "x.toml", "\udcff", "\U0001f600", "%s", "{x}", "[b]", "../../../../../../etc/passwd",
 )  # fmt: skip
 _NUMBERS = (
     "-1", "0", "1", "1e5", "nan", "inf", "-inf", "1.5", "x", "", "18446744073709551616", "9" * 5000,

@@ -5,7 +5,8 @@
 
 Suites beside their best control and the supervised features, as mean and standard deviation over
 seeds of the mean over tasks; suites, supervised features and lookup tables on each task; trained
-SAEs against the soft-frozen ones. A task counts where every suite of its model has a score.
+SAEs against the soft-frozen ones. Means are over the tasks on which the suite of the most seeds
+has a score by all of them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listed = load_results(*given.folders)
     frame = pd.DataFrame([number for result in listed for number in _numbers(result)])
     for model, of_model in frame.groupby("model", sort=False):
-        print(f"\n## {model}\n\n{_markdown(_suites(of_model))}")
+        tasks = ", ".join(_common(of_model)[0])
+        print(f"\n## {model}\n\n{_markdown(_suites(of_model))}\n\nOver {tasks}.")
         print(f"\n{HEADLINES[MAIN]} by task\n\n{_markdown(_by_task(of_model))}")
         print(f"\n{_shuffled(of_model)}")
         print(f"\n{_trained_against_frozen(of_model)}")
@@ -56,6 +58,7 @@ def _numbers(result: Result) -> Iterable[Number]:
     for suite in result.suites:
         place = result.model.name, result.task.name, result.run.seed, suite.id.split("/")[-1]
         yield Number(*place, "L0", suite.l0)
+        yield Number(*place, "reach", sum(suite.reach.values()) / len(suite.reach))
         yield Number(*place, COPYING, _copying(result, suite.id))
         for metric, name in ((MAIN, SHUFFLED_T3), ("geometry", SHUFFLED_T4)):
             yield Number(*place, name, _largest(result, suite.id, metric))
@@ -87,23 +90,29 @@ def _largest(result: Result, suite: str, metric: str) -> float | None:
 
 def _suites(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row a suite: the mean over tasks, and over seeds with the standard deviation."""
-    columns = {"L0": "L0", **HEADLINES, COPYING: COPYING}
-    order = ["L0", MAIN, "best control", "gain", SUPERVISED]
-    order += [name for name in columns if name not in order]
-    table = {what: _over_seeds(_complete(numbers, what)) for what in order}
-    return pd.DataFrame(table).rename(columns=columns).reset_index(names="suite")
+    order = ["L0", "reach", MAIN, "best control", "gain", SUPERVISED]
+    order += [name for name in (*HEADLINES, COPYING) if name not in order]
+    tasks, suites = _common(numbers)
+    part = numbers[numbers["task"].isin(tasks) & numbers["suite"].isin(suites)]
+    table = {
+        HEADLINES.get(what, what): _over_seeds(
+            part[part["what"] == what].pivot_table("value", "suite", "seed", sort=False)
+        )
+        for what in order
+    }
+    return pd.DataFrame(table).reset_index(names="suite")
 
 
-def _complete(numbers: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Suite by seed, the mean over those tasks where every suite scored by the seed has one."""
-    part = numbers[numbers["what"] == what]
-    by_task = part.pivot_table("value", ["seed", "task"], "suite", dropna=False)
-    present = part.groupby(["seed", "suite"]).size().unstack().notna()
-    means: dict[int, pd.Series] = {}
-    for seed, of_seed in by_task.groupby("seed"):
-        scored = of_seed[[name for name in of_seed if present.loc[seed, name]]]
-        means[int(seed)] = scored.dropna().mean()  # type: ignore[arg-type]
-    return pd.DataFrame(means)
+def _common(numbers: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The tasks on which the suite of the most seeds has a score by all of them; the suites that
+    have one on all of these by every seed that scored them."""
+    main = numbers[(numbers["what"] == MAIN) & numbers["value"].notna()]
+    by_task = main.groupby(["suite", "task"])["seed"].nunique().unstack(fill_value=0)
+    seeds = numbers.groupby("suite", sort=False)["seed"].nunique()
+    first = seeds.idxmax()
+    tasks = [str(task) for task in by_task if by_task.loc[first, task] == seeds[first]]
+    scored = [str(suite) for suite in seeds.index if suite in by_task.index]
+    return tasks, [s for s in scored if (by_task.loc[s, tasks] == seeds[s]).all()]
 
 
 def _over_seeds(by_seed: pd.DataFrame) -> pd.Series:

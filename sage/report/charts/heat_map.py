@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 BAR = 0.62  # room for a colour bar
 
+# Room for letters that can be read at 100 %.
+LEAST_SQUARE = 0.125
+
 _HEAD = 0.36
 
 
@@ -122,7 +125,7 @@ def _lay_out(
 
 
 def _extent(panel: MapPanel) -> _Extent:
-    square = max(0.075, min(0.17, 3.2 / max(1, len(panel.columns))))
+    square = max(LEAST_SQUARE, min(0.17, 3.2 / max(1, len(panel.columns))))
     left = 0.1 + 0.068 * max([len(name) for name in panel.rows], default=0)
     foot = 0.12 + 0.066 * max([len(name) for name in panel.columns], default=0)
     width = max(left + square * len(panel.columns) + 0.28, 0.2 + 0.068 * len(panel.title))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 WIDE = 10.4
-SMALL, TINY = 7.5, 6.5
+SMALL, TINY = 8.0, 7.5
 
 INK, SOFT, FAINT, RULE = "#1d2329", "#5c6670", "#a6adb4", "#d9dde1"
 BLUE = "#0072b2"

@@ -31,7 +31,6 @@ LINES = ("text lookup", "task lookup", "PCA")
 
 _FORWARDS = TableColumn("forward passes", "in clean passes over the test prompts")
 _SUITE_HEADS = (
-    *columns("model", "suite"),
     TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
     TableColumn("FVU", "share of the stream's variance that the SAEs leave unexplained"),
     TableColumn("reach", "share of the sections' summed effect at nodes that the suite reads"),
@@ -147,35 +146,45 @@ def stage_table(runs: Sequence[RunSummary]) -> ReportTable:
 def _suite_table(suites: Sequence[RankedSuite], metric: str, best: set[str]) -> ReportTable:
     """One score of every suite; the headline also over shared contrasts, where these are fewer."""
     shared = [suite for suite in suites if _differs(suite)] if metric == MAIN else []
-    heads = [*_SUITE_HEADS, *line_heads(metric)]
+    heads = [*columns("model", "suite"), *line_heads(metric)]
     if shared:
         heads.append(TableColumn("on shared contrasts", "that all compared suites have"))
-    table = ReportTable(f"{headline_title(metric)}, over tasks", [*heads, PAIRS])
+    heads = [*heads, *_SUITE_HEADS, PAIRS]
+    table = ReportTable(f"{headline_title(metric)}, over tasks", heads)
     for suite in suites:
         line = suite.line(metric)
         is_best = metric == MAIN and suite.name in best
         entries = [
             text_entry(suite.model),
             text_entry(suite.label, strong=is_best),
-            number_entry(suite.l0, digits=1),
-            number_entry(suite.fvu, digits=3),
-            number_entry(suite.reach),
-            count_entry(line.score.tasks),
-            count_entry(line.score.contrasts),
             *line_entries(line, strong=is_best),
         ]
         if shared:
             entries.append(score_entry(suite.shared))
-        table.rows.append([*entries, count_entry(line.score.n)])
+        table.rows.append([*entries, *_suite_entries(suite, line.score)])
+    beside = len(line_heads(metric)) - 1 + len(shared[:1])
     for of_model in by_model(suites).values():
-        for entries in _line_rows(of_model, metric):
-            blank = [blank_entry()] * (len(table.columns) - len(entries))
-            table.rows.append([*entries[:-1], *blank, entries[-1]])
+        table.rows.extend(_line_rows(of_model, metric, [blank_entry()] * beside))
     return table
 
 
-def _line_rows(suites: Sequence[RankedSuite], metric: str) -> Iterator[list[TableEntry]]:
-    """What lookup tables and PCA score on the nodes of a model's first suite; its n comes last."""
+def _suite_entries(suite: RankedSuite, score: ReportedScore) -> list[TableEntry]:
+    """What a suite is, whatever it scores, and what the score is a mean over."""
+    return [
+        number_entry(suite.l0, digits=1),
+        number_entry(suite.fvu, digits=3),
+        number_entry(suite.reach),
+        count_entry(score.tasks),
+        count_entry(score.contrasts),
+        count_entry(score.n),
+    ]
+
+
+def _line_rows(
+    suites: Sequence[RankedSuite], metric: str, beside: Sequence[TableEntry]
+) -> Iterator[list[TableEntry]]:
+    """What lookup tables and PCA score on the nodes of a model's first suite, with blanks beside
+    the score."""
     first = suites[0]
     for name in LINES:
         score = first.score(metric, name)
@@ -183,12 +192,13 @@ def _line_rows(suites: Sequence[RankedSuite], metric: str) -> Iterator[list[Tabl
             yield [
                 text_entry(first.model),
                 text_entry(name, beside=f"on the nodes of {first.label}"),
+                score_entry(score),
+                *beside,
                 number_entry(first.controls_l0.get(name), digits=1),
                 blank_entry(),
                 number_entry(first.reach),
                 count_entry(score.tasks),
                 count_entry(score.contrasts),
-                score_entry(score),
                 count_entry(score.n),
             ]
 

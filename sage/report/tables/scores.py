@@ -136,16 +136,16 @@ def lost_table(run: ScoredRun) -> ReportTable:
 
 
 def _score_table(run: ScoredRun, metric: str) -> ReportTable:
-    heads = [*columns("suite", "L0", "FVU", "reach", "contrasts"), *line_heads(metric)]
+    heads = [*columns("suite"), *line_heads(metric), *columns("L0", "FVU", "reach", "contrasts")]
     table = ReportTable(headline_title(metric), [*heads, PAIRS])
     for suite in run.suites:
         line = run.line(metric, suite.id)
         table.rows.append(
             [
                 text_entry(run.label(suite.id)),
+                *line_entries(line),
                 *_suite_entries(run, suite),
                 _contrasts_entry(run, line.score),
-                *line_entries(line),
                 count_entry(line.score.n),
             ]
         )

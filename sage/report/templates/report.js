@@ -1,4 +1,4 @@
-/* Sort tables by their headings, with the mouse or the keyboard: numbers as numbers, undefined entries last either way. */
+/* Sort tables by their headings, with the mouse or the keyboard: numbers as numbers, undefined entries last either way. Long tables can be searched: rows stay that hold every word. */
 "use strict";
 
 function value(row, column) {
@@ -32,6 +32,33 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.append(button);
     button.addEventListener("click", () => sort(table, column, heading));
   });
+}
+
+function search(table, words, count) {
+  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const row of table.tBodies[0].rows) {
+    const text = row.textContent.toLowerCase();
+    row.hidden = !wanted.every((word) => text.includes(word));
+    shown += row.hidden ? 0 : 1;
+  }
+  count.textContent = wanted.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  if (table.tBodies[0].rows.length < 8) continue;
+  const line = document.createElement("p");
+  line.className = "search";
+  const field = document.createElement("input");
+  field.type = "search";
+  field.placeholder = "Search rows";
+  field.setAttribute("aria-label", `Search rows of: ${table.getAttribute("aria-label")}`);
+  const count = document.createElement("span");
+  count.className = "beside";
+  count.setAttribute("role", "status");
+  field.addEventListener("input", () => search(table, field.value, count));
+  line.append(field, " ", count);
+  table.closest(".scroll").before(line);
 }
 
 for (const menu of document.querySelectorAll("details.menu")) {

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from sage.discovery import discover
     from sage.errors import SageError
     from sage.evaluation import evaluate
+    from sage.export import export_results
     from sage.fidelity.measure import measure_fidelity
     from sage.frontier.fit import fit_frontier
+    from sage.inspection import inspect
     from sage.models.loaded import load_model
     from sage.nodes import Node
-    from sage.preparation import prepare
+    from sage.preparation import measure_gate, prepare
     from sage.report import write_report
+    from sage.report.one_figure import draw_figure
     from sage.report.sizes import compare
     from sage.result import Result
     from sage.result_file import load_result
@@ -51,9 +54,12 @@ __all__ = [
     "compare",
     "default_text",
     "discover",
+    "draw_figure",
     "evaluate",
+    "export_results",
     "fit_features",
     "fit_frontier",
+    "inspect",
     "load_circuit",
     "load_model",
     "load_result",
@@ -63,6 +69,7 @@ __all__ = [
     "load_task",
     "make_plan",
     "measure_fidelity",
+    "measure_gate",
     "prepare",
     "project",
     "read",
@@ -84,6 +91,10 @@ _HOME = {
     "compare": "sage.report.sizes",
     "default_text": "sage.zoo.text",
     "discover": "sage.discovery",
+    "draw_figure": "sage.report.one_figure",
+    "export_results": "sage.export",
+    "inspect": "sage.inspection",
+    "measure_gate": "sage.preparation",
     "evaluate": "sage.evaluation",
     "fit_features": "sage.dictionaries.supervised",
     "fit_frontier": "sage.frontier.fit",

@@ -23,7 +23,7 @@ from sage.result import HEADLINES, SUPERVISED, Result, Row, SuiteInfo
 _SUFFIX = "_eval_results.json"
 
 
-def export(results: Sequence[Path], out: Path) -> Path:
+def export_results(results: Sequence[Path], out: Path) -> Path:
     """Write results, given as files or folders, to a .csv, into a folder, or to a .json; returns
     its path.
 

@@ -51,6 +51,7 @@ def explain(model: Model, name: str) -> Explanation:
     task = load_task(name)
     kept = {slot: list(values) for slot, values in task.slots.items()}
     why = ""
+    dropped: list[dict[str, object]] = []
     try:
         audited = audit(task, model.tokenizer, bos=model.bos)
         kept = {slot: list(values) for slot, values in audited.kept.items()}

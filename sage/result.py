@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 ALL, SUPERVISED = "*", "supervised"
+# What draws a result's figures: it stands above results, which know its name alone.
+DRAWN_BY = "sage.report.one_figure"
 # Suites that a result shows of itself.
 MOST_SHOWN = 8
 
@@ -325,9 +327,7 @@ class Result:
         returned, or that of `suite`. Figures of matrices need the arrays beside a result: write a
         report for these. UnknownName for another name, SageError where there is nothing to draw.
         """
-        # The report reads results, and is not known to them: it is asked by name.
-        report = import_module("sage.report.one_figure")
-        return report.draw_figure(self, name, suite=suite)
+        return import_module(DRAWN_BY).draw_figure(self, name, suite=suite)
 
     def table(self) -> pd.DataFrame:
         """The rows as a pandas frame, one column per field, with task and model in front."""

@@ -20,6 +20,8 @@ Made = TypeVar("Made")
 
 # Seconds between two looks at how far the jobs are.
 LOOK_EVERY = 1.0
+# Of a job that has not ended no more is told to be done.
+MOST_TOLD = 0.99
 # So often in a row a process may be lost without any job ending in between.
 MOST_LOSSES = 3
 
@@ -127,7 +129,7 @@ class Told(Generic[Given]):
             if place in ended:
                 with stage(job.name, work=job.work - before):
                     self.told[place] = job.work
-            elif (done := self.shares[place] * job.work) > before:
+            elif (done := min(self.shares[place], MOST_TOLD) * job.work) > before:
                 advance(done - before)
                 self.told[place] = done
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sage.models.base import Model
 from sage.nodes import Node
 
 
@@ -38,6 +39,29 @@ class Facts(NamedTuple):
     logit_cap: float | None
     embedding_scale: float
     bos: bool
+    windows: tuple[int | None, ...]
+    normed: bool = False
+
+
+def facts_of(model: Model) -> Facts:
+    """The same of a loaded model, as its anatomy says; `normed` where every query and key is."""
+    a = model.anatomy
+    norms = [norm is not None for block in a.blocks for norm in (block.q_norm, block.k_norm)]
+    assert all(norms) == any(norms)
+    return Facts(
+        a.layers,
+        a.heads,
+        a.kv_heads,
+        a.d_head,
+        a.parallel,
+        tuple(block.rotary.base for block in a.blocks if block.rotary),
+        a.attention_cap,
+        a.logit_cap,
+        a.embedding_scale,
+        model.bos,
+        tuple(block.window for block in a.blocks),
+        all(norms),
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +178,7 @@ TABLE = {
         "GPT2LMHeadModel",
         "gpt2.modeling_gpt2",
         {"n_embd": 24, "n_layer": 3, "n_head": 3, "n_inner": 40, "n_positions": 64},
-        Facts(3, 3, 3, 8, False, (), None, None, 1.0, True),
+        Facts(3, 3, 3, 8, False, (), None, None, 1.0, True, (None,) * 3),
         _gpt2,
     ),
     "neox": TestFamily(
@@ -170,7 +194,7 @@ TABLE = {
             "rotary_pct": 0.5,
             "use_parallel_residual": True,
         },
-        Facts(3, 4, 4, 8, True, (10_000.0,) * 3, None, None, 1.0, False),
+        Facts(3, 4, 4, 8, True, (10_000.0,) * 3, None, None, 1.0, False, (None,) * 3),
         _neox,
     ),
     "gemma2": TestFamily(
@@ -178,7 +202,7 @@ TABLE = {
         "Gemma2ForCausalLM",
         "gemma2.modeling_gemma2",
         {**_GEMMA_SIZES, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 6.0},
-        Facts(4, 4, 2, 10, False, (10_000.0,) * 4, 3.0, 6.0, 24**0.5, True),
+        Facts(4, 4, 2, 10, False, (10_000.0,) * 4, 3.0, 6.0, 24**0.5, True, (3, None, 3, None)),
         _gemma,
         centred=True,
     ),
@@ -199,7 +223,7 @@ MORE = {
                 "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
             },
         },
-        Facts(2, 4, 2, 10, False, (100.0, 10_000.0), None, None, 24**0.5, True),
+        Facts(2, 4, 2, 10, False, (100.0, 1e4), None, None, 24**0.5, True, (3, None), normed=True),
         _gemma,
         centred=True,
     ),
@@ -220,7 +244,7 @@ MORE = {
                 "original_max_position_embeddings": 16,
             },
         },
-        Facts(2, 4, 2, 8, False, (100.0, 100.0), None, None, 1.0, False),
+        Facts(2, 4, 2, 8, False, (100.0, 100.0), None, None, 1.0, False, (None, None)),
         _llama,
     ),
     "qwen3": TestFamily(
@@ -233,7 +257,7 @@ MORE = {
             "sliding_window": 3,
             "max_window_layers": 1,
         },
-        Facts(2, 4, 2, 8, False, (10_000.0,) * 2, None, None, 1.0, False),
+        Facts(2, 4, 2, 8, False, (1e4, 1e4), None, None, 1.0, False, (None, 3), normed=True),
         _llama,
     ),
     "mistral": TestFamily(
@@ -241,7 +265,7 @@ MORE = {
         "MistralForCausalLM",
         "mistral.modeling_mistral",
         {**_LLAMA_SIZES, "sliding_window": 3},
-        Facts(2, 4, 2, 8, False, (10_000.0,) * 2, None, None, 1.0, False),
+        Facts(2, 4, 2, 8, False, (1e4, 1e4), None, None, 1.0, False, (3, 3)),
         _llama,
     ),
 }

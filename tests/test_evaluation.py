@@ -101,16 +101,23 @@ def test_planted_and_supervised_features_score_one_everywhere(scored: Evaluation
 def test_the_latents_that_were_moved_are_the_planted_features_of_what_changes(
     scored: Evaluation,
 ) -> None:
-    """Each means its value and nothing else, and points at that value's feature."""
-    found = scored.result.latents("quality", "quality")
-    assert len(found) > 0
+    """Both kinds change in every pair: each kind's latent means it, points at its feature, and is
+    moved in every edit."""
+    found = scored.result.latents("kind", "kind")
+    assert set(found.value) == {"kind=colour", "kind=size"}
     assert (found.f1 == 1).all()
-    assert (found.cosine > 0.99).all()
     assert (found.value == found.feature).all()
-    assert set(found.share.between(0, 1)) == {True}
-    example = found.examples.iloc[0][0]
-    assert example["edited"] == example["wanted"] != example["said"]
-    assert "No text lookup" in " ".join(scored.result.notes)
+    assert (found.cosine > 0.99).all()
+    assert (found.share == 1).all()
+    assert (found.pairs == found.n).all()
+    for examples in found.examples:
+        assert all(told["edited"] == told["wanted"] != told["said"] for told in examples)
+
+
+def test_without_a_text_the_notes_say_that_no_text_lookup_stands_beside(
+    scored: Evaluation,
+) -> None:
+    assert any(note.startswith("No text lookup") for note in scored.result.notes)
 
 
 def test_told_the_labels_of_other_prompts_the_planted_features_score_nothing(

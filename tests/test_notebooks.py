@@ -44,6 +44,13 @@ assert of_suite.sage["shuffled labels"] == 0
 assert report.claim == "Nothing is ranked here: a ranking takes 3 tasks, and here there is 1."
 assert all(status.startswith("undefined") for status in rows.status[rows.value.isna()])
 """,
+    # Offline, so on tiny-gpt2: all eight heads of its last two layers.
+    "on_real_models": """
+assert (model.name, model.sink, found.summary["gate"]) == ("tiny-gpt2", True, "passed")
+assert (len(heads), len(prompts)) == (8, 32)
+assert heads.direct.max() > 3 * heads.stderr.max()
+assert (norms.typical > 0).all()
+""",
 }
 
 

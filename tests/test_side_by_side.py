@@ -45,6 +45,15 @@ def test_a_job_that_fails_says_why() -> None:
         side_by_side(int, [Job("number", "7"), Job("word", "seven")], processes=1)
 
 
+def test_a_job_that_fails_ends_those_that_wait(tmp_path: Path) -> None:
+    file = tmp_path / "begun"
+    codes = ("1 / 0", "__import__('time').sleep(60)", f"open({str(file)!r}, 'w').close()")
+    jobs = [Job(code, code) for code in codes]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(eval, jobs, processes=1)
+    assert not file.exists()
+
+
 def test_jobs_of_a_process_that_is_killed_are_run_again(tmp_path: Path) -> None:
     """The first process to see the file removes it and ends, as if it had been killed."""
     file = tmp_path / "kills"
@@ -71,7 +80,8 @@ def test_one_thread_is_all_that_a_job_gets() -> None:
 
 
 def test_what_is_done_of_a_job_is_told_once() -> None:
-    """Of 4 seconds in all: half of the first's 3, then all of them; an end counts what is left."""
+    """Of 4 seconds in all: half of the first's 3, then all of them, and .99 of the second's 1; an
+    end counts what is left."""
     jobs = [Job("first", "", {(): 3.0}), Job("second", "", {(): 1.0})]
     shares = [0.5, 0.0]
     told = Told(shares, jobs)
@@ -81,7 +91,7 @@ def test_what_is_done_of_a_job_is_told_once() -> None:
         assert demo.done == 1.5
         shares[1] = 1.0
         told.tell(ended=[0])
-        assert demo.done == 4
+        assert demo.done == 3.99
         told.tell(ended=[0, 1])
         assert demo.done == 4
         advance(0)

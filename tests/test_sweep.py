@@ -22,7 +22,14 @@ from sage.sweep.cells import SweepCell, sweep_cells
 from sage.sweep.file import Screening, SweepFile, example, read_sweep_file
 from sage.sweep.run import run_sweep
 from sage.sweep.scoring import CellEnd, join_parts
-from sage.sweep.screened import ScreenedCell, SuiteMove, choose, mean_moves
+from sage.sweep.screened import (
+    Picked,
+    ScreenedCell,
+    SuiteMove,
+    choose,
+    mean_moves,
+    ranked_alike,
+)
 from sage.sweep.workers import Made
 from small_results import result as small_result
 
@@ -228,7 +235,7 @@ def test_parts_join_their_cell_in_the_order_of_the_file_whoever_is_first(
     expected = small_result("old", "tiny-neox/topk4", "tiny-neox/topk8", "tiny-neox/topk16")
     joined = load_result(whole)
     assert replace(joined, run=expected.run) == expected
-    assert not list((tmp_path / ".parts").glob("*/*"))
+    assert not (tmp_path / ".parts").exists()
 
 
 def test_a_part_of_another_state_of_its_cell_is_refused_and_kept(tmp_path: Path) -> None:
@@ -283,6 +290,18 @@ def test_the_best_and_a_sample_of_the_others_are_scored_the_same_ones_each_time(
     assert len(samples) > 3
     few = choose(moves[:3], sweep)["m"]
     assert (few.best, few.sample) == (("s0", "s1"), ("s2",))
+
+
+def test_pairs_of_the_sample_say_how_far_move_is_to_be_believed() -> None:
+    """b, c and d were drawn: move has b > c > d, the score c > b > d; d has none on model n."""
+    moves = [
+        SuiteMove("m", name, move, 1)
+        for name, move in zip("abcd", (0.9, 0.6, 0.5, 0.1), strict=True)
+    ]
+    moves += [SuiteMove("n", name, move, 1) for name, move in zip("bd", (0.2, 0.1), strict=True)]
+    picked = {"m": Picked(("a",), ("b", "c", "d")), "n": Picked((), ("b", "d"))}
+    scores = {("m", "a"): 0.0, ("m", "b"): 0.4, ("m", "c"): 0.7, ("m", "d"): 0.2, ("n", "b"): 0.1}
+    assert ranked_alike(moves, picked, scores) == (2, 3)
 
 
 # Workers on Ray, without a cluster

@@ -33,6 +33,7 @@ def kill_one_at_work(out: Path, killed: list[int]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(600)
 def test_a_worker_that_is_killed_loses_nothing_and_all_is_as_in_a_serial_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ The audit that ships lies beside this module; its verdicts stand beside every sc
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -155,9 +156,9 @@ def verdict_notes(result: Result | None = None) -> list[str]:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers with as many digits as are told."""
+    """Numbers with as many digits as are told; None where they are undefined."""
     if isinstance(value, float):
-        return round(value, DIGITS)
+        return round(value, DIGITS) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): _rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -40,7 +40,7 @@ PAIRS, FRESH = 200, 1
 
 def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Measured]:
     """The SAE before and after the climb, on the draws climbed on and on fresh ones."""
-    small = replace(plan, contrasts=2, pairs=PAIRS)
+    small = replace(plan, contrasts=min(2, plan.contrasts), pairs=min(PAIRS, plan.pairs))
     seen, fresh = WorldBench(world, small), WorldBench(world, small, FRESH)
     random = generator(f"gaming/{world.name}/{metric}")
     start = _l0(sae, world)
@@ -61,7 +61,7 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
             "gaming", world.name, one.name, f"{when}, {draws}",
             defined({metric: values[place]}),
             quality.of(one)._asdict(),
-            at=plan.edits * place,
+            at=float(plan.edits * place),
         )
         for draws, values in ends.items()
         for place, (when, one) in enumerate((("before", sae), ("after", best)))

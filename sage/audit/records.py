@@ -22,6 +22,8 @@ from sage.version import __version__
 
 # Raised whenever what a part measures changes.
 REVISION = 1
+# Settings of a plan that say which parts there are, and change none of them.
+_WHICH_PARTS = ("name", "tasks", "worlds", "sae_seeds", "snapshot_seeds", "seeds")
 # The folder of an audit in which its parts lie.
 PARTS = "parts"
 
@@ -98,7 +100,7 @@ def seconds_taken(units: Sequence[Unit], folder: Path) -> float:
 def _key(unit: Unit, plan: AuditPlan) -> str:
     made_from: dict[str, Any] = {
         "unit": asdict(unit),
-        "plan": plan.facts,
+        "plan": {name: fact for name, fact in plan.facts.items() if name not in _WHICH_PARTS},
         "metrics": versions(),
         "sage": __version__,
         "revision": REVISION,

@@ -18,8 +18,9 @@ from sage.task.catalog import load_task
 
 MODEL = "tiny-gpt2"
 # Of one SAE a layer: the step of training it was taken at, and how often it was trained anew.
-SNAPSHOTS: Mapping[str, int] = {
-    "topk8-step0": 0, "topk8-early": 30, "topk8-middle": 120, "topk8-late": 480, "topk8": 1000,
+SNAPSHOTS: Mapping[str, float] = {
+    "topk8-step0": 0.0, "topk8-early": 30.0, "topk8-middle": 120.0, "topk8-late": 480.0,
+    "topk8": 1000.0,
 }  # fmt: skip
 ROLES: Mapping[str, str] = {
     "topk8-seed-2": "finished", "topk8-seed-3": "finished",

@@ -151,7 +151,8 @@ def _discriminability(work: Work) -> list[Measured]:
     )
     for record, at in zip(measured, (*steps, None), strict=True):
         role = "soft-frozen" if at is None else "snapshot"
-        records.append(replace(record, role=role, at=at, seed=seed))
+        when = None if at is None else float(at)
+        records.append(replace(record, role=role, at=when, seed=seed))
     return records
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from sage.cli.telling import Telling, tell, telling_options
 
 if TYPE_CHECKING:
     from sage.audit.audit_result import AuditResult
+    from sage.audit.plan import AuditPlan
 
 LENSES = ("reseed", "truth", "discriminability", "transfer", "gaming")
 
@@ -28,6 +29,13 @@ LENSES = ("reseed", "truth", "discriminability", "transfer", "gaming")
     type=click.Choice(LENSES),
     help="Under this one alone; may be given more than once.",
 )
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    help="Look at snapshots of a shipped model on this task; may be given more than once.  "
+    "[default: four tasks, none with --quick]",
+)
 @click.option("--quick", is_flag=True, help="Draw less: minutes on two cores, and wider noise.")
 @click.option("--shipped", is_flag=True, help="Print the audit that ships, and measure nothing.")
 @click.option("--out", type=folder_path, default=Path("out/audit"), show_default=True)
@@ -41,12 +49,11 @@ LENSES = ("reseed", "truth", "discriminability", "transfer", "gaming")
 def audit(
     metrics: tuple[str, ...],
     lenses: tuple[str, ...],
-    quick: bool,
     shipped: bool,
     out: Path,
-    workers: int | None,
     as_json: bool,
     telling: Telling,
+    **how: Any,
 ) -> None:
     """Examine every metric, ours and those of other benchmarks, by five lenses.
 
@@ -56,26 +63,44 @@ def audit(
     interrupted goes on where it was.
     """
     from sage.audit.audit_result import AUDIT, shipped_audit
-    from sage.audit.plan import FULL, QUICK
     from sage.audit.run import run_audit
     from sage.demo import default_workers
     from sage.report.audit import write_audit_page
 
     result = shipped_audit() if shipped else None
     if result is None:
-        options = [f"--metric '{name}'" if " " in name else f"--metric {name}" for name in metrics]
-        options += [f"--lens {name}" for name in lenses]
-        command = " ".join(["sage audit", *options, *(["--quick"] if quick else [])])
+        plan, command = _plan(metrics, lenses, **how)
         with tell(telling):
             result = run_audit(
-                QUICK if quick else FULL, out,
+                plan, out,
                 metrics=metrics, lenses=lenses, command=command,
-                workers=workers or default_workers(),
+                workers=how["workers"] or default_workers(),
             )  # fmt: skip
         print_path(out / AUDIT, telling)
     page = write_audit_page(result, out / "report")
     _print(result, as_json=as_json)
     print_path(page, telling)
+
+
+def _plan(
+    metrics: tuple[str, ...],
+    lenses: tuple[str, ...],
+    *,
+    tasks: tuple[str, ...],
+    quick: bool,
+    workers: int | None,
+) -> tuple[AuditPlan, str]:
+    """What is to be drawn, and the command that does it anew."""
+    from dataclasses import replace
+
+    from sage.audit.plan import FULL, QUICK
+
+    del workers
+    plan = QUICK if quick else FULL
+    words = ["sage audit", *(["--quick"] if quick else [])]
+    for option, names in (("--metric", metrics), ("--lens", lenses), ("--task", tasks)):
+        words += [f"{option} '{name}'" if " " in name else f"{option} {name}" for name in names]
+    return replace(plan, tasks=tasks or plan.tasks), " ".join(words)
 
 
 def _print(result: AuditResult, *, as_json: bool) -> None:

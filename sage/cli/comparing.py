@@ -37,7 +37,20 @@ def compare(results: tuple[Path, ...], out: Path | None, as_json: bool, telling:
             click.echo(sentence)
         if comparison.matches:
             print_rows(comparison.table(), title="Suites at matched L0/D")
+        _print_noise(results)
     if out is not None:
         with tell(telling):
             page = write_report(results, out).page
         print_path(page.with_name("compare.html"), telling)
+
+
+def _print_noise(results: tuple[Path, ...]) -> None:
+    """Where there are several seeds: how much of a score is the draw, and of each difference."""
+    from sage.audit.seed_noise import difference_rows, noise_rows
+    from sage.cells import load_results
+
+    loaded = load_results(*results)
+    if rows := noise_rows(loaded):
+        print_rows(rows, title="\nNoise of sage over seeds, everything but the SAE redrawn")
+    if rows := difference_rows(loaded):
+        print_rows(rows, title="\nDifferences of sage, paired by seed")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sage.cli.options import ModelChoice, json_option, model_options, wide_option
-from sage.cli.output import print_json, print_rows
+from sage.cli.output import print_json, print_rows, print_sentences
 from sage.cli.telling import Telling, tell, telling_options
 from sage.progress import expect, stage
 
@@ -40,8 +40,9 @@ def tasks(
 ) -> None:
     """List the tasks, or what a model makes of them.
 
-    TASK, a name or a path, shows one task only. With a model: what its tokenizer leaves of the
-    task's values, and whether the model does the task.
+    TASK, a name or a path, shows one task only; a file at a path is a program, and
+    runs. With a model: what its tokenizer leaves of the task's values, and whether the model does
+    the task.
     """
     from sage.task.catalog import describe_task, task_names
 
@@ -97,7 +98,7 @@ def _print_explanation(model: Model, task: str, *, as_json: bool) -> None:
     print_rows(explanation.dropped, title="\nDropped")
     click.echo()
     for remedy in explanation.remedies:
-        click.echo(remedy)
+        print_sentences(remedy)
 
 
 @click.command()

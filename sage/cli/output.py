@@ -78,6 +78,19 @@ def print_rows(
         click.echo(f"(--wide also shows: {', '.join(name for name in details if name in rows[0])})")
 
 
+def print_sentences(text: str) -> None:
+    """Print a text: on a terminal in lines that fit it, broken between words, else as one line."""
+    width = terminal_width()
+    if width is None:
+        click.echo(text)
+        return
+    click.echo(
+        textwrap.fill(
+            text, width, subsequent_indent=GAP, break_long_words=False, break_on_hyphens=False
+        )
+    )
+
+
 def terminal_width() -> int | None:
     """How many characters a line of the terminal holds; None where stdout is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -27,9 +27,9 @@ def export(results: tuple[Path, ...], out: Path) -> None:
     them, a .json that of the one suite there is. Each of RESULTS is the folder of one result, or is
     searched for results.
     """
-    from sage.export import export as write_export
+    from sage.export import export_results
 
-    print_path(write_export(results, out))
+    print_path(export_results(results, out))
 
 
 @click.command()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import click
-
-from sage.cli.output import print_rows, short_number, with_interval
+from sage.cli.output import print_rows, print_sentences, short_number, with_interval
 
 if TYPE_CHECKING:
     from sage.result import Result
@@ -32,11 +30,11 @@ def print_scores(results: Sequence[Result], *, seeds: int, as_json: bool, wide: 
         shown = [_shown(row, model) for row in rows if row["task"] == task]
         print_rows(shown, title=f"{task} on {model}", details=_DETAILS, wide=wide)
     if seeds > 1:
-        click.echo(
+        print_sentences(
             "Intervals are t intervals over seeds; of a suite with one seed, over test prompts."
         )
         for note in _own_contrasts(results):
-            click.echo(f"Note: {note}")
+            print_sentences(f"Note: {note}")
     _print_notes(results, seeds=seeds)
 
 
@@ -92,9 +90,9 @@ def _print_notes(results: Sequence[Result], *, seeds: int) -> None:
 
     notes = told_notes([note for result in results for note in result.notes])
     for note in (*notes, *verdict_notes(results[0])):
-        click.echo(f"Note: {note}")
+        print_sentences(f"Note: {note}")
     for result in results:
         seed = f", seed {result.run.seed}" if seeds > 1 else ""
         for suite in result.suites:
             for contrast, why in result.lost_contrasts(suite.id).items():
-                click.echo(f"Without {contrast} ({result.task.name}, {suite.id}{seed}): {why}")
+                print_sentences(f"Without {contrast} ({result.task.name}, {suite.id}{seed}): {why}")

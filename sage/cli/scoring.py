@@ -94,7 +94,7 @@ def score(
     How well do their latents match what the model must track? Another suite, seed or task adds to
     --out and replaces nothing; what stands there is not scored again. A run that is interrupted
     goes on where it was when it is repeated. What it will do, and how long that takes, is said
-    before it starts.
+    before it starts. A task given by its path is a program, and runs as one.
     """
     from sage.run_file import save_run_file
 
@@ -103,7 +103,8 @@ def score(
         raise click.UsageError("Say where results go: --out DIR. Only --screen writes none.")
     if how["save_plan"]:
         print_path(save_run_file(run, how["save_plan"]), telling)
-    job = _job(run, screens=how["screen"], again=how["again"])
+    says = telling is not Telling.QUIET
+    job = _job(run, screens=how["screen"], again=how["again"], says=says)
     if how["screen"]:
         rows = _screen(job, telling)
         print_rows(rows, title=f"Move on {job.model.name}", as_json=as_json)
@@ -122,7 +123,7 @@ class _Job(NamedTuple):
     again: bool
 
 
-def _job(run: RunFile, *, screens: bool, again: bool) -> _Job:
+def _job(run: RunFile, *, screens: bool, again: bool, says: bool) -> _Job:
     """A run with its model, tasks and suites loaded."""
     from sage.cells import cell_in
     from sage.saes.releases import load_suites, nulls_of
@@ -134,7 +135,7 @@ def _job(run: RunFile, *, screens: bool, again: bool) -> _Job:
     specs = run.saes
     if run.nulls:
         nulls = [null for spec in specs for null in nulls_of(spec)]
-        if not nulls:
+        if not nulls and says:
             told = ", ".join(specs)
             click.echo(
                 f"--nulls: no soft-frozen nulls ship with {told}; none are scored.", err=True

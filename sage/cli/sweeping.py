@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from sage.cli.options import json_option
-from sage.cli.output import print_json, print_rows
+from sage.cli.output import print_json, print_rows, short_number, with_interval
 from sage.cli.telling import Teller, Telling, tell, telling_options
 from sage.cli.values import MOST_WORKERS, FiniteRange
 from sage.errors import SageError
 
 if TYPE_CHECKING:
     from sage.sweep.ahead import CellAhead
-    from sage.sweep.cells import Chosen
     from sage.sweep.file import SweepFile
     from sage.sweep.scoring import CellEnd
+    from sage.sweep.screened import Picked, SuiteMove
     from sage.sweep.workers import Workers
 
 # Of more cells than this only the sums are said, unless every stage is told.
@@ -79,16 +79,26 @@ def sweep(
         raise click.UsageError("Say which FILE; `sage sweep --example` prints one.")
     if how["gpus"] and how["address"] is None:
         raise click.UsageError("--gpus is for workers on Ray: give --ray local for this machine.")
+    if how["dry_run"] and how["screens"]:
+        raise click.UsageError("What --screen leaves to score is known after it: no --dry-run.")
     from sage.sweep.file import read_sweep_file
 
     described = read_sweep_file(file)
     with tell(telling) as teller, _workers(how, teller) as workers:
-        ends = _run(described, workers, teller, telling, how)
+        screened = _screened(described, workers, teller, how) if how["screens"] else None
+        ends = _run(described, screened, workers, teller, telling, how)
     if how["dry_run"]:
         return
-    _print_all(described, ends, as_json=as_json)
+    _print_all(described, ends, screened, as_json=as_json)
     if any(end.why for end in ends):
         ctx.exit(1)
+
+
+class _Screened(NamedTuple):
+    """The move of every suite, and the suites of each model that are scored."""
+
+    moves: list[SuiteMove]
+    picked: dict[str, Picked]
 
 
 @contextmanager
@@ -109,15 +119,20 @@ def _workers(how: dict[str, Any], teller: Teller) -> Generator[Workers]:
 
 
 def _run(
-    described: SweepFile, workers: Workers, teller: Teller, telling: Telling, how: dict[str, Any]
+    described: SweepFile,
+    screened: _Screened | None,
+    workers: Workers,
+    teller: Teller,
+    telling: Telling,
+    how: dict[str, Any],
 ) -> list[CellEnd]:
-    """Screen if that is wanted, look ahead, and score."""
+    """Look ahead, and score what screening left, or all."""
     from sage.sweep.cells import sweep_cells
     from sage.sweep.run import SWEEP, look_ahead_at, run_sweep
+    from sage.work_done import WorkDone
 
-    again, chosen = how["again"], None
-    if how["screens"]:
-        chosen = _screened(described, workers, teller, how)
+    again = how["again"]
+    chosen = screened and {model: suites.all for model, suites in screened.picked.items()}
     cells = sweep_cells(described, chosen)
     ahead = look_ahead_at(cells, workers, again=again)
     everything = telling is Telling.EVERYTHING
@@ -127,8 +142,9 @@ def _run(
     if how["dry_run"]:
         return []
     seconds = sum(of.seconds for of in ahead)
+    # Looking ahead is no part of the work.
+    teller.work = WorkDone(pace=clock / seconds if seconds else 1.0)
     if seconds:
-        teller.work.pace = clock / seconds
         teller.work.expect((SWEEP,), {(): seconds})
 
     def tell_end(end: CellEnd) -> None:
@@ -142,10 +158,13 @@ def _run(
 
 def _screened(
     described: SweepFile, workers: Workers, teller: Teller, how: dict[str, Any]
-) -> Chosen:
-    """The suites that screening leaves to be scored."""
+) -> _Screened:
+    """Every suite by move, and which of them are scored."""
+    from sage.sweep.cells import suite_names
     from sage.sweep.screened import choose, screen_sweep
 
+    tasks = sum(len(run.tasks) * len(suite_names(run)) for run in described.runs)
+    teller.say(f"Screening {tasks} pairs of a suite and a task by move, without runs under edits.")
     moves = screen_sweep(described, workers, again=how["again"])
     picked = choose(moves, described)
     for model, suites in picked.items():
@@ -155,7 +174,7 @@ def _screened(
             f"{', '.join(suites.best)} (the best)"
             + (f" and {', '.join(suites.sample)} (drawn at random)" if suites.sample else "")
         )
-    return {model: suites.all for model, suites in picked.items()}
+    return _Screened(moves, picked)
 
 
 def _clock(ahead: Sequence[CellAhead], workers: Workers) -> float:
@@ -214,10 +233,17 @@ def _what(ahead: CellAhead) -> str:
     return "; ".join(filter(None, [to_do, found])) or "nothing to do"
 
 
-def _print_all(described: SweepFile, ends: Sequence[CellEnd], *, as_json: bool) -> None:
+def _print_all(
+    described: SweepFile,
+    ends: Sequence[CellEnd],
+    screened: _Screened | None,
+    *,
+    as_json: bool,
+) -> None:
     """The leaderboard of the result folder, the cells that failed, and where everything is."""
     from sage.cells import result_folders
     from sage.report.leaderboard import leaderboard_rows
+    from sage.sweep.screened import ranked_alike
 
     try:
         folders = result_folders([described.out])
@@ -227,7 +253,18 @@ def _print_all(described: SweepFile, ends: Sequence[CellEnd], *, as_json: bool) 
     if as_json:
         print_json({"suites": rows, "cells": [end._asdict() for end in ends]})
         return
-    print_rows(rows, title=f"Every suite in {described.out}, mean over its tasks")
+    print_rows(
+        [_shown(row) for row in rows],
+        title=f"Every suite in {described.out}, mean over its tasks",
+    )
+    if screened is not None:
+        scores = {
+            (row["model"], row["suite"]): row["sage"] for row in rows if row["sage"] is not None
+        }
+        alike = ranked_alike(screened.moves, screened.picked, scores)
+        click.echo(
+            f"Of {alike.pairs} pairs of suites drawn at random move ranks {alike.alike} as T3 does."
+        )
     failed = [end for end in ends if end.why]
     scored = sum(bool(end.scored) for end in ends)
     found = len(ends) - scored - len(failed)
@@ -235,3 +272,20 @@ def _print_all(described: SweepFile, ends: Sequence[CellEnd], *, as_json: bool) 
     for end in failed:
         click.echo(f"Failed: {end.title}. {end.why}")
     click.echo(f"`sage report {described.out} --out DIR` writes the pages; open leaderboard.html.")
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, object]:
+    """A row of the leaderboard with its numbers beside their intervals."""
+    from sage.report.words import suite_label
+
+    return {
+        "suite": f"{row['model']}/{suite_label(row['suite'], row['model'])}",
+        "architecture": row["architecture"],
+        "L0": f"{row['L0']:.1f}",
+        "reach": short_number(row["reach"]),
+        "tasks": row["tasks"],
+        "sage [95 %]": with_interval(row["sage"], row["low"], row["high"]),
+        "best": short_number(row["best control"]),
+        "gain [95 %]": with_interval(row["gain"], row["gain low"], row["gain high"]),
+        "superv.": short_number(row["supervised"]),
+    }

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, YELLOW, ORANGE, INK, SOFT)
+_COLOURS = (
+    BLUE, VERMILLION, GREEN, PURPLE, SKY, YELLOW, ORANGE, FAINT, SOFT, "#7b3294", "#8c510a", INK,
+)  # fmt: skip
+# Metrics of this project, and those of other benchmarks.
+_MARKERS = {True: "o", False: "x"}
 _ROLES: Mapping[str, tuple[str, str]] = {
     "trained": (BLUE, "o"),
     "built": (GREEN, "^"),
@@ -47,22 +51,28 @@ def against_l0(result: AuditResult) -> Drawing | None:
     worlds = list(dict.fromkeys(dot.world for dot in result.panel))
     if not worlds:
         return None
-    metrics = _measured(result)
+    looks = dict(zip(_measured(result), _COLOURS, strict=False))
     canvas = new_canvas(WIDE, 3.6)
     width = WIDE / len(worlds)
     rows: list[dict[str, object]] = []
     for place, world in enumerate(worlds):
         axes = canvas.axes(place * width + 0.42, _HEAD + 0.4, width - 0.6, 2.4)
         _frame(axes, world, x="L0", y="metric" if place == 0 else "")
-        axes.set_xscale("log")
+        _by_l0(axes, [dot.l0 for dot in result.panel if dot.world == world and _in_curve(dot)])
         axes.axvline(result.true_l0[world], color=FAINT, linestyle=(0, (3, 2)), linewidth=1)
         curve = [dot for dot in result.panel if dot.world == world and _in_curve(dot)]
-        for metric, colour in zip(metrics, _COLOURS * 2, strict=False):
+        for metric, colour in looks.items():
             points = _means(curve, metric.name)
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3,
-                      linewidth=1.8 if metric.name == MAIN else 0.9)  # fmt: skip
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                marker=_MARKERS[metric.ours],
+                markersize=3,
+                linewidth=1.8 if metric.name == MAIN else 0.9,
+            )
             rows += [_row(world, metric.name, *point) for point in points]
-    _legend(canvas, {m.title: (c, "o") for m, c in zip(metrics, _COLOURS * 2, strict=False)})
+    _legend(canvas, {metric.title: (colour, _MARKERS[metric.ours])
+                     for metric, colour in looks.items()})  # fmt: skip
     return Drawing(
         "metric-against-l0", canvas, rows,
         alt="Every metric of trained topk SAEs against their L0, in each planted world",
@@ -170,6 +180,14 @@ def _frame(axes: Axes, title: str, *, x: str, y: str) -> None:
     axes.set_ylabel(y, size=SMALL, labelpad=2)
     axes.grid(color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def _by_l0(axes: Axes, l0: Sequence[float]) -> None:
+    """A logarithmic axis with a tick for every doubling."""
+    axes.set_xscale("log")
+    ticks = [2.0**power for power in range(1, 7) if min(l0) / 1.3 <= 2.0**power <= max(l0) * 1.3]
+    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def _legend(canvas: Canvas, looks: Mapping[str, tuple[str, str]]) -> None:

@@ -1,5 +1,4 @@
-"""The comparison: every score against sparsity across suites and models, sizes side by side, and
-task by task."""
+"""The comparison of suites, of models of different size, and task by task."""
 
 from __future__ import annotations
 

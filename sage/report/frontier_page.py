@@ -31,6 +31,7 @@ from sage.report.tables.table import (
     columns,
     text_entry,
 )
+from sage.report.words import count, span
 
 # What the page's table shows of each suite.
 SHOWN = (
@@ -53,6 +54,7 @@ class PicturePart(NamedTuple):
 
     title: str
     caption: str
+    n: str
     written: WrittenFrontier
     tables: list[ReportTable]
     remarks: list[str]
@@ -77,7 +79,10 @@ def write_frontier_page(
     (where `links` are given), below figures/frontiers. Returns the paths, the page last."""
     folder = Path() if links is None else Path("figures") / "frontiers"
     written = write_pictures(pictures, out, folder)
-    parts = [_part(picture, file) for picture, file in zip(pictures, written, strict=True)]
+    sequences = [result.text.sequences for result in results]
+    parts = [
+        _part(picture, file, sequences) for picture, file in zip(pictures, written, strict=True)
+    ]
     page = write_page(
         out / name,
         "frontiers.html",
@@ -122,12 +127,17 @@ def fidelity_table(result: FidelityResult) -> ReportTable:
     return table
 
 
-def _part(picture: FrontierPicture, written: WrittenFrontier) -> PicturePart:
+def _part(
+    picture: FrontierPicture, written: WrittenFrontier, sequences: Sequence[int]
+) -> PicturePart:
     fidelity = picture.name == FIDELITY_NAME
+    points = sum(len(panel.points) for panel in picture.panels)
+    over = f"{span(sequences)} sequences, {count(points, 'SAE')}" if fidelity else ""
     said = [remark for panel in picture.panels for remark in _remarks(panel, picture.panels)]
     return PicturePart(
         picture.y[0].upper() + picture.y[1:],
         FIDELITY_CAPTION if fidelity else SCORE_CAPTION,
+        f"n = {over or count(points, 'suite')}",
         written,
         [_fits(panel) for panel in picture.panels if panel.frontiers],
         said,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sage.report.html import write_page
 from sage.report.links import page_links
@@ -76,17 +77,18 @@ def leaderboard_table(suites: Sequence[RankedSuite]) -> ReportTable:
     return table
 
 
-def leaderboard_rows(folders: Sequence[Path]) -> list[dict[str, object]]:
+def leaderboard_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The same as numbers, of the results that lie in these folders; SageError where there is
     none."""
     runs = [summarise_run(read_run(source)) for source in find_sources(folders).listed]
     return [_row(suite) for suite in over_tasks(runs)]
 
 
-def _row(suite: RankedSuite) -> dict[str, object]:
+def _row(suite: RankedSuite) -> dict[str, Any]:
     line = suite.line(MAIN)
     return {
-        "suite": suite.name,
+        "model": suite.model,
+        "suite": suite.suite,
         "architecture": suite.architecture,
         "L0": suite.l0,
         "reach": suite.reach,

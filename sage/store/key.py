@@ -11,13 +11,15 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import sys
+import sysconfig
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -34,6 +36,7 @@ from sage.task.task import Task
 
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "safetensors", "tokenizers")
 
+_SAGE = Path(__file__).parents[1]
 _DRAWING = ("answer", "foil", "functions", "keep", "maps", "otherwise", "strata")
 
 
@@ -155,14 +158,37 @@ def _bytes_digest(array: np.ndarray) -> str:
 
 
 def _source(function: Any) -> list[str]:
-    """The name of a function and a digest of the file that it is defined in."""
+    """The name of a function and a digest of the file that it is defined in, and of the files that
+    this one takes modules, functions and classes from."""
     function = inspect.unwrap(function)
     if isinstance(function, FunctionType) and function.__closure__ is None:
         code = function.__code__
         file = Path(code.co_filename)
         if file.is_file():
-            return [function.__qualname__, str(code.co_firstlineno), file_digest(file)]
+            others = _files_used(function.__globals__, {file})
+            digests = [file_digest(other) for other in (file, *others)]
+            return [function.__qualname__, str(code.co_firstlineno), *digests]
     return [uuid.uuid4().hex]
+
+
+def _files_used(names: Mapping[str, Any], met: set[Path]) -> list[Path]:
+    """The files of a user's own modules that these names of a module come from, and theirs: not
+    those of sage, which the version of the code covers, or of installed libraries."""
+    files: list[Path] = []
+    for _, value in sorted(names.items()):
+        home = getattr(value, "__module__", None)
+        module = value if isinstance(value, ModuleType) else sys.modules.get(str(home))
+        place = getattr(module, "__file__", None)
+        if module is None or place is None or (file := Path(place)) in met or _is_installed(file):
+            continue
+        met.add(file)
+        files += [file, *_files_used(vars(module), met)]
+    return files
+
+
+def _is_installed(file: Path) -> bool:
+    homes = (sysconfig.get_path("stdlib"), str(_SAGE))
+    return "site-packages" in file.parts or any(file.is_relative_to(home) for home in homes)
 
 
 def _how_run(model: Model) -> tuple[object, ...]:

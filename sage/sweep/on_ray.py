@@ -8,9 +8,10 @@ another. Ray is imported here alone.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +35,11 @@ _ASKING = 5.0
 class RayWorker:
     """What runs in an actor: one cell at a time, while it can be asked how far it is."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self) -> None:
+        self.shares = [0.0]
+
+    def ready(self, folder: str) -> bool:
+        """Go to the folder that the sweep was started in; SageError where there is none here."""
         try:
             os.chdir(folder)
         except OSError as error:
@@ -42,10 +47,6 @@ class RayWorker:
                 f"A node cannot go to {folder} ({first_line(error)}). Start the sweep in a folder "
                 "that every node of the cluster sees under the same path."
             ) from error
-        self.shares = [0.0]
-
-    def ready(self) -> bool:
-        """Whether it has begun."""
         return True
 
     def share(self) -> float:
@@ -104,12 +105,14 @@ class RayWorkers:
 
         told = {name: os.environ[name] for name in _TOLD if name in os.environ}
         variables = {**told, "SAGE_CACHE": str(cache_folder().absolute()), "OMP_NUM_THREADS": "1"}
+        if not self.gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = ""
         remote: Any = ray.remote(RayWorker)
         # One thread runs cells, the other answers how far they are.
         handle = remote.options(
             num_cpus=1, num_gpus=self.gpus, max_concurrency=2, runtime_env={"env_vars": variables}
-        ).remote(str(Path.cwd()))
-        actor = WorkerActor(handle, handle.ready.remote())
+        ).remote()
+        actor = WorkerActor(handle, handle.ready.remote(str(Path.cwd())))
         self.actors.append(actor)
         return actor
 
@@ -147,7 +150,9 @@ def ray_workers(
         raise SageError(f"The cluster at {address} has no room for a worker with {gpus:g} GPUs.")
     workers = RayWorkers(min(count or room, room), gpus, say)
     try:
-        yield workers
+        # Ray tells of lost workers on stdout, which is for results.
+        with redirect_stdout(sys.stderr):
+            yield workers
     finally:
         workers.end()
         ray.shutdown()
@@ -251,7 +256,9 @@ class UnderWay:
         try:
             ray.get(actor.beginning)
             actor.beginning = None
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from error
+        except ray.exceptions.RayError as error:
             self._drop(actor)
             self._count_loss(-1, "no cell", error)
 

@@ -12,6 +12,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -115,6 +116,9 @@ def join_parts(ends: Sequence[CellEnd], *, again: bool = False) -> None:
         save_result(before, folder, arrays=whole.arrays)
     for part in parts:
         shutil.rmtree(part, ignore_errors=True)
+        for empty in (part.parent, part.parent.parent):
+            with suppress(OSError):
+                empty.rmdir()
 
 
 def _scored(cell: SweepCell, *, again: bool) -> CellEnd:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,13 @@ class SuiteMove(NamedTuple):
     suite: str
     move: float
     contrasts: int
+
+
+class PairsAlike(NamedTuple):
+    """Pairs of suites that two measures rank alike, and how many pairs there are."""
+
+    alike: int
+    pairs: int
 
 
 class Picked(NamedTuple):
@@ -126,6 +134,23 @@ def choose(moves: Sequence[SuiteMove], sweep: SweepFile) -> dict[str, Picked]:
         sample = draw.sample(others, min(sweep.screening.sample, len(others)))
         picked[model] = Picked(tuple(best), tuple(sorted(sample)))
     return picked
+
+
+def ranked_alike(
+    moves: Sequence[SuiteMove],
+    sample: Mapping[str, Picked],
+    scores: Mapping[tuple[str, str], float],
+) -> PairsAlike:
+    """Of all pairs of suites of one model that were drawn at random and have a score (by model and
+    suite), how many move ranks as the score does."""
+    alike = pairs = 0
+    for model, picked in sample.items():
+        drawn = [m for m in moves if m.model == model and m.suite in picked.sample]
+        scored = [(m.move, scores[model, m.suite]) for m in drawn if (model, m.suite) in scores]
+        for (move, score), (other_move, other) in combinations(scored, 2):
+            pairs += 1
+            alike += (move - other_move) * (score - other) > 0
+    return PairsAlike(alike, pairs)
 
 
 def _kept(file: Path, decides: Mapping[str, object]) -> list[dict[str, object]] | None:

@@ -144,7 +144,7 @@ _FIELDS = {
 _WORSE = (
     "None", "5", "()", "[]", "{}", "'x'", "('x',)", "(1,)", "'../../escaped'", "'a\\0b'",
     "'x' * 300", "lambda prompt: 1 / 0", "lambda prompt: None", "lambda prompt: exit(0)",
-    "lambda: 0", "object()", "float('nan')", "{'a': None}", "{'f': {'v': '{'}}", "print",
+    "lambda: 0", "object()", "float('nan')", "{'a': None}", "{'f': {'v': '{'}}",
     "{'f': {'v': '{a}{b}{c}'}}", "lambda prompt: [None]", "lambda prompt: 5", "1 / 0",
 )  # fmt: skip
 _PROGRAMS = (
@@ -229,7 +229,7 @@ def _result_text() -> bytes:
 
 def results(rng: Random, folder: Path) -> None:
     """A result with one bad field or damaged arrays, loaded and exported."""
-    from sage.export import export
+    from sage.export import export_results
     from sage.result_file import load_arrays, load_result
 
     data = _result_text()
@@ -238,7 +238,7 @@ def results(rng: Random, folder: Path) -> None:
     loaded = load_result(folder)
     if rng.random() < 0.5:
         load_arrays(folder)
-    file = export([folder], folder / rng.choice(("x.csv", "x.json")))
+    file = export_results([folder], folder / rng.choice(("x.csv", "x.json")))
     if file.suffix == ".csv":
         with file.open(newline="", encoding="utf-8") as rows:
             if any(cell[:1] in ("=", "+", "@") for row in csv.reader(rows) for cell in row):

@@ -13,7 +13,7 @@ from sage.errors import SageError
 from sage.models.anatomy import Norm, Rotary
 from sage.models.base import Model
 from sage.nodes import Node, parse_node
-from tests.families import TABLE
+from tests.families import TABLE, facts_of
 from tests.tiny import random_prompts
 
 PROMPTS = random_prompts(3, lengths=(8,))
@@ -136,11 +136,7 @@ def test_the_residual_stream_is_the_sum_of_what_is_added(model: Model) -> None:
 
 def test_the_families_are_told_apart(both: tuple[Model, Model]) -> None:
     for model in both:
-        a = model.anatomy
-        rotary = tuple(block.rotary.base for block in a.blocks if block.rotary)
-        sizes = (a.layers, a.heads, a.kv_heads, a.d_head, a.parallel)
-        rest = (a.attention_cap, a.logit_cap, a.embedding_scale, model.bos)
-        assert (*sizes, rotary, *rest) == TABLE[a.family].facts
+        assert facts_of(model) == TABLE[model.anatomy.family].facts
 
 
 def test_weights_are_views_of_the_loaded_parameters(family: str, folder: object) -> None:

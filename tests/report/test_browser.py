@@ -137,6 +137,34 @@ def test_the_keyboard_sorts_too_and_one_heading_at_a_time(
     assert first.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
 
 
+def test_a_long_table_is_searched_by_words(page: sync_api.Page, report: Path) -> None:
+    """Rows stay that hold every word, whatever its capitals; short tables have no search."""
+    _open(page, report, "index")
+    table = page.locator("#suites .table").first
+    rows = table.locator("tbody tr")
+    assert rows.count() >= 8
+    table.locator("input[type=search]").fill("TOPK tiny")
+    texts = [text.lower() for text in rows.all_inner_texts()]
+    visible = [rows.nth(number).is_visible() for number in range(len(texts))]
+    assert visible == ["topk" in text and "tiny" in text for text in texts]
+    assert 0 < sum(visible) < len(texts)
+    assert f"{sum(visible)} of {len(texts)} rows" in table.locator("[role=status]").inner_text()
+    table.locator("input[type=search]").fill("")
+    assert all(rows.nth(number).is_visible() for number in range(len(texts)))
+
+
+def test_the_headline_is_seen_on_a_phone_without_scrolling(
+    page: sync_api.Page, report: Path
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    for name in ("index", "ioi--tiny"):
+        _open(page, report, name)
+        heading = page.locator("th", has_text=re.compile("^sage$")).first
+        box = heading.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+
+
 def test_paper_shows_what_is_folded_and_no_navigation(page: sync_api.Page, report: Path) -> None:
     _open(page, report, "ioi--tiny")
     page.emulate_media(media="print")

@@ -15,18 +15,18 @@ from sage.report.leaderboard import leaderboard_rows
 def test_every_suite_has_one_row_with_its_gain_over_the_best_control(results: Path) -> None:
     """topk: .8 and .9 on two seeds of ioi, .4 on successor, .7 on induction, so .65, where the best
     control has .2 everywhere. Its SAEs have an L0 of 8, those of relu of 16 and 8."""
-    rows = {row["suite"]: row for row in leaderboard_rows([results])}
+    rows = {(row["model"], row["suite"]): row for row in leaderboard_rows([results])}
     assert len(rows) == 7
-    topk, relu = rows["tiny/topk"], rows["tiny/relu"]
+    topk, relu = rows["tiny", "topk"], rows["tiny", "relu"]
     assert (topk["L0"], relu["L0"]) == (8.0, 12.0)
     assert (topk["tasks"], topk["reach"]) == (3, 1.0)
     assert topk["sage"] == pytest.approx((0.85 + 0.4 + 0.7) / 3)
     assert topk["gain"] == pytest.approx(0.65 - 0.2)
     assert topk["best control"] == pytest.approx(0.2)
     assert topk["supervised"] == pytest.approx(0.95)
-    assert rows["tiny/nothing"]["sage"] is None
-    assert rows["tiny/nothing"]["tasks"] == 0
-    assert rows[f"{MODEL}/{SUITE}"]["reach"] == 1.0
+    assert rows["tiny", "nothing"]["sage"] is None
+    assert rows["tiny", "nothing"]["tasks"] == 0
+    assert rows[MODEL, SUITE]["reach"] == 1.0
 
 
 def test_the_interval_of_the_gain_is_that_of_the_result(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_there_is_a_page_for_each_task_and_model_an_overview_and_a_comparison(re
     assert {path.name for path in report.glob("*.html")} == {
         "index.html",
         "compare.html",
+        "frontiers.html",
+        "leaderboard.html",
         *(f"{name}.html" for name in runs),
     }
     assert {path.name for path in report.iterdir() if path.suffix != ".html"} == {
@@ -396,7 +398,8 @@ def test_suites_that_were_scored_apart_stand_on_one_page(tmp_path: Path) -> None
     write_results(tmp_path, make_result({"a": 0.5}), make_result({"b": 0.6}))
     write_report([tmp_path / "0", tmp_path / "1"], tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").glob("*.html")}
-    assert names == {"index.html", "compare.html", "ioi--tiny.html"}
+    over_all = {"index.html", "compare.html", "frontiers.html", "leaderboard.html"}
+    assert names == {*over_all, "ioi--tiny.html"}
     figures = {path.stem for path in (tmp_path / "out" / "figures" / "ioi--tiny").glob("*.svg")}
     assert {"f1-a", "f1-b"} <= figures
     rows = _rows(tmp_path / "out" / "figures" / "ioi--tiny" / "between.csv")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from report.by_hand import make_result
+from sage.cli import cli
 from sage.report.sizes import (
     MATCHED,
     SizeComparison,
@@ -146,6 +150,20 @@ def test_a_task_whose_gate_one_model_misses_is_left_out(tmp_path: Path) -> None:
     save_result(replace(missed, gate=gate), folder / "more--small")
     save_result(size_result(LARGE, "more", 0.9, l0=8.0, d_model=128), folder / "more--large")
     assert set(compare([folder]).tasks) == set(TASKS)
+
+
+def test_the_command_prints_the_claim_first_and_writes_the_comparison(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", {SMALL: 0.5, LARGE: 0.7})
+    given = ["compare", str(folder), "--out", str(tmp_path / "out")]
+    printed = CliRunner().invoke(cli, [*given, "-q"])
+    assert printed.exit_code == 0
+    claim = compare([folder]).claim
+    assert printed.stdout.splitlines()[0] == claim
+    page = unescape((tmp_path / "out" / "compare.html").read_text(encoding="utf-8"))
+    assert claim in page
+    assert "Models of different size, suites at matched L0/D" in page
+    data = json.loads(CliRunner().invoke(cli, [*given[:2], "--json"]).stdout)
+    assert (data["claim"], len(data["rows"])) == (claim, 2)
 
 
 def paired(folder: Path, *, same: bool) -> SizeComparison:

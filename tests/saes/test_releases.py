@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,10 +15,19 @@ from safetensors.torch import save_file as write_safetensors
 from saes.examples import WIDTH, D, encoder, inputs, sae
 from sage.errors import BadFile, SageError, UnknownName, Unsupported
 from sage.nodes import Node
+from sage.saes import listing
 from sage.saes.architectures.gated import Gated
 from sage.saes.formats import gemma_scope, saelens, sparsify
+from sage.saes.listing import Release, list_all_releases
 from sage.saes.registry import published, registry
-from sage.saes.releases import list_releases, load_suite, load_suites, nulls_of, suite_specs
+from sage.saes.releases import (
+    embedded_models,
+    list_releases,
+    load_suite,
+    load_suites,
+    nulls_of,
+    suite_specs,
+)
 from sage.saes.sae import SAE, Stated
 from sage.saes.suite_spec import SuiteSpec
 
@@ -497,3 +507,52 @@ def test_the_saes_that_ship_are_listed_with_their_models() -> None:
         "tiny-gemma2",
         "gpt2-small",
     }
+
+
+@pytest.mark.parametrize(
+    ("release", "why_not"),
+    [
+        ("gpt2-small-res-jb", ""),
+        ("tiny-gpt2/topk8", ""),
+        ("gemma-scope-2b-pt-att", "site: not the residual stream"),
+        ("gpt2-small-hook-z-kk", "format: connor_rob_hook_z"),
+        ("gemma-2b-res-jb", "model: gemma"),
+    ],
+)
+def test_a_release_says_whether_it_can_be_scored_or_why_not(
+    release: str, why_not: str, listed: dict[str, Release]
+) -> None:
+    assert listed[release].why_not == why_not
+    assert listed[release].scorable == (not why_not)
+
+
+def test_a_release_says_where_its_saes_read_and_how_many_there_are(
+    listed: dict[str, Release],
+) -> None:
+    jb = listed["gpt2-small-res-jb"]
+    assert (jb.saes, jb.hooks, jb.width) == (13, "resid_pre 0-11, resid_post 11", "24k")
+    assert listed["tiny-gpt2/topk8"].hooks == "resid_pre 0-3"
+
+
+def test_every_release_of_the_registry_is_listed_once(listed: dict[str, Release]) -> None:
+    releases, others = registry()
+    embedded = {row.release for name in embedded_models() for row in list_releases(name)}
+    assert set(listed) == {*releases, *others, *embedded}
+
+
+def test_the_list_is_kept_and_read_back_the_same(
+    listed: dict[str, Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_published", lambda: pytest.fail("derived again"))
+    assert {entry.release: entry for entry in list_all_releases()} == listed
+    assert {entry.model for entry in list_all_releases("openai-community/gpt2")} == {"gpt2-small"}
+    with pytest.raises(UnknownName, match="model with released SAEs"):
+        list_all_releases("gpt3-small")
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Release]]:
+    """Every release by its name, kept in a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield {entry.release: entry for entry in list_all_releases()}

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sage.errors import SageError, SageWarning, UnknownName
-from sage.files import cache_folder, file_digest
+from sage.files import _machine, cache_folder, file_digest
 from sage.store.key import Key, digest
 from sage.store.store import Store, StoredEntry, cache_limit, user_store
 
@@ -257,17 +257,27 @@ def _size_of_an_entry(folder: Path) -> int:
     return the_file(folder).stat().st_size
 
 
-def test_what_killed_runs_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
+def test_what_killed_runs_left_half_written_goes(tmp_path: Path) -> None:
+    """At once where the process that wrote it was of this machine; after a day where it was not."""
     Store(tmp_path).keep("gate", KEY, 1)
-    old, new = (
-        the_file(tmp_path).with_name(f".a-{KEY.digest}.safetensors.{n}") for n in ("old", "new")
-    )
-    for path in (old, new):
+    mine, other, gone = _machine(), "0" * 8, 2**22 + 1
+    names = {
+        "written now": f"{mine}-{os.getpid()}",
+        "of a process that is gone": f"{mine}-{gone}",
+        "of another machine": f"{other}-{gone}",
+        "of another machine, two days old": f"{other}-{gone + 1}",
+    }
+    files = {
+        what: the_file(tmp_path).with_name(f".a-{KEY.digest}.safetensors.{owner}-{'0' * 12}")
+        for what, owner in names.items()
+    }
+    for path in files.values():
         path.write_bytes(b"half")
     two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(old, (two_days_ago, two_days_ago))
+    os.utime(files["of another machine, two days old"], (two_days_ago, two_days_ago))
     Store(tmp_path, limit=10**9).keep("gate", KEY, 2)
-    assert (old.exists(), new.exists()) == (False, True)
+    left = [what for what, path in files.items() if path.exists()]
+    assert left == ["written now", "of another machine"]
 
 
 def test_the_users_lies_where_sage_cache_says_or_where_the_platform_keeps_caches(

@@ -222,7 +222,11 @@ def result_folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def load_results(*paths: Path | str) -> list[Result]:
-    """All results in or below these paths, those of one cell as one."""
+    """All results in or below these paths, those of one cell as one.
+
+    for result in sage.load_results("out"):
+        print(result)
+    """
     results = [load_result(folder) for folder in result_folders([Path(path) for path in paths])]
     cells: list[list[Result]] = []
     for result in results:

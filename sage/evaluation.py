@@ -68,6 +68,9 @@ def evaluate(
     runs too. `text` reads ordinary text for the text lookup, `sage.default_text(model)` that of a
     model that ships; without it a note says that there is none. Raises SageError for an SAE that
     does not fit the model, a task that its tokenizer cannot run, too few prompts.
+
+        plan, text = sage.make_plan("quick"), sage.default_text(model)
+        result = sage.evaluate(model, task, suites, plan=plan, text=text).result
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)

@@ -30,6 +30,8 @@ def export_results(results: Sequence[Path], out: Path) -> Path:
     A .csv holds every row. A folder gets a file for each suite of each result, named as SAEBench
     names them; a .json holds the object of the one suite there is. Results of one cell are written
     as one. Raises SageError for another ending, and for a .json of several suites.
+
+        sage.export_results([Path("out")], Path("rows.csv"))
     """
     loaded = load_results(*results)
     if out.suffix == ".csv":

@@ -95,7 +95,10 @@ def _remedies(task: Task, dropped: list[dict[str, object]]) -> list[str]:
 
 
 def inspect(model: Model, name: str) -> Inspection:
-    """A task on a model: the token audit, where the named positions fall, and the gate."""
+    """A task on a model: the token audit, where the named positions fall, and the gate.
+
+    sage.inspect(sage.load_model("tiny-gpt2"), "ioi").summary["gate"]  # passed
+    """
     task = load_task(name)
     audited = audit(task, model.tokenizer, bos=model.bos)
     prompts = [model.tokenize(prompt) for prompt in audited.task.sample(GATE_PROMPTS, seed=0)]

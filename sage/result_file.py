@@ -44,7 +44,10 @@ def save_result(
 
 def load_result(path: Path | str) -> Result:
     """Read and validate a result; `path` is the JSON or its folder. Raises BadFile naming the field
-    at fault."""
+    at fault.
+
+        result = sage.load_result("out/ioi--tiny-gpt2--seed0")
+    """
     from pydantic import TypeAdapter, ValidationError
 
     path = Path(path)

@@ -138,7 +138,10 @@ PLAN_SETTINGS = {
 
 def make_plan(name: str | Path = "standard", **changes: object) -> Plan:
     """The plan of that name, or that of a run file (.toml), with changes; one that is changed goes
-    by a name of its own."""
+    by a name of its own.
+
+        plan = sage.make_plan("quick", pairs=100, seed=1)
+    """
     if str(name).endswith(".toml"):
         return _changed(read_plan(Path(name)), changes)
     if name not in PLANS:

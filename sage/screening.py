@@ -37,7 +37,10 @@ def screen(
     plan: Plan = PLANS["standard"],
     store: Store | None = None,
 ) -> list[dict[str, object]]:
-    """One row per contrast and suite for a table, the highest move first within a contrast."""
+    """One row per contrast and suite for a table, the highest move first within a contrast.
+
+    rows = sage.screen(model, task, suites, plan=plan, store=sage.user_store())
+    """
     suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with stage(cell_name(task, model, plan)):
         with stage("prompts"):

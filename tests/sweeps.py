@@ -1,4 +1,4 @@
-"""Sweeps as small as they can be: the wired model on one contrast, with its own features."""
+"""A sweep as small as it can be: the wired model on one contrast, with features of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sage.saes.planted import save_planted
 from sage.sweep.file import SweepFile, read_sweep_file
 from sage.task.catalog import task_path
 
-SUITES = ("first", "second")
 FILE = """
 tasks = ["{task}"]
 seeds = 2
@@ -26,14 +25,14 @@ backend = "nnsight"
 
 [[models]]
 model = "wired"
-saes = {saes}
+saes = ["{sae}"]
 
 [plan]
 name = "least"
 pairs = 30
-discover = 30
-decide = 20
-fit = 100
+discover = 12
+decide = 12
+fit = 60
 detect = 0
 controls = ["random"]
 thorough = false
@@ -43,19 +42,16 @@ apart = false
 """
 
 
-def write_sweep(folder: Path, **changes: object) -> SweepFile:
-    """A sweep of two suites of one SAE each, its files and its results in a folder."""
+def write_sweep(folder: Path) -> SweepFile:
+    """A sweep of one SAE on two seeds, its files and its results in a folder."""
     task = folder / "kind.py"
     text = task_path("wired").read_text(encoding="utf-8")
     alone = re.sub(r"\n    contrasts=\(.*\),", '\n    contrasts=("kind",),', text)
     task.write_text(alone.replace('name="wired"', 'name="kind"'), encoding="utf-8")
-    for layer, name in enumerate(SUITES):
-        save_planted((Node("resid_pre", layer),), folder / name)
-    saes = json.dumps([str(folder / name) for name in SUITES])
+    (sae,) = save_planted((Node("resid_pre", 1),), folder)
     file = folder / "sweep.toml"
-    file.write_text(FILE.format(task=task, out=folder / "out", saes=saes))
-    sweep = read_sweep_file(file)
-    return replace(sweep, **changes)  # pyright: ignore[reportArgumentType]
+    file.write_text(FILE.format(task=task, out=folder / "out", sae=sae))
+    return read_sweep_file(file)
 
 
 def into(sweep: SweepFile, out: Path) -> SweepFile:

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from sage.audit import units as units_file
-from sage.audit.audit_result import load_audit, verdict_notes
+from sage.audit.audit_result import load_audit, shipped_audit, verdict_notes
 from sage.audit.gaming import MOST_L0, ROUNDING, climb
 from sage.audit.plan import FULL, LENSES, QUICK, AuditPlan
 from sage.audit.run import run_audit
 from sage.audit.units import Unit, units
 from sage.cli import cli
+from sage.result import HEADLINES
 from sage.toy.planted import INDEPENDENT
 from sage.toy.training import ToyRecipe, snapshots
 
@@ -76,9 +77,15 @@ def test_the_shipped_audit_prints_a_row_for_every_metric_and_writes_its_page(
 
 
 def test_what_stands_beside_scores_is_what_the_audit_concluded() -> None:
-    notes = verdict_notes()
-    assert any(note.startswith("T2, by the audit of ") for note in notes)
-    assert not any(note.startswith("T1") for note in notes)
+    audit = shipped_audit()
+    assert audit is not None
+    words = {label: audit.verdict(metric) for metric, label in HEADLINES.items()}
+    expected = [
+        f"{label}, by the audit of {audit.date}: {verdict}."
+        for label, verdict in words.items()
+        if verdict is not None and verdict.word != "use"
+    ]
+    assert verdict_notes() == expected
 
 
 def test_parts_are_told_apart_by_their_names() -> None:

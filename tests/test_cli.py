@@ -268,7 +268,8 @@ def test_several_seeds_give_a_mean_and_its_t_interval(scored: Invocation, out: P
     assert re.search(r"\bseeds\b.*\bsd\b", scored.stdout)
     assert "Note: Plan quick-pairs-40: pairs 40 instead of 500; " in scored.stdout
     assert "Found" not in scored.stderr
-    assert sorted(path.name for path in out.iterdir())[:2] == [
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    assert names[:2] == [
         "few--wired--quick-pairs-40--seed0",
         "few--wired--quick-pairs-40--seed1",
     ]

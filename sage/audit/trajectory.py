@@ -19,8 +19,6 @@ from sage.audit.reseed import Noise
 from sage.stats import Estimate
 
 LEAST_TAU = 0.8
-# Of snapshots and nulls of a shipped model: tasks on which trained must stand above soft-frozen.
-LEAST_TASKS, OF_TASKS = 3, 4
 
 
 def judge_trajectory(

@@ -197,6 +197,7 @@ def _told(
     ahead: Sequence[CellAhead], clock: float, workers: Workers, *, everything: bool
 ) -> list[str]:
     """What will be done, in lines to read: cell by cell where they are few, and in all."""
+    from sage.report.words import count
     from sage.work_done import tell_time
 
     told: list[str] = []
@@ -208,17 +209,19 @@ def _told(
     to_do = [of for of in ahead if of.to_do]
     suites = sum(len(of.to_do) for of in to_do)
     standing = sum(len(of.found) for of in ahead)
+    cells = len({(of.cell.model, of.cell.task, of.cell.plan) for of in ahead})
+    parts = f" in {len(ahead)} parts" if cells < len(ahead) else ""
     told.append(
-        f"{len(ahead)} cells: {suites} suites to score in {len(to_do)} of them, {standing} stand "
-        f"there already."
+        f"{count(cells, 'cell')}{parts}: {count(suites, 'suite')} to score, {standing} found there."
     )
     if to_do:
         low, high = sum(of.low for of in to_do), sum(of.high for of in to_do)
         seconds = sum(of.seconds for of in to_do)
+        at_once = min(workers.count, len(to_do))
         unsure = f" ({tell_time(low)} to {tell_time(high)})" if low < high else ""
         told.append(
             f"This will take about {tell_time(seconds)} of the processor{unsure}, "
-            f"{tell_time(clock)} by the clock on {min(workers.count, len(to_do))} workers."
+            f"{tell_time(clock)} by the clock on {count(at_once, 'worker')}."
         )
     return told
 
@@ -266,9 +269,9 @@ def _print_all(
             f"Of {alike.pairs} pairs of suites drawn at random move ranks {alike.alike} as T3 does."
         )
     failed = [end for end in ends if end.why]
-    scored = sum(bool(end.scored) for end in ends)
-    found = len(ends) - scored - len(failed)
-    click.echo(f"{scored} cells scored, {found} found, {len(failed)} failed.")
+    scored = sum(len(end.scored) for end in ends)
+    found = sum(len(end.found) for end in ends)
+    click.echo(f"{scored} results of suites scored, {found} found; {len(failed)} cells failed.")
     for end in failed:
         click.echo(f"Failed: {end.title}. {end.why}")
     click.echo(f"`sage report {described.out} --out DIR` writes the pages; open leaderboard.html.")

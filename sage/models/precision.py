@@ -6,20 +6,17 @@ is nothing as long as what is rounded away is small beside what the next norm ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sage.errors import SageError
-from sage.models.anatomy import Norm
+from sage.models.anatomy import Anatomy, Norm
 from sage.nodes import EVERYWHERE, Node
 from sage.task.tokens import Tokenized
-
-if TYPE_CHECKING:
-    from sage.models.base import Model
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # How many prompts are looked at.
@@ -28,12 +25,37 @@ _PROMPTS = 16
 _LARGEST_ERROR = 0.1
 
 
-def check_precision(model: Model, prompts: Sequence[Tokenized]) -> None:
+@runtime_checkable
+class Readable(Protocol):
+    """A model, as far as it is read."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The type of its weights."""
+        ...
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Its parts."""
+        ...
+
+    def read(self, nodes: Collection[Node], prompts: Sequence[Tokenized]) -> dict[Node, Tensor]:
+        """Values at nodes."""
+        ...
+
+
+def check_precision(model: Readable, prompts: Sequence[Tokenized]) -> None:
     """SageError where a model in half precision overflows on prompts, or rounds away what its norms
     keep; nothing is looked at in float32."""
     if model.dtype not in HALVES:
         return
-    streams = {Node("resid_pre", layer, position=EVERYWHERE): layer for layer in _layers(model)}
+    layers = range(model.anatomy.layers)
+    streams = {Node("resid_pre", layer, position=EVERYWHERE): layer for layer in layers}
     read = model.read(list(streams), prompts[:_PROMPTS])
     for node, layer in streams.items():
         norm = model.anatomy.blocks[layer].attention_norm
@@ -62,7 +84,3 @@ def check_finite(values: Tensor, model_name: str, dtype: str) -> None:
             f"{torch.finfo(HALVES[dtype]).max:.3g}: what it says is not finite. "
             f"Give --dtype {other}."
         )
-
-
-def _layers(model: Model) -> range:
-    return range(model.anatomy.layers)

@@ -80,7 +80,7 @@ _TASKS = (
     "induction",
     "gendered_pronoun",
     "country_capital",
-    "successor",
+    "successor_in_text",
     "greater_than",
 )
 

@@ -37,6 +37,8 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     be moved, mailed and opened from disk. With more workers, pages are made in processes of their
     own, so the caller's main module must be importable. Raises SageError where there is no result,
     one is damaged, or two of one task, model, plan and seed differ in more than their suites.
+
+        sage.write_report([Path("out")], Path("out/report")).page
     """
     sources, outdated = find_sources(folders)
     out.mkdir(parents=True, exist_ok=True)

@@ -101,6 +101,8 @@ def load_suite(
     """The one suite that `spec` names; SageError listing them where it names several.
 
     Arguments as for `load_suites`.
+
+        suite = sage.load_suite("tiny-gpt2/topk8")
     """
     return _load(_only(spec, suite_specs(spec)), d_model, hooks)
 
@@ -118,6 +120,8 @@ def load_suites(
     With `each`, the SAEs of a suite follow it as suites of their own. `d_model` is the width of the
     model they must fit. With `hooks`, only SAEs of these residual nodes are loaded, and downloaded;
     with `only`, only suites of these names.
+
+        suites = sage.load_suites(["tiny-gpt2/topk8", "my_sae"])
     """
     suites: dict[str, Suite] = {}
     for spec in specs:

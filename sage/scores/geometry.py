@@ -27,6 +27,8 @@ from sage.scores.targets import Targets, targets_at, targets_of
 
 MIN_ACTIVE = 0.01
 SUBSPACE_VARIANCE = 0.9
+# Of a direction's length: less beyond the span of others is rounding.
+DEPENDENT = 1e-3
 # Of a cosine: less is none.
 ROUNDING = 1e-6
 # Cosines that agree to so many digits are alike.
@@ -204,8 +206,8 @@ def _angles(
     variance, with as many matched latents.
 
     From sines and in float64, which small angles need. Of latents that match equally well, up to
-    rounding, those of the first features are taken. None where the features fill more than a
-    quarter of the space, or fewer latents are matched.
+    rounding, those of the first features are taken, and none that lies in the span of those before
+    it. None where the features fill more than a quarter of the space, or fewer latents are left.
     """
     from scipy.linalg import subspace_angles
 
@@ -220,9 +222,25 @@ def _angles(
         zip(rows.tolist(), columns.tolist(), strict=True),
         key=lambda pair: (-round(float(cosine[pair]), ALIKE_DIGITS), pair[1]),
     )
-    chosen = directions[[row for row, _ in pairs[:rank]]].double().cpu()
+    chosen = _independent(directions[[row for row, _ in pairs]].double().cpu(), rank)
+    if len(chosen) < rank:
+        return ()
     angles = subspace_angles(basis[:rank].T.numpy(), chosen.T.numpy())
     return tuple(float(angle) for angle in angles)
+
+
+def _independent(rows: Float[Tensor, "row d"], count: int) -> Float[Tensor, "chosen d"]:
+    """An orthonormal basis of the first rows, at most so many, that are in no span of those before
+    them but for rounding: what rounding leaves of opposite directions is no direction."""
+    chosen = rows.new_empty(0, rows.shape[1])
+    for row in rows:
+        rest = row - chosen.T @ (chosen @ row)
+        rest = rest - chosen.T @ (chosen @ rest)
+        if rest.norm() > DEPENDENT * row.norm():
+            chosen = torch.cat([chosen, rest[None] / rest.norm()])
+        if len(chosen) == count:
+            break
+    return chosen
 
 
 def raw_geometry(means: Float[np.ndarray, "draw 2"]) -> Float[np.ndarray, "draw"]:

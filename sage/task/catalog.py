@@ -60,6 +60,9 @@ def load_task(name: str) -> Task:
     A task file is a program, and loading it runs it: that is said the first time a file outside the
     catalog is used. Raises UnknownName, BadFile where the file is missing, and BadTask where it
     fails, would end the program, or does not define `task`.
+
+        task = sage.load_task("ioi")
+        task = sage.load_task("my_task.py")
     """
     path = task_path(name)
     if path.suffix == ".jsonl":

@@ -15,7 +15,10 @@ _SEED = 12345
 
 
 def default_text(model: Model) -> Text:
-    """The corpus for an embedded model; no text for any other."""
+    """The corpus for an embedded model; no text for any other.
+
+    text = sage.default_text(sage.load_model("tiny-gpt2"))
+    """
     prompts = corpus_prompts(model)
     return text_of(prompts) if prompts else no_text
 

@@ -69,8 +69,8 @@ class SAERecipe(NamedTuple):
 def sae_recipes(model: str, layers: int) -> list[SAERecipe]:
     """The SAEs of a model: topk and relu at every layer, others at the two middle layers.
 
-    Of two layers both are middle ones. One suite of one model has more seeds, and nulls; the smaller
-    size of a model has topk alone.
+    Of two layers both are middle ones. One suite of one model has more seeds, and nulls; the
+    smaller size of a model has topk alone.
     """
     hooks = [Node("resid_pre", layer) for layer in range(layers)]
     middle = hooks[layers // 2 - 1 : layers // 2 + 1]

@@ -10,7 +10,7 @@ from tests.attack.inputs import fill, model_files
 from tests.attack.store_keys import attack_keys, model_of
 
 
-@pytest.mark.parametrize(("name", "cases"), [("model", 8), ("SAE", 12), ("task", 8), ("plan", 12)])
+@pytest.mark.parametrize(("name", "cases"), [("model", 6), ("SAE", 15), ("task", 5), ("plan", 14)])
 def test_what_computes_something_else_has_another_key(
     name: str, cases: int, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 
 from report.by_hand import make_result
 from sage.cli import cli
+from sage.report.compare import size_table
 from sage.report.sizes import (
     MATCHED,
     SizeComparison,
@@ -152,18 +152,18 @@ def test_a_task_whose_gate_one_model_misses_is_left_out(tmp_path: Path) -> None:
     assert set(compare([folder]).tasks) == set(TASKS)
 
 
-def test_the_command_prints_the_claim_first_and_writes_the_comparison(tmp_path: Path) -> None:
-    folder = written(tmp_path / "in", {SMALL: 0.5, LARGE: 0.7})
-    given = ["compare", str(folder), "--out", str(tmp_path / "out")]
-    printed = CliRunner().invoke(cli, [*given, "-q"])
+def test_the_command_prints_the_claim_first_and_the_page_has_a_row_for_each_model(
+    tmp_path: Path,
+) -> None:
+    found = compare([written(tmp_path, {SMALL: 0.5, LARGE: 0.7})])
+    printed = CliRunner().invoke(cli, ["compare", str(tmp_path), "-q"])
     assert printed.exit_code == 0
-    claim = compare([folder]).claim
-    assert printed.stdout.splitlines()[0] == claim
-    page = unescape((tmp_path / "out" / "compare.html").read_text(encoding="utf-8"))
-    assert claim in page
-    assert "Models of different size, suites at matched L0/D" in page
-    data = json.loads(CliRunner().invoke(cli, [*given[:2], "--json"]).stdout)
-    assert (data["claim"], len(data["rows"])) == (claim, 2)
+    assert printed.stdout.splitlines()[0] == found.claim
+    data = json.loads(CliRunner().invoke(cli, ["compare", str(tmp_path), "--json"]).stdout)
+    assert (data["claim"], len(data["rows"])) == (found.claim, 2)
+    smallest, largest = size_table(found).rows
+    assert (smallest[0].text, largest[0].text) == (SMALL, LARGE)
+    assert (smallest[9].text, largest[9].text) == ("", "+0.20")
 
 
 def paired(folder: Path, *, same: bool) -> SizeComparison:

@@ -212,7 +212,7 @@ def test_a_test_split_under_thirty_is_refused_with_its_count() -> None:
         BadTask, match=r"Task months has \d+ different prompts to test on .*, and needs 30"
     ):
         split(months(slots={**months().slots, "adverb": ("always", "often")}), encode, seed=0)
-    with pytest.raises(BadTask, match="Task ioi has 20 different prompts"):
+    with pytest.raises(BadTask, match="20 test pairs per contrast were asked for"):
         split(load_task("ioi"), encode, seed=0, sizes=SplitSizes(test=20, discover=10, fit=100))
 
 

@@ -48,7 +48,8 @@ assert all(status.startswith("undefined") for status in rows.status[rows.value.i
     "on_real_models": """
 assert (model.name, model.sink, found.summary["gate"]) == ("tiny-gpt2", True, "passed")
 assert (len(heads), len(prompts)) == (8, 32)
-assert (heads.direct > 3 * heads.stderr).any()
+assert heads.loc["2.1", "attends to"].startswith("S2")
+assert heads.direct.idxmax() == "2.1"
 assert (norms.typical > 0).all()
 """,
 }

@@ -379,6 +379,18 @@ def test_principal_angles_are_exact_however_small(angle: float) -> None:
     assert found.angle == pytest.approx(angle, rel=1e-4)
 
 
+def test_what_rounding_leaves_of_opposite_latents_is_no_direction_of_an_angle() -> None:
+    """Two attributes of two values, each along one axis. The first two latents are opposite but for
+    1e-7 along a third axis; with the next two the four span what the features span: angles 0, 0."""
+    labels = [{"a": n % 2, "b": n // 2 % 2, "c": n // 4 % 2} for n in range(40)]
+    values = torch.stack([(2 * r["a"] - 1) * EYE[4] + (2 * r["b"] - 1) * EYE[5] for r in labels])
+    given = activations(labels, mlp=values)
+    vectors = torch.stack([1e-7 * EYE[7] - EYE[4], EYE[4], -EYE[5], EYE[5]])
+    found = score(given, dictionary(given, vectors), "a", "b")
+    assert found.mcc == pytest.approx(1)
+    assert found.nodes[MLP].angles == pytest.approx((0, 0), abs=1e-6)
+
+
 def test_features_that_fill_the_space_have_no_angles() -> None:
     given = world()
     found = score(given, dictionary(given, EYE), "a", "b")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from sage.cli import cli
-from sage.errors import BadFile, UnknownName
+from sage.errors import BadFile, SageError, UnknownName
 from sage.progress import StagePath
 from sage.result_file import load_result, save_result
 from sage.run import make_plan
@@ -328,6 +330,40 @@ def test_a_worker_stays_with_its_model_and_takes_the_one_with_the_most_work_for_
     assert (under_way.next_for(free), under_way.next_for(new)) == (0, 3)
     under_way.waiting = [2, 4]
     assert (under_way.next_for(free), under_way.next_for(new)) == (4, 2)
+
+
+def test_an_address_at_which_nothing_listens_is_refused_at_once() -> None:
+    pytest.importorskip("ray", reason="ray is not installed (the extra `ray`)")
+    from sage.sweep.on_ray import ray_workers
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(SageError, match=f"No Ray cluster can be reached at {address}"):
+            ray_workers(address).__enter__()
+
+
+def test_a_sweep_with_a_cell_that_fails_ends_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sage.sweep.workers
+
+    def side_by_side(
+        run: Callable[[SweepCell], Made],
+        jobs: Sequence[Job[SweepCell]],
+        *,
+        processes: int,
+        ended: Callable[[Made], None],
+    ) -> list[Made]:
+        assert processes == 1
+        return Here().run(run, jobs, ended)
+
+    monkeypatch.setattr(sage.sweep.workers, "side_by_side", side_by_side)
+    text = LEAST.replace('"out"', json.dumps(str(tmp_path / "out")))
+    (tmp_path / "sweep.toml").write_text(text.replace('"tiny-gpt2"', '"tiny"'))
+    told = CliRunner().invoke(cli, ["sweep", str(tmp_path / "sweep.toml"), "-q", "--workers", "4"])
+    assert told.exit_code == 1
+    assert "Failed: ioi on tiny, seed 0. No model is named 'tiny'" in told.output
 
 
 def test_usage() -> None:

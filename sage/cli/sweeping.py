@@ -59,10 +59,7 @@ MOST_WARNED = 3
 @click.option("--again", is_flag=True, help="Score anew what stands in the result folder already.")
 @json_option
 @telling_options
-@click.pass_context
-def sweep(
-    ctx: click.Context, file: Path | None, as_json: bool, telling: Telling, **how: Any
-) -> None:
+def sweep(file: Path | None, as_json: bool, telling: Telling, **how: Any) -> None:
     """Score the tasks, models, suites and seeds of FILE.
 
     FILE is TOML (--example prints one). All goes into one result folder, a cell for each task,
@@ -91,7 +88,7 @@ def sweep(
         return
     _print_all(described, ends, screened, as_json=as_json)
     if any(end.why for end in ends):
-        ctx.exit(1)
+        raise SystemExit(1)
 
 
 class _Screened(NamedTuple):

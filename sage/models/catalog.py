@@ -1,6 +1,7 @@
 """Where models are: beside sage, in its cache, in local folders and GGUF files, and on the hub.
 
-Those that ship with it, the wired one, and those that `sage real` fetches go by names. Nothing is downloaded that is in the cache of the hub, or in sage's own.
+Those that ship with it, the wired one, and those that `sage real` fetches go by names. Nothing is
+downloaded that is in the cache of the hub, or in sage's own.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class TrainingText:
     def __post_init__(self) -> None:
         if not self.tasks and self.file is None:
             raise SageError(
-                "There is nothing to train on. Give --task NAME (`sage tasks` lists names; more than "
-                "once if you like), or --text FILE, one passage per line."
+                "There is nothing to train on. Give --task NAME (`sage tasks` lists names; more "
+                "than once if you like), or --text FILE, one passage per line."
             )
 
     def tokenized(self, model: Model, *, seed: int) -> list[Tokenized]:

@@ -1,5 +1,7 @@
-"""What a sweep is about to do and what it will cost: one cell of each task and model is looked at,
-and other seeds and parts are taken to be like it."""
+"""What a sweep is about to do and what it will cost, said before it starts.
+
+One cell of each task and model is looked at; other seeds and parts are taken to be like it.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ another. Ray is imported here alone.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -30,6 +31,8 @@ LOCAL = "local"
 _TOLD = ("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SAGE_CACHE_GB", "HF_TOKEN")
 # Seconds that asking a worker how far it is may take.
 _ASKING = 5.0
+# Seconds that reaching the head of a cluster may take.
+_REACHING = 10.0
 
 
 class RayWorker:
@@ -159,6 +162,7 @@ def ray_workers(
 
 
 def _connect(ray: Any, address: str, processes: int) -> None:
+    _check_reached(address)
     quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
         if address == LOCAL:
@@ -166,10 +170,26 @@ def _connect(ray: Any, address: str, processes: int) -> None:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SageError(
-            f"No Ray cluster can be reached at {address} ({first_line(error)}). `ray start --head` "
-            'starts one; "local" starts one for this sweep alone.'
-        ) from error
+        raise _unreached(address, error) from error
+
+
+def _check_reached(address: str) -> None:
+    """SageError where nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACHING).close()
+    except (OSError, OverflowError) as error:
+        raise _unreached(address, error) from error
+
+
+def _unreached(address: str, error: Exception) -> SageError:
+    return SageError(
+        f"No Ray cluster can be reached at {address} ({first_line(error)}). `ray start --head` "
+        'starts one; "local" starts one for this sweep alone. Where a cluster asks for a token '
+        "the same RAY_AUTH_TOKEN must be set here."
+    )
 
 
 def _ray() -> Any:

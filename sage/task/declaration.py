@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from sage.errors import BadTask, unknown
 from sage.task.prompt import Contrast, Label, Prompt
@@ -147,7 +147,7 @@ def _check_lists(task: Declaration) -> None:
 def _check_names(task: Declaration) -> None:
     """The task's name is a plain word, which folders of results are called by; every name the task
     uses is defined, once."""
-    name: object = task.name
+    name = cast("object", task.name)
     if not (isinstance(name, str) and PLAIN_NAME.fullmatch(name)):
         raise BadTask(
             f"A task is called {str(name)[:80]!r}. A name is up to 80 letters, digits, -, _ and ., "

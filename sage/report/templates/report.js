@@ -61,6 +61,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
   table.closest(".scroll").before(line);
 }
 
+/* Of a table whose first columns are the model, the architecture and, after the suite, its L0. */
+function filter(table, form) {
+  const wanted = new FormData(form);
+  const low = wanted.get("low") === "" ? -Infinity : Number(wanted.get("low"));
+  const high = wanted.get("high") === "" ? Infinity : Number(wanted.get("high"));
+  const rows = Array.from(table.tBodies[0].rows);
+  let shown = 0;
+  for (const row of rows) {
+    const [model, architecture, l0] = [0, 1, 3].map((place) => row.cells[place]?.dataset.order);
+    const fits = (name, given) => !wanted.get(name) || wanted.get(name) === given;
+    row.hidden = !(fits("model", model) && fits("architecture", architecture) && Number(l0) >= low && Number(l0) <= high);
+    shown += row.hidden ? 0 : 1;
+  }
+  form.querySelector("output").textContent = `${shown} of ${rows.length} shown`;
+}
+
+for (const form of document.querySelectorAll("form.filters")) {
+  const table = document.querySelector("table.sortable");
+  form.hidden = false;
+  form.addEventListener("input", () => filter(table, form));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter(table, form);
+}
+
 for (const menu of document.querySelectorAll("details.menu")) {
   document.addEventListener("click", (event) => {
     if (!menu.contains(event.target)) menu.open = false;

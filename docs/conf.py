@@ -17,5 +17,4 @@ html_theme = "furo"
 html_title = f"sage {release}"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
-autodoc_mock_imports: list[str] = []
-nitpicky = False
+smartquotes = False

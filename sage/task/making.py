@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import cast
 
@@ -121,14 +122,15 @@ def values_of(task: Declaration, attribute: str) -> tuple[Label, ...]:
 
 def _continuations(task: Declaration, prompt: Prompt, answer: Answer) -> tuple[str, ...]:
     """Answers or foils as they stand after the text."""
+    what = f"Task {task.name}: what answers, or is the foil,"
+    return ask(what, partial(_words, task, answer), prompt)
+
+
+def _words(task: Declaration, answer: Answer, prompt: Prompt) -> tuple[str, ...]:
     before = task.before_answer
-
-    def words(prompt: Prompt) -> tuple[str, ...]:
-        given = prompt.slots[answer] if isinstance(answer, str) else answer(prompt)
-        listed = (given,) if isinstance(given, str) else tuple(given)
-        return tuple(before + word.removeprefix(before) for word in listed)
-
-    return ask(f"Task {task.name}: what answers, or is the foil,", words, prompt)
+    given = prompt.slots[answer] if isinstance(answer, str) else answer(prompt)
+    listed = (given,) if isinstance(given, str) else tuple(given)
+    return tuple(before + word.removeprefix(before) for word in listed)
 
 
 def _stratum(task: Declaration, prompt: Prompt) -> str:

@@ -365,7 +365,8 @@ def test_gpt2_small_res_jb_is_centred_and_subtracts_b_dec(cache: Path) -> None:
     assert loaded.centred
     assert loaded.subtract_b_dec
     assert loaded.reads_bos
-    assert loaded.stated == Stated(l0=60.0, fvu=0.1, model="gpt2-small")
+    page = "https://www.neuronpedia.org/gpt2-small/8-res-jb"
+    assert loaded.stated == Stated(l0=60.0, fvu=0.1, model="gpt2-small", page=page)
     assert torch.equal(
         loaded.reconstruct(inputs()),
         replace(original, centred=True, subtract_b_dec=True).reconstruct(inputs()),
@@ -399,7 +400,8 @@ def test_gemma_scope_is_raw_not_on_bos_and_does_not_subtract_b_dec(cache: Path) 
     assert loaded is not None
     assert not loaded.reads_bos
     assert not loaded.subtract_b_dec
-    assert loaded.stated == Stated(l0=82.0, model="gemma-2-2b")
+    page = "https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k"
+    assert loaded.stated == Stated(l0=82.0, model="gemma-2-2b", page=page)
     assert torch.equal(loaded.reconstruct(inputs()), original.reconstruct(inputs()))
 
 
@@ -438,7 +440,8 @@ from sage.saes.releases import load_suite, suite_specs
 
 suite_specs("gpt2-small-res-jb")
 assert "sae_lens" not in sys.modules
-registry.registry.cache_clear()
+for kept in (registry.registry, registry.release_facts, registry._content):
+    kept.cache_clear()
 registry.find_spec = lambda name: None
 load_suite("mine")
 try:

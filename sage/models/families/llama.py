@@ -5,6 +5,7 @@ Touvron et al. 2023, arXiv 2302.13971; Grattafiori et al. 2024, arXiv 2407.21783
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sage.models.anatomy import Anatomy, Layer
@@ -34,9 +35,22 @@ LOCATIONS = {
 ROPE_TYPES = ("default", "linear", "llama3")
 
 
-def describe(hf: Any, *, family: str) -> Anatomy:
-    """The anatomy of a module built like Llama's: with norms of queries and keys where it has them,
-    and a window in every layer that slides."""
+def llama_like(model_type: str, example: str) -> Family:
+    """A family of modules built like Llama's: with norms of queries and keys where it has them, and
+    a window in every layer that slides."""
+    return Family(
+        model_type=model_type,
+        example=example,
+        bos=False,
+        only={"rope_parameters.rope_type": ROPE_TYPES},
+        blocks="model.layers",
+        locations=LOCATIONS,
+        anatomy=partial(_anatomy, model_type),
+        network=_network,
+    )
+
+
+def _anatomy(family: str, hf: Any) -> Anatomy:
     config = hf.config
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Anatomy(
@@ -55,8 +69,7 @@ def describe(hf: Any, *, family: str) -> Anatomy:
     )
 
 
-def network(hf: Any, anatomy: Anatomy) -> Network:
-    """All the weights of such a module."""
+def _network(hf: Any, anatomy: Anatomy) -> Network:
     norm = rms_norm(hf.model.norm)
     return gated_network(hf, anatomy, act=hf.config.hidden_act, final_norm=norm)
 
@@ -79,17 +92,4 @@ def _layer(block: Any, config: Any, index: int, d_head: int) -> Layer:
     )
 
 
-def _anatomy(hf: Any) -> Anatomy:
-    return describe(hf, family="llama")
-
-
-family = Family(
-    model_type="llama",
-    example="Llama, SmolLM2",
-    bos=False,
-    only={"rope_parameters.rope_type": ROPE_TYPES},
-    blocks="model.layers",
-    locations=LOCATIONS,
-    anatomy=_anatomy,
-    network=network,
-)
+family = llama_like("llama", "Llama, SmolLM2")

@@ -20,8 +20,10 @@ from sage.models.catalog import find_folder, hub_id, is_on_this_machine_only
 from sage.models.engine import Engine
 from sage.models.families import families
 from sage.models.families.family import Family
-from sage.models.folder_check import check_config, plain_tokenizer, read_object, refusing
+from sage.models.folder_check import check_config, read_object, refusing
+from sage.models.network import Network
 from sage.models.partial import PartialForward
+from sage.models.tokenizers import read_tokenizer
 from sage.models.weights import check_weights, revision, weight_files
 
 BACKENDS = ("transformer-lens", "nnsight")
@@ -66,21 +68,14 @@ def load_model(
     _check_options(backend, dtype, remote=remote, batch_size=batch_size)
     where = _find_device(device)
     folder = find_folder(name)
-    if remote and is_on_this_machine_only(name, folder):
-        raise Unsupported(
-            f"'{name}' is a model on this machine. remote=True runs models that are served under a "
-            "hub id (owner/name)."
-        )
+    if remote:
+        _check_remote(name, folder)
     loaded = _load_folder(folder, where, DTYPES[dtype])
     hf, family = loaded.module, loaded.family
     # Before a backend wraps the module.
     anatomy = family.anatomy(hf)
     network = family.network(hf, anatomy)
-    checked = min(CHECKED_IDS, network.positions or CHECKED_IDS)
-    ids = torch.arange(checked, device=where)[None] % hf.config.vocab_size
-    with torch.no_grad():
-        expected = hf(ids).logits[:, -1]
-    own_forward = PartialForward(network) if partial and not remote else None
+    ids, expected = _expected(hf, network, where)
     if backend == "nnsight":
         engine = _traced(loaded, hub_id(name), remote=remote)
     else:
@@ -88,6 +83,7 @@ def load_model(
     # Models are served in half precision.
     precision = "bfloat16" if remote else dtype
     _check_logits(engine.name, engine.forward(ids)[0], expected, name, precision)
+    own_forward = PartialForward(network) if partial and not remote else None
     if own_forward is not None:
         answer = own_forward.run(own_forward.run_clean(ids), torch.zeros(1, dtype=torch.long), {})
         _check_logits("The forward pass of sage itself", answer.logits, expected, name, dtype)
@@ -106,6 +102,14 @@ def load_model(
     )
 
 
+def _expected(hf: Any, network: Network, device: str) -> tuple[Tensor, Tensor]:
+    """The ids of a short prompt, and the logits of the plain module at its end."""
+    length = min(CHECKED_IDS, network.positions or CHECKED_IDS)
+    ids = torch.arange(length, device=device)[None] % hf.config.vocab_size
+    with torch.no_grad():
+        return ids, hf(ids).logits[:, -1]
+
+
 def _check_options(backend: str, dtype: str, *, remote: bool, batch_size: int | None) -> None:
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
@@ -117,6 +121,14 @@ def _check_options(backend: str, dtype: str, *, remote: bool, batch_size: int | 
         raise SageError(
             f"batch_size is {batch_size}. Give 1 or more, or none for as many prompts as keep "
             "memory small."
+        )
+
+
+def _check_remote(name: str, folder: Path) -> None:
+    if is_on_this_machine_only(name, folder):
+        raise Unsupported(
+            f"'{name}' is a model on this machine. remote=True runs models that are served under a "
+            "hub id (owner/name)."
         )
 
 
@@ -231,25 +243,13 @@ def _field(config: Any, name: str) -> Any:
 
 
 def _load_tokenizer(folder: Path, d_vocab: int) -> Any:
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer.json").is_file():
-        raise BadFile(
-            f"{folder} has no tokenizer.json. sage finds positions by characters, so it needs a "
-            "fast tokenizer."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise BadFile(
-            f"{folder} has no usable tokenizer ({error}). It needs tokenizer.json."
-        ) from error
+    tokenizer: Any = read_tokenizer(folder)
     if len(tokenizer) > d_vocab:
         raise BadFile(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
             f"{d_vocab}. They are not of one model."
         )
-    return plain_tokenizer(tokenizer)
+    return tokenizer
 
 
 def _hooked(loaded: LoadedFolder, device: str, dtype: torch.dtype) -> Engine:

@@ -9,26 +9,26 @@ from sage.audit.metrics import audited
 from sage.audit.plan import LENSES
 from sage.report.audit_figures import against_l0, against_quality, probe_against_control
 from sage.report.charts.look import look
-from sage.report.figure_writer import WrittenFigure
-from sage.report.figures.figure import Drawing
-from sage.report.html import write_assets, write_file, write_page
-from sage.report.tables.table import ReportTable, TableEntry, columns, csv_text, text_entry
+from sage.report.figure_writer import FigureWriter
+from sage.report.html import write_assets, write_page
+from sage.report.tables.table import ReportTable, TableEntry, columns, text_entry
 
 PAGE, FIGURES = "audit.html", "figures/audit"
-_PIXELS_PER_INCH = 96
 _MARK = {True: "pass", False: "fail", None: "not judged"}
 
 
 def write_audit_page(result: AuditResult, out: Path) -> Path:
     """Write audit.html with its figures into a folder; returns the path of the page."""
     write_assets(out)
+    writer = FigureWriter(out, FIGURES)
     with look():
         drawings = [draw(result) for draw in (against_l0, against_quality, probe_against_control)]
-        figures = [_write(drawing, out) for drawing in drawings if drawing is not None]
+        figures = [writer.write(drawing.alt, drawing) for drawing in drawings if drawing]
     return write_page(
         out / PAGE,
         "audit.html",
         title="Audit",
+        links=None,
         result=result,
         minutes=result.seconds / 60,
         verdicts=verdict_table(result),
@@ -66,14 +66,3 @@ def cell_table(result: AuditResult) -> ReportTable:
         )  # fmt: skip
         table.rows.append([text_entry(word) for word in words])
     return table
-
-
-def _write(drawing: Drawing, out: Path) -> WrittenFigure:
-    image, data = (f"{FIGURES}/{drawing.name}.{ending}" for ending in ("svg", "csv"))
-    write_file(out / image, drawing.canvas.svg())
-    write_file(out / data, csv_text(drawing.rows).encode())
-    canvas = drawing.canvas
-    size = [round(inches * _PIXELS_PER_INCH) for inches in (canvas.width, canvas.height)]
-    return WrittenFigure(
-        drawing.alt, image, data, drawing.alt, drawing.caption, drawing.n, size[0], size[1]
-    )

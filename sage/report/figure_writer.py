@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sage.report.charts.look import look
 from sage.report.figures import figures
-from sage.report.figures.figure import Drawing, Figure, Page
+from sage.report.figures.figure import Drawing, Page
 from sage.report.html import write_file
 from sage.report.tables.table import csv_text
 
@@ -43,13 +43,13 @@ class FigureWriter:
     out: Path
     folder: str
 
-    def write(self, figure: Figure[Any], drawing: Drawing) -> WrittenFigure:
+    def write(self, title: str, drawing: Drawing) -> WrittenFigure:
         """Write a drawing and the data behind it."""
         image, data = (f"{self.folder}/{drawing.name}.{ending}" for ending in ("svg", "csv"))
         write_file(self.out / image, drawing.canvas.svg())
         write_file(self.out / data, csv_text(drawing.rows).encode())
         return WrittenFigure(
-            figure.title,
+            title,
             image,
             data,
             drawing.alt,
@@ -66,7 +66,7 @@ def write_figures(page: Page, subject: object, writer: FigureWriter) -> Mapping[
     needs: dict[str, list[str]] = {}
     with look():
         for figure in figures(page).values():
-            drawings = [writer.write(figure, drawing) for drawing in figure.draw(subject)]
+            drawings = [writer.write(figure.title, drawing) for drawing in figure.draw(subject)]
             written.setdefault(figure.place, []).extend(drawings)
             if not drawings and figure.needs:
                 needs.setdefault(figure.place, []).append(figure.needs)

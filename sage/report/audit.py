@@ -42,15 +42,15 @@ def verdict_table(result: AuditResult) -> ReportTable:
     metrics = audited()
     table = ReportTable(
         "Every metric under every lens; how many places it passed in, and the figure of the worst",
-        columns("metric", "verdict", *LENSES),
+        columns("metric", "verdict", "why", *LENSES),
     )
     for verdict in result.verdicts:
         metric = metrics.get(verdict.metric)
         title = metric.title if metric else verdict.metric
         version = f"version {verdict.version}"
-        word = TableEntry(verdict.word, verdict.word, "; ".join(verdict.why))
+        word, why = text_entry(verdict.word), text_entry("; ".join(verdict.why))
         lenses = [text_entry(summary(result.at(verdict.metric, lens))) for lens in LENSES]
-        table.rows.append([TableEntry(title, title, version, strong=True), word, *lenses])
+        table.rows.append([TableEntry(title, title, version, strong=True), word, why, *lenses])
     return table
 
 

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from sage.errors import unknown
 from sage.files import cache_folder, write_atomically
+from sage.saes.model_names import of_model, plain_name
 
 _PACKAGE = Path(__file__).parents[1]
 _READERS = ("saes/*.py", "saes/formats/*.py", "models/families/*.py", "zoo/*/saes/*")
@@ -66,19 +66,7 @@ def list_all_releases(model: str | None = None) -> list[Release]:
 
     UnknownName where none is for that model.
     """
-    releases = _kept()
-    if model is None:
-        return releases
-    of_model = [entry for entry in releases if plain_name(entry.model) == plain_name(model)]
-    if not of_model:
-        raise unknown("model with released SAEs", model, {entry.model for entry in releases})
-    return of_model
-
-
-def plain_name(model: str) -> str:
-    """A model's name without owner and capitals."""
-    name = model.rsplit("/", 1)[-1].lower()
-    return "gpt2-small" if name == "gpt2" else name
+    return of_model(_kept(), model, "model with released SAEs")
 
 
 def model_type(model: str) -> str | None:

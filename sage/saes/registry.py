@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sage.errors import Unsupported, unknown
+from sage.errors import Unsupported
 from sage.nodes import Node
 from sage.saes.formats import formats
+from sage.saes.model_names import of_model
 
 # Loaders of sae-lens beside those of our formats: other file layouts of architectures we know.
 _OTHER_LOADERS = (
@@ -153,21 +154,8 @@ def published(model: str | None = None) -> list[ReleasedSAE]:
 
     UnknownName where no such model has one.
     """
-    saes: list[ReleasedSAE] = []
-    for release in registry().releases.values():
-        saes += release
-    if model is None:
-        return saes
-    of_model = [sae for sae in saes if _plain(sae.model) == _plain(model)]
-    if not of_model:
-        raise unknown("model with released residual SAEs", model, {sae.model for sae in saes})
-    return of_model
-
-
-def _plain(model: str) -> str:
-    """A model's name without owner and capitals."""
-    name = model.rsplit("/", 1)[-1].lower()
-    return "gpt2-small" if name == "gpt2" else name
+    saes = [sae for release in registry().releases.values() for sae in release]
+    return of_model(saes, model, "model with released residual SAEs")
 
 
 def _loader(facts: Mapping[str, Any]) -> str:

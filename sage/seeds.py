@@ -40,12 +40,6 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     return OverSeeds(mean, sd, mean - half, mean + half, count)
 
 
-def seed_values(results: Sequence[Result], suite: str, dictionary: str, metric: str) -> list[float]:
-    """A summary score of a dictionary, seed by seed, where it is defined."""
-    rows = [result.value(metric, suite=suite, dictionary=dictionary) for result in results]
-    return [row.value for row in rows if row is not None and row.value is not None]
-
-
 def seed_rows(results: Sequence[Result]) -> list[dict[str, object]]:
     """One row per task, model and suite for a table: the mean of every headline score over the
     seeds, the interval and standard deviation of the main one, and its gain over the best control.

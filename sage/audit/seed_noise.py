@@ -6,12 +6,12 @@ noise of their difference.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 
 from sage.audit.reseed import DIFFERENCE, noise, seeds_needed
 from sage.result import MAIN, Result
+from sage.seeds import over_seeds
 
 
 def noise_rows(results: Sequence[Result], metric: str = MAIN) -> list[dict[str, object]]:
@@ -43,24 +43,18 @@ def difference_rows(results: Sequence[Result], metric: str = MAIN) -> list[dict[
             shared = sorted(first.keys() & second.keys())
             if len(shared) < 2:
                 continue
-            drawn = noise([first[seed] - second[seed] for seed in shared])
+            differences = [first[seed] - second[seed] for seed in shared]
+            drawn, told = noise(differences), over_seeds(differences)
             here = seeds_needed(drawn.sd, abs(drawn.mean)) if drawn.mean else None
             rows.append(
                 {
                     "task": task, "model": model, "suite": one, "less": other,
                     "seeds": len(shared), "difference": drawn.mean, "sd": drawn.sd,
-                    "told apart": abs(drawn.mean) > _half(drawn.sd, len(shared)),
+                    "told apart": told.low > 0 or told.high < 0,
                     "seeds for .05": seeds_needed(drawn.sd, DIFFERENCE), "seeds for it": here,
                 }
             )  # fmt: skip
     return rows
-
-
-def _half(sd: float, runs: int) -> float:
-    """Half of the 95 % t interval of a mean of so many differences."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, runs - 1)) * sd / math.sqrt(runs)
 
 
 def _by_task(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:

@@ -126,7 +126,7 @@ def _means(meaning: Meaning, nodes: Sequence[Node], latent: int) -> tuple[str, f
 def _points(geometry: object, nodes: Sequence[Node], latent: int) -> tuple[str, float | None]:
     """The supervised feature that its direction is nearest to at any of the nodes."""
     name, best = "", None
-    for node in nodes if isinstance(geometry, Geometry) else ():
+    for node in nodes:
         matched = geometry.nodes.get(node) if isinstance(geometry, Geometry) else None
         if matched is None:
             continue

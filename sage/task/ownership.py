@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
@@ -220,9 +221,10 @@ class SplitOwners:
         for prompt in prompts:
             for name in self.task.contrast_names:
                 for other in self.task.counterfactuals(prompt, name, rng=self.rng()):
-                    (equal if self._can_pair(prompt, other) else unequal).add(prompt.text)
                     if self._can_pair(prompt, other):
-                        equal.add(other.text)
+                        equal |= {prompt.text, other.text}
+                    else:
+                        unequal.add(prompt.text)
         matched = [
             prompt for prompt in prompts if prompt.text in equal or prompt.text not in unequal
         ]
@@ -233,18 +235,18 @@ class SplitOwners:
         """Groups of prompts with equal texts, or linked by contrasts that lead to one prompt; one
         larger than the smallest split is in pieces."""
         links = self._links(prompts)
-        by_text: dict[str, list[Prompt]] = {}
-        for prompt in prompts:
-            by_text.setdefault(prompt.text, []).append(prompt)
+        by_text: dict[str, list[tuple[int, Prompt]]] = {}
+        for place, prompt in enumerate(prompts):
+            by_text.setdefault(prompt.text, []).append((place, prompt))
         most = min(SHARES.values()) * len(prompts)
         groups: list[list[Prompt]] = []
         for texts in _linked_groups(links):
-            linked = [prompt for text in texts for prompt in by_text[text]]
-            if len(linked) > most:
+            placed = [entry for text in texts for entry in by_text[text]]
+            if len(placed) > most:
+                linked = [prompt for _, prompt in placed]
                 groups += _pieces(linked, size=max(1, int(_PIECE * len(prompts))))
             else:
-                listed = set(texts)
-                groups.append([prompt for prompt in prompts if prompt.text in listed])
+                groups.append([prompt for _, prompt in sorted(placed, key=itemgetter(0))])
         return groups
 
     def _can_pair(self, prompt: Prompt, other: Prompt) -> bool:

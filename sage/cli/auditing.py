@@ -69,7 +69,7 @@ def audit(
 
     result = shipped_audit() if shipped else None
     if result is None:
-        plan, command = _plan(metrics, lenses, **how)
+        plan, command = _plan(metrics, lenses, tasks=how["tasks"], quick=how["quick"])
         with tell(telling):
             result = run_audit(
                 plan, out,
@@ -88,14 +88,12 @@ def _plan(
     *,
     tasks: tuple[str, ...],
     quick: bool,
-    workers: int | None,
 ) -> tuple[AuditPlan, str]:
     """What is to be drawn, and the command that does it anew."""
     from dataclasses import replace
 
     from sage.audit.plan import FULL, QUICK
 
-    del workers
     plan = QUICK if quick else FULL
     words = ["sage audit", *(["--quick"] if quick else [])]
     for option, names in (("--metric", metrics), ("--lens", lenses), ("--task", tasks)):

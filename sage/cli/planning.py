@@ -40,7 +40,7 @@ def _say(teller: Teller, cells: Sequence[Ahead], *, processes: int) -> None:
         teller.say(line)
     seconds = sum(ahead.estimate.seconds for ahead in cells)
     if seconds:
-        together = wall_seconds(seconds, cells[0].prices, processes=processes)
+        together = wall_seconds(seconds, cells[0].prices.cores, processes=processes)
         teller.work.pace = together / seconds
 
 
@@ -58,7 +58,7 @@ def announce_discovery(
     estimate = discovery_estimate(model.anatomy, prepared, plan, prices, among=among)
     if not estimate.seconds:
         return
-    clock = wall_seconds(estimate.seconds, prices)
+    clock = wall_seconds(estimate.seconds, prices.cores)
     teller.say(
         f"{prepared.task.name} on {model.name}: {', '.join(among or prepared.splits.discover)}; "
         f"{plan.discover} pairs each. {_minutes(estimate.seconds, clock)}"
@@ -107,7 +107,7 @@ def _how_long(cells: Sequence[Ahead], processes: int) -> str:
     ) if cells else (0.0, 0.0, 0.0)  # fmt: skip
     if not seconds:
         return "There is nothing to do."
-    clock = wall_seconds(seconds, cells[0].prices, processes=processes)
+    clock = wall_seconds(seconds, cells[0].prices.cores, processes=processes)
     unsure = f" ({tell_time(low)} to {tell_time(high)}: where contrasts live is not known yet)"
     return _minutes(seconds, clock, unsure if low < high else "")
 

@@ -103,14 +103,12 @@ def chosen_plan(name: str, given: dict[str, object]) -> RealPlan:
         if suite not in suites:
             raise unknown("suite of the plan", suite, suites)
     kept = tuple(suites[suite] for suite in _names(given, "suites")) or plan.suites
-    changed = {option: value for option in ("tokens", "steps", "pairs") if (value := given[option])}
-    plan = replace(plan, models=models, suites=kept)
-    tokens = changed.get("tokens")
-    if isinstance(tokens, int):
-        plan = replace(plan, tokens=tokens, held_out=min(plan.held_out, tokens // 5 + 1))
-    if isinstance(steps := changed.get("steps"), int):
-        plan = replace(plan, steps=steps)
-    return replace(plan, pairs=pairs) if isinstance(pairs := changed.get("pairs"), int) else plan
+    numbers = {
+        name: n for name in ("tokens", "steps", "pairs") if isinstance(n := given[name], int)
+    }
+    if "tokens" in numbers:
+        numbers["held_out"] = min(plan.held_out, numbers["tokens"] // 5 + 1)
+    return replace(plan, models=models, suites=kept, **numbers)
 
 
 def _names(given: dict[str, object], option: str) -> tuple[str, ...]:

@@ -176,7 +176,7 @@ def _screened(
 
 def _clock(ahead: Sequence[CellAhead], workers: Workers) -> float:
     """Seconds by the clock, if all workers are busy to the end."""
-    from sage.cost.machine import Prices, wall_seconds
+    from sage.cost.machine import wall_seconds
     from sage.sweep.workers import Processes
 
     to_do = [of for of in ahead if of.to_do]
@@ -186,8 +186,7 @@ def _clock(ahead: Sequence[CellAhead], workers: Workers) -> float:
     seconds = sum(of.seconds for of in to_do)
     if not isinstance(workers, Processes):
         return sum(of.seconds / of.cores for of in to_do) / at_once
-    prices = Prices(0.0, 0.0, 0.0, 0.0, 0.0, to_do[0].cores)
-    return wall_seconds(seconds, prices, processes=at_once)
+    return wall_seconds(seconds, to_do[0].cores, processes=at_once)
 
 
 def _told(

@@ -68,12 +68,12 @@ def calibrate(model: Model) -> Prices:
     return Prices(token_layer, call, _step(), _number(model.device), flop, cores)
 
 
-def wall_seconds(seconds: float, prices: Prices, *, processes: int = 1) -> float:
-    """What so many seconds of the processor take by the clock, shared out over processes, as busy
-    as the machine is now."""
+def wall_seconds(seconds: float, cores: float, *, processes: int = 1) -> float:
+    """What so many seconds of the processor take by the clock, shared out over processes that keep
+    `cores` busy each, as busy as the machine is now."""
     count = os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    at_once = prices.cores * processes
+    at_once = cores * processes
     return seconds / at_once * max(1.0, (busy + at_once) / count)
 
 

@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sage.cli.output import short_number, with_interval
 from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite, over_tasks, summarise_run
-from sage.report.reported_score import ReportedScore
 from sage.report.scored_run import read_run
 from sage.report.sources import find_sources
 
@@ -65,27 +65,14 @@ def _line(suite: RankedSuite) -> list[str]:
     return [
         suite.name,
         f"{suite.l0:.1f}",
-        _short(suite.reach),
+        short_number(suite.reach),
         str(line.score.tasks),
-        _with_interval(line.score),
-        _short(line.best.value),
-        _with_interval(line.gain),
-        _short(line.supervised.value),
-        *(_short(suite.score(metric).value) for metric in _OTHERS),
+        with_interval(line.score.value, line.score.low, line.score.high),
+        short_number(line.best.value),
+        with_interval(line.gain.value, line.gain.low, line.gain.high),
+        short_number(line.supervised.value),
+        *(short_number(suite.score(metric).value) for metric in _OTHERS),
     ]
-
-
-def _with_interval(score: ReportedScore) -> str:
-    if score.low is None or score.high is None:
-        return _short(score.value)
-    return f"{_short(score.value)} [{_short(score.low)}, {_short(score.high)}]"
-
-
-def _short(value: float | None) -> str:
-    """`.46`, `-.03`, `1.00`; a dash where there is none."""
-    if value is None:
-        return "-"
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from sage.cells import load_results
+from sage.cli.output import short_number
 from sage.result import HEADLINES, MAIN, SUPERVISED, Result
 
 COPYING, SHUFFLED = "copying", "shuffled labels"
@@ -171,10 +172,8 @@ def _told(mean: float, sd: float | None) -> str:
 
 
 def _short(value: float) -> str:
-    """`.46`, `-.03`, `1.00`; a dash where there is none."""
-    if pd.isna(value):
-        return "-"
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+    """A score as tables write it; a dash where there is none."""
+    return short_number(None if pd.isna(value) else value)
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -13,6 +13,8 @@ What lies in the folder is taken as it is, so that a run that was interrupted go
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from sage.cells import cell_in
 from sage.errors import SageError
-from sage.files import write_json
+from sage.files import parse_object, write_json
 from sage.memory import PROMPTS_READ_AT_ONCE
 from sage.models.base import Model
 from sage.models.load import load_model
@@ -35,6 +37,7 @@ from sage.real.streams import TextStreams, take_windows
 from sage.report.write import Report, write_report
 from sage.run import make_plan
 from sage.saes.releases import load_suites
+from sage.saes.residual_tokens import read_passages, residual_tokens
 from sage.saes.sae import SAE, canonical, hook_label, measure
 from sage.saes.train import shuffled, train
 from sage.saes.training import Training
@@ -97,12 +100,7 @@ def get_model(name: str) -> Model:
 
 def passages(text: Path | None) -> list[str]:
     """The passages of a file, or of the packaged text."""
-    if text is None:
-        return wikipedia_passages()
-    lines = [line for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise SageError(f"{text} has no text. Give a UTF-8 text file, one passage per line.")
-    return lines
+    return wikipedia_passages() if text is None else read_passages(text)
 
 
 def split_text(
@@ -119,7 +117,11 @@ def split_text(
 def train_all(
     model: Model, chosen: RealModel, plan: RealPlan, folder: Path, prompts: Sequence[Tokenized]
 ) -> None:
-    """Train every suite at every hook that is not there yet; the streams go when all are done."""
+    """Train every suite at every hook that is not there yet; the streams go when all are done.
+
+    SageError where what is there was trained on other text, or otherwise.
+    """
+    check_trained_alike(folder, training_facts(model, plan, prompts))
     hooks = [parse_node(hook) for hook in chosen.hooks]
     missing = [
         (hook, suite)
@@ -129,7 +131,8 @@ def train_all(
     ]
     if not missing:
         return
-    streams = TextStreams(model, [canonical(hook) for hook in hooks], folder / "streams", prompts)
+    at = "_".join(["streams", *map(hook_label, hooks)])
+    streams = TextStreams(model, [canonical(hook) for hook in hooks], folder / at, prompts)
     streams.folder.mkdir(parents=True, exist_ok=True)
     with stage("streams"):
         streams.fill()
@@ -140,6 +143,35 @@ def train_all(
             for suite in suites:
                 train_one(model, suite, plan, sae_folder(folder, suite, hook), hook, tokens)
     shutil.rmtree(streams.folder)
+
+
+def training_facts(
+    model: Model, plan: RealPlan, prompts: Sequence[Tokenized]
+) -> dict[str, str | int]:
+    """What decides every SAE of a folder, beside its suite and its hook."""
+    ids = json.dumps([prompt.ids for prompt in prompts]).encode()
+    return {
+        "model": model.revision,
+        "text": hashlib.sha256(ids).hexdigest(),
+        "steps": plan.steps,
+        "batch": plan.batch,
+        "times": plan.times,
+        "seed": plan.seed,
+    }
+
+
+def check_trained_alike(folder: Path, facts: dict[str, str | int]) -> None:
+    """Keep these facts of a folder's SAEs; SageError where it has others."""
+    file = folder / "trained.json"
+    if not file.is_file():
+        write_json(file, facts)
+        return
+    kept = parse_object(file.read_text(encoding="utf-8"), str(file), "trained.json of sage real")
+    if other := [name for name, fact in facts.items() if kept.get(name) != fact]:
+        raise SageError(
+            f"{folder} holds SAEs that were trained with another {' and another '.join(other)} "
+            "(tokens and --text decide the text). Give another --out, or the options of that run."
+        )
 
 
 def train_one(
@@ -178,8 +210,6 @@ def measure_held_out(
     prompts: Sequence[Tokenized],
 ) -> list[dict[str, object]]:
     """L0, unexplained variance and dead latents of every SAE on text that none was trained on."""
-    from sage.saes.residual_tokens import residual_tokens
-
     rows: list[dict[str, object]] = []
     with stage("held out"):
         expect(len(chosen.hooks))

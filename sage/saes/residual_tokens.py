@@ -86,10 +86,12 @@ def task_prompts(
 
 
 def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Tokenized]:
-    """The lines of a text file, cut into windows of tokens.
+    """The lines of a text file, cut into windows of tokens. Raises as `read_passages`."""
+    return windows(model, read_passages(path), window=window)
 
-    BadFile where the file is no text.
-    """
+
+def read_passages(path: Path) -> list[str]:
+    """The lines of a text file that are not empty; BadFile where it is no text."""
     try:
         lines = [line for line in read_lines(path) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -99,7 +101,7 @@ def text_prompts(model: Model, path: Path, *, window: int = WINDOW) -> list[Toke
         ) from error
     if not lines:
         raise BadFile(f"{path} has no text. Give a UTF-8 text file, one passage per line.")
-    return windows(model, lines, window=window)
+    return lines
 
 
 def windows(model: Model, passages: Iterable[str], *, window: int = WINDOW) -> list[Tokenized]:

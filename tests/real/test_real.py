@@ -120,7 +120,7 @@ def test_a_run_trains_measures_and_takes_what_lies_there_as_it_is(
     assert [row["suite"] for row in done.held_out] == ["topk4", "topk4-soft-frozen"]
     assert all(row["L0"] == 4.0 for row in done.held_out)
     assert (done.report, done.results) == (None, [])
-    assert not list((tmp_path / "out").rglob("streams"))
+    assert not list((tmp_path / "out").rglob("streams*"))
 
     def refuse(*given: object) -> None:
         raise AssertionError(given)
@@ -128,6 +128,11 @@ def test_a_run_trains_measures_and_takes_what_lies_there_as_it_is(
     monkeypatch.setattr(run, "train_one", refuse)
     again = run.run_real(plan, tmp_path / "out", text=text, score=False)
     assert again.held_out == done.held_out
+    with pytest.raises(SageError, match="trained with another steps"):
+        run.run_real(replace(plan, steps=7), tmp_path / "out", text=text, score=False)
+    text.write_text("\n".join(passages(90)))
+    with pytest.raises(SageError, match="trained with another text"):
+        run.run_real(plan, tmp_path / "out", text=text, score=False)
 
 
 def test_streams_on_disk_are_the_models_own_and_reading_goes_on(

@@ -31,6 +31,7 @@ from sage.sweep.screened import (
     choose,
     mean_moves,
     ranked_alike,
+    screen_cell,
 )
 from sage.sweep.workers import Made
 from small_results import result as small_result
@@ -260,6 +261,24 @@ def screened(sweep: SweepFile, task: str, moves: dict[str, float | None]) -> Scr
     return ScreenedCell(
         SweepCell(run, tuple(moves)), [{"suite": s, "move": m} for s, m in moves.items()]
     )
+
+
+def test_what_was_screened_is_found_unless_the_task_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third file has the name of the others, and one noun less."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "sage.sweep.screened.screen", lambda *_, **__: asked.append("screened") or []
+    )
+    source = (Path(__file__).parents[1] / "tasks" / "country_capital.py").read_text()
+    file = tmp_path / "country_capital.py"
+    sweep = small_sweep(tmp_path, seeds=1)
+    cell = SweepCell(replace(sweep.runs[0], tasks=(str(file),)), ("tiny-neox/topk4",))
+    for text in (source, source, source.replace("letter book", "letter", 1)):
+        file.write_text(text)
+        assert screen_cell(cell).why == ""
+    assert len(asked) == 2
 
 
 def test_suites_are_ranked_by_their_mean_move_over_all_contrasts(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from typing import NamedTuple
 from sage.cells import cell_name
 from sage.errors import SageError
 from sage.files import write_json
+from sage.preparation import prepare
 from sage.progress import stage
 from sage.screening import screen
 from sage.side_by_side import Job
-from sage.store.key import suite_digest
+from sage.store.key import run_keys, suite_digest
 from sage.store.store import user_store
 from sage.sweep.cells import SweepCell, sweep_cells
 from sage.sweep.file import SweepFile
@@ -96,7 +97,9 @@ def screen_cell(cell: SweepCell, *, again: bool = False) -> ScreenedCell:
     try:
         whole, suites = load_cell(cell)
         digests = {suite.id: suite_digest(suite) for suite in suites}
-        decides = {"model": whole.model.revision, "plan": whole.plan.facts, "suites": digests}
+        prepared = prepare(whole.model, whole.task, whole.plan)
+        keys = run_keys(whole.model, *prepared, whole.plan)
+        decides = {"run": keys.run.digest, "suites": digests}
         name = cell_name(whole.task, whole.model, whole.plan)
         file = Path(cell.run.out) / FOLDER / f"{name}--{cell.group}.json"
         if not again and (kept := _kept(file, decides)) is not None:
@@ -154,7 +157,7 @@ def ranked_alike(
 
 
 def _kept(file: Path, decides: Mapping[str, object]) -> list[dict[str, object]] | None:
-    """The rows in a file, if they are of the same model, plan and suites."""
+    """The rows in a file, if they are of the same code, model, prompts, plan and suites."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -75,7 +75,7 @@ def one_process_at_once(folder: Path) -> Generator[None]:
     from filelock import FileLock, Timeout
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FileLock(_lock_of(folder))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -85,6 +85,20 @@ def one_process_at_once(folder: Path) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_shared(folder: Path) -> None:
+    """Delete a folder that one process at once is inside, once nobody is, and its lock."""
+    import shutil
+
+    with one_process_at_once(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _lock_of(folder).unlink()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pytest
 
 import sage.cells
 import sage.evaluation
+from beside import Beside
 from sage.cells import ScoredCell, cell_in, cell_name, load_results, result_folders
 from sage.errors import BadFile
+from sage.evaluation import Evaluation
 from sage.models.base import Model
 from sage.progress import Stage, Watcher, watching
 from sage.result import Result
@@ -124,6 +126,39 @@ def test_another_suite_is_added_and_nothing_is_replaced(
         "result.json", "result.safetensors",
     ]  # fmt: skip
     assert result.run.seconds > alone["first"].result.run.seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "scored"), [("first", ("first",), ()), ("second", (), ("second",))]
+)
+def test_two_processes_may_score_into_one_cell_at_once(
+    name: str, found: tuple[str, ...], scored: tuple[str, ...], model: Model, task: Task,
+    first: Suite, second: Suite, tmp_path: Path, alone: dict[str, ScoredCell],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The other begins when this one has seen that nothing stands there, and has not written yet:
+    another suite is not lost, the same one is not scored again."""
+    cell = cell_in(tmp_path, model, task, PLAN)
+    other = Beside(lambda: cell.score([{"first": first, "second": second}[name]]))
+    begun: list[str] = []
+
+    def evaluated(_model: Model, _task: Task, suites: Sequence[Suite], **_how: Any) -> Evaluation:
+        (suite,) = suites
+        begun.append(suite.id)
+        if len(begun) == 1:
+            other.start()
+        return Evaluation(alone[suite.id].result, load_arrays(alone[suite.id].folder))
+
+    monkeypatch.setattr(sage.cells, "evaluate", evaluated)
+    assert cell.score([first]).scored == ("first",)
+    ended = other.end()
+    assert isinstance(ended, ScoredCell)
+    assert (ended.found, ended.scored) == (found, scored)
+    assert begun == ["first", *scored]
+    result, arrays = load_result(cell.folder), load_arrays(cell.folder)
+    for suite in begun:
+        assert rows_of(result, suite) == rows_of(alone[suite].result, suite)
+        assert load_arrays(alone[suite].folder).keys() <= arrays.keys()
 
 
 @pytest.mark.usefixtures("no_run")

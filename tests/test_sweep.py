@@ -7,13 +7,19 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from beside import Beside
+from sage.cells import joined
 from sage.cli import cli
 from sage.errors import BadFile, SageError, UnknownName
+from sage.evaluation import Evaluation
+from sage.files import one_process_at_once
 from sage.progress import StagePath
 from sage.result_file import load_result, save_result
 from sage.run import make_plan
@@ -239,6 +245,33 @@ def test_parts_join_their_cell_in_the_order_of_the_file_whoever_is_first(
     joined = load_result(whole)
     assert replace(joined, run=expected.run) == expected
     assert not (tmp_path / ".parts").exists()
+
+
+def test_parts_that_two_processes_join_at_once_are_all_in_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second joins just when the first has read what stands in the cell, and not yet
+    written."""
+    whole = tmp_path / "cell"
+
+    def part(name: str) -> list[CellEnd]:
+        folder = tmp_path / ".parts" / name / "cell"
+        with one_process_at_once(folder):
+            save_result(small_result(name), folder)
+        return [CellEnd("ioi", str(whole), str(folder))]
+
+    first, second = part("first"), Beside(partial(join_parts, part("second")))
+
+    def joined_late(before: Any, scored: Evaluation, *where: Any, **how: Any) -> Evaluation:
+        if scored.result.suites[0].id == "first":
+            second.start()
+        return joined(before, scored, *where, **how)
+
+    monkeypatch.setattr("sage.sweep.scoring.joined", joined_late)
+    join_parts(first)
+    assert second.end() is None
+    assert [suite.id for suite in load_result(whole).suites] == ["first", "second"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["cell"]
 
 
 def test_a_part_of_another_state_of_its_cell_is_refused_and_kept(tmp_path: Path) -> None:

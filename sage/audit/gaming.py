@@ -10,7 +10,7 @@ where it was climbed and on draws it never saw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -42,20 +42,15 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
     """The SAE before and after the climb, on the draws climbed on and on fresh ones."""
     small = replace(plan, contrasts=min(2, plan.contrasts), pairs=min(PAIRS, plan.pairs))
     seen, fresh = WorldBench(world, small), WorldBench(world, small, FRESH)
-    random = generator(f"gaming/{world.name}/{metric}")
-    start = _l0(sae, world)
-    best, score = sae, seen.one(sae.dictionary, metric)
-    before, quality = score, _Quality(world, seen.attributes)
-    limits = quality.of(sae)
-    for _ in range(plan.edits):
-        tried = _edited(best, random)
-        if abs(_l0(tried, world) - start) > MOST_L0 * start or _better(quality.of(tried), limits):
-            continue
-        value = seen.one(tried.dictionary, metric)
-        if value > score:
-            best, score = tried, value
-    ends = {"seen": (before, score), "fresh": tuple(
-        fresh.one(one.dictionary, metric) for one in (sae, best))}  # fmt: skip
+    quality = PlantedQuality(world, seen.attributes)
+    best = hill_climb(
+        sae, quality, lambda tried: seen.one(tried.dictionary, metric),
+        edits=plan.edits, random=generator(f"gaming/{world.name}/{metric}"),
+    )  # fmt: skip
+    ends = {
+        draws: tuple(bench.one(one.dictionary, metric) for one in (sae, best))
+        for draws, bench in (("seen", seen), ("fresh", fresh))
+    }
     return [
         Measured(
             "gaming", world.name, one.name, f"{when}, {draws}",
@@ -68,7 +63,30 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
     ]  # fmt: skip
 
 
-class _Quality(NamedTuple):
+def hill_climb(
+    sae: ToySAE,
+    quality: PlantedQuality,
+    score: Callable[[ToySAE], float],
+    *,
+    edits: int,
+    random: torch.Generator,
+) -> ToySAE:
+    """The SAE after so many blind edits, each kept where the score rises, L0 stays and nothing is
+    better that quality sees."""
+    world = quality.world
+    limits, start = quality.of(sae), _l0(sae, world)
+    best, highest = sae, score(sae)
+    for _ in range(edits):
+        tried = _edited(best, random)
+        if abs(_l0(tried, world) - start) > MOST_L0 * start or _better(quality.of(tried), limits):
+            continue
+        value = score(tried)
+        if value > highest:
+            best, highest = tried, value
+    return best
+
+
+class PlantedQuality(NamedTuple):
     """What is known of an SAE by the features of some attributes."""
 
     world: World

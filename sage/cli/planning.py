@@ -49,22 +49,28 @@ def announce_discovery(
 ) -> None:
     """Say how long discovery will take, of some contrasts or of all, and expect that work."""
     from sage.cost.ahead import discovery_estimate
-    from sage.cost.machine import prices_of, wall_seconds
+    from sage.cost.machine import prices_of
     from sage.store.store import user_store
 
     if not teller.says:
         return
     prices = prices_of(model, user_store())
     estimate = discovery_estimate(model.anatomy, prepared, plan, prices, among=among)
-    if not estimate.seconds:
-        return
-    clock = wall_seconds(estimate.seconds, prices.cores)
-    teller.say(
-        f"{prepared.task.name} on {model.name}: {', '.join(among or prepared.splits.discover)}; "
-        f"{plan.discover} pairs each. {_minutes(estimate.seconds, clock)}"
-    )
-    teller.work.pace = clock / estimate.seconds
+    contrasts = ", ".join(among or prepared.splits.discover)
+    what = f"{prepared.task.name} on {model.name}: {contrasts}; {plan.discover} pairs each."
+    say_time(teller, what, estimate.seconds, prices.cores)
     teller.work.expect((prepared.task.name,), estimate.stages)
+
+
+def say_time(teller: Teller, what: str, seconds: float, cores: float) -> None:
+    """Say what will be done and how long it will take, and expect that pace."""
+    from sage.cost.machine import wall_seconds
+
+    if not seconds:
+        return
+    clock = wall_seconds(seconds, cores)
+    teller.say(f"{what} {_minutes(seconds, clock)}")
+    teller.work.pace = clock / seconds
 
 
 def told(cells: Sequence[Ahead], *, processes: int = 1) -> list[str]:

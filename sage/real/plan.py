@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sage.run import Plan, make_plan
 from sage.saes.training_settings import TrainingSettings
 
 
@@ -61,6 +62,11 @@ class RealPlan:
             seed=self.seed,
             freeze=suite.freeze,
         )
+
+    def scoring(self) -> Plan:
+        """How its SAEs are scored."""
+        changes = {} if self.pairs is None else {"pairs": self.pairs}
+        return make_plan(self.scores, seed=self.seed, **changes)
 
 
 _TOPK32 = RealSuite("topk32", "topk", 32.0)

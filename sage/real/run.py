@@ -30,12 +30,12 @@ from sage.memory import PROMPTS_READ_AT_ONCE
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node, parse_node
-from sage.progress import advance, expect, stage
+from sage.progress import advance, expect, learned, stage
 from sage.real.fetch import MODELS, fetch_model, wikipedia_passages
+from sage.real.places import RESULTS, STREAMS, is_trained, model_folder, sae_folder, training_stage
 from sage.real.plan import RealModel, RealPlan, RealSuite
 from sage.real.streams import TextStreams, take_windows
 from sage.report.write import Report, write_report
-from sage.run import make_plan
 from sage.saes.releases import load_suites
 from sage.saes.residual_tokens import read_passages, residual_tokens
 from sage.saes.sae import SAE, canonical, hook_label, measure
@@ -79,9 +79,10 @@ def run_real(
     for name, chosen in plan.models.items():
         with stage(name):
             model = get_model(name)
+            learned(model)
             norms += norm_rows(model, chosen.hooks)
             train_windows, other = split_text(model, passages(text), plan)
-            folder = out / "models" / Path(name).name
+            folder = model_folder(out, name)
             train_all(model, chosen, plan, folder, train_windows)
             held_out += measure_held_out(model, chosen, plan, folder, other)
             write_json(out / "held_out.json", {"saes": held_out, "norms": norms})
@@ -127,14 +128,14 @@ def train_all(
         (hook, suite)
         for hook in hooks
         for suite in plan.suites
-        if not (sae_folder(folder, suite, hook) / "cfg.json").is_file()
+        if not is_trained(folder, suite, hook)
     ]
     if not missing:
         return
-    at = "_".join(["streams", *map(hook_label, hooks)])
+    at = "_".join([STREAMS, *map(hook_label, hooks)])
     streams = TextStreams(model, [canonical(hook) for hook in hooks], folder / at, prompts)
     streams.folder.mkdir(parents=True, exist_ok=True)
-    with stage("streams"):
+    with stage(STREAMS):
         streams.fill()
     for hook in hooks:
         suites = [suite for at, suite in missing if at == hook]
@@ -190,16 +191,11 @@ def train_one(
         device=model.device,
     )  # fmt: skip
     batches = shuffled(tokens, batch=settings.batch, seed=settings.seed)
-    with stage(f"{suite.name} {hook_label(hook)}") as under_way:
+    with stage(training_stage(suite, hook)) as under_way:
         expect(settings.steps)
         return train(
             training, batches, out=out, report=lambda at: advance(at.step - under_way.done)
         )
-
-
-def sae_folder(folder: Path, suite: RealSuite, hook: Node) -> Path:
-    """Where an SAE lies below its model's folder."""
-    return folder / "saes" / suite.name / hook_label(hook)
 
 
 def measure_held_out(
@@ -246,16 +242,14 @@ def score_all(
     store: Store | None,
 ) -> list[Path]:
     """Every task of the plan, with all suites; the folders of their results."""
-    folder = out / "models" / Path(model.name).name / "saes"
+    folder = model_folder(out, model.name) / "saes"
     suites = [
         replace(suite, id=f"{Path(model.name).name}/{Path(suite.id).name}")
         for suite in load_suites([str(folder / suite.name) for suite in plan.suites])
     ]
-    changes = {} if plan.pairs is None else {"pairs": plan.pairs}
-    how = make_plan(plan.scores, seed=plan.seed, **changes)
     folders: list[Path] = []
     for task in chosen.tasks:
-        cell = cell_in(out / "results", model, load_task(task), how)
+        cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
         folders.append(cell.score(suites, text=text_of(prompts), store=store).folder)
     return folders
 

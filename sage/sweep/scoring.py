@@ -8,7 +8,6 @@ that no two workers write to one folder.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from sage.cells import Cell, cell_in, joined
 from sage.errors import SageError, SageWarning
 from sage.evaluation import Evaluation
+from sage.files import one_process_at_once, remove_shared
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.result import Result
@@ -103,22 +103,24 @@ def score_sweep_cell(cell: SweepCell, *, again: bool = False) -> CellEnd:
 
 def join_parts(ends: Sequence[CellEnd], *, again: bool = False) -> None:
     """Bring the parts of one divided cell into its folder, in their order; BadFile where they are
-    of another state than what stands there."""
-    parts = [Path(end.part) for end in ends if end.part and (Path(end.part) / RESULT).is_file()]
-    if not parts:
+    of another state than what stands there. A process that scores into that folder is waited for;
+    of the same sweep given twice at once, whoever is first joins the parts."""
+    if not any(end.part for end in ends):
         return
     folder = Path(ends[0].folder)
-    before: Result | None = load_result(folder) if (folder / RESULT).is_file() else None
-    for part in parts:
-        scored = Evaluation(load_result(part), load_arrays(part))
-        whole = joined(before, scored, folder, again=again)
-        before = whole.result
-        save_result(before, folder, arrays=whole.arrays)
-    for part in parts:
-        shutil.rmtree(part, ignore_errors=True)
-        for empty in (part.parent, part.parent.parent):
-            with suppress(OSError):
-                empty.rmdir()
+    with one_process_at_once(folder):
+        parts = [Path(end.part) for end in ends if end.part and (Path(end.part) / RESULT).is_file()]
+        before: Result | None = load_result(folder) if (folder / RESULT).is_file() else None
+        for part in parts:
+            scored = Evaluation(load_result(part), load_arrays(part))
+            whole = joined(before, scored, folder, again=again)
+            before = whole.result
+            save_result(before, folder, arrays=whole.arrays)
+        for part in parts:
+            remove_shared(part)
+            for empty in (part.parent, part.parent.parent):
+                with suppress(OSError):
+                    empty.rmdir()
 
 
 def _scored(cell: SweepCell, *, again: bool) -> CellEnd:

@@ -13,19 +13,23 @@ import pytest
 import torch
 
 from sage.cli.real import chosen_plan
+from sage.cost.machine import Prices
 from sage.errors import BadFile, SageError, Unsupported
+from sage.files import write_json
 from sage.models.base import Model
 from sage.models.catalog import find_folder, packaged_folder
 from sage.models.load import load_model
 from sage.nodes import Node
 from sage.real import fetch, run
+from sage.real.estimate import stages_left, told_stages
 from sage.real.plan import REAL_PLANS, RealModel, RealPlan, RealSuite
 from sage.real.streams import WINDOWS_A_SHARD, TextStreams, take_windows
 from sage.saes.residual_tokens import residual_tokens
 from tests.tiny import WORDS, save_random_model
 
 ARTICLES = {"One": {"extract": "One is\na number."}, "Two": {"extract": " "}}
-NOTHING_GIVEN = {
+PRICES = Prices(token_layer=1e-6, layer_call=1e-4, step=1e-3, number=1e-9, flop=1e-11)
+NOTHING_GIVEN: dict[str, object] = {
     **dict.fromkeys(("models", "hooks", "tasks", "suites"), ()),
     **dict.fromkeys(("tokens", "steps", "pairs", "text")),
 }
@@ -133,6 +137,29 @@ def test_a_run_trains_measures_and_takes_what_lies_there_as_it_is(
     text.write_text("\n".join(passages(90)))
     with pytest.raises(SageError, match="trained with another text"):
         run.run_real(plan, tmp_path / "out", text=text, score=False)
+
+
+def test_what_a_run_will_take_is_told_first_and_what_is_done_is_not_counted(tmp_path: Path) -> None:
+    model, plan = load_model("tiny-gpt2"), tiny_plan("tiny-gpt2")
+    chosen, trained = plan.models["tiny-gpt2"], tmp_path / "models" / "tiny-gpt2" / "saes"
+    stages = stages_left(model, chosen, plan, tmp_path, PRICES)
+    cell = "gendered_pronoun--tiny-gpt2--quick--seed0"
+    one, other = ("topk4 1.resid_pre",), ("topk4-soft-frozen 1.resid_pre",)
+    assert {path[0] for path in stages} == {"streams", *one, *other, cell}
+    # 600 tokens through two layers; six steps of 64 tokens, twelve products with 128 x 128 weights.
+    assert stages["streams",] == pytest.approx(600 * 2 * 1e-6)
+    assert stages[one] == stages[other] == pytest.approx(6 * 12 * 64 * 128 * 128 * 1e-11)
+    assert list(told_stages(model, chosen, plan, stages)) == [
+        "streams of 600 tokens",
+        "2 SAEs of 128 latents",
+        "scores of gendered_pronoun",
+    ]
+    write_json(trained / "topk4" / "1.resid_pre" / "cfg.json", {})
+    write_json(tmp_path / "results" / cell / "result.json", {})
+    left = stages_left(model, chosen, plan, tmp_path, PRICES)
+    assert left == {path: stages[path] for path in (("streams",), other)}
+    write_json(trained / "topk4-soft-frozen" / "1.resid_pre" / "cfg.json", {})
+    assert stages_left(model, chosen, plan, tmp_path, PRICES) == {}
 
 
 def test_streams_on_disk_are_the_models_own_and_reading_goes_on(

@@ -30,7 +30,7 @@ test: $(STAMP)
 mutants: $(STAMP)
 	@OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m tests.mutants $(MUTANTS)
 
-# Two minutes of the processor for 10,000 bad inputs and 1,000 changed files and settings, ten for 100 kills (`KILLS=0` leaves
+# Two minutes of the processor for 10,000 bad inputs and 1,000 changed files and settings, half an hour for 100 kills (`KILLS=0` leaves
 # them out): nothing may end in a traceback, be lost, or be taken for something else.
 KILLS ?= 100
 attack: $(STAMP)

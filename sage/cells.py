@@ -124,10 +124,13 @@ def cell_in(out: Path, model: Model, task: Task, plan: Plan) -> Cell:
 
 def cell_name(task: Task, model: Model, plan: Plan) -> str:
     """`task--model--seed0`, with the plan where it is not the standard one; a local model adds six
-    digits of its digest. Never a path of this machine."""
+    digits of its digest, one whose prompts begin otherwise than by default `bos` or `no-bos`.
+    Never a path of this machine."""
     name = model.name.rstrip("/")
     if Path(name).is_absolute() or name.startswith((".", "~")):
         name = f"{Path(name).name}-{model.revision[:6]}"
+    if mark := model.revision.partition("-")[2]:
+        name = f"{name}-{mark}"
     parts = [task.name, name.replace("/", "--")]
     if plan.name != "standard":
         parts.append(plan.name if len(plan.name) <= 40 else _short(plan.name))

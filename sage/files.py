@@ -27,7 +27,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Half of a character, which no text can hold: JSON may write one as an escape.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
+# The last are oneDNN's words, and C++'s.
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "can't allocate",
+    "could not create a primitive",
+    "bad_alloc",
+)
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> Path:
@@ -85,6 +93,19 @@ def one_process_at_once(folder: Path) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process is inside for a folder, at this moment."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(_lock_of(folder))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def remove_shared(folder: Path) -> None:

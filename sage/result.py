@@ -34,8 +34,7 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model; `revision` is the sha256 of its weight files, `d_model` the width of its
-    residual stream."""
+    """Which model; `revision` is that of `Model`, `d_model` the width of its residual stream."""
 
     name: str
     revision: str

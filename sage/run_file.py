@@ -19,6 +19,11 @@ RUN_SETTINGS = {
     ),
     "device": FileSetting("text", 'cpu, cuda, mps; "default" is the accelerator, if there is one.'),
     "dtype": FileSetting("text", "Of the model's weights.", ("float32", "bfloat16", "float16")),
+    "bos": FileSetting(
+        "text",
+        'Whether prompts begin with the BOS token; "default": as the model\'s own do.',
+        ("default", "yes", "no"),
+    ),
     "saes": FileSetting("texts", "Each is one suite: a release, release/sae_id, a path, or A+B."),
     "each": FileSetting("yes or no", "Whether every SAE of a suite is scored by itself as well."),
     "nulls": FileSetting("yes or no", "Whether the soft-frozen nulls of suites are scored too."),
@@ -36,12 +41,18 @@ class RunFile:
     backend: str = "transformer-lens"
     device: str = "default"
     dtype: str = "float32"
+    bos: str = "default"
     saes: tuple[str, ...] = ()
     each: bool = False
     nulls: bool = False
     seeds: int = 1
     out: str = ""
     plan: Plan = PLANS["standard"]
+
+    @property
+    def begin_with_bos(self) -> bool | None:
+        """Whether prompts begin with the BOS token; None: as the model's own do."""
+        return {"default": None, "yes": True, "no": False}[self.bos]
 
     @property
     def plans(self) -> list[Plan]:

@@ -37,7 +37,7 @@ class Beside(logging.Handler):
     def _begin(self) -> None:
         try:
             self.made = self._run()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self.made = error
         finally:
             self._stands.set()

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from benchmarks import readme_numbers
+from pages import COMMANDS, PAGES, ROOT
 from report.by_hand import three_tasks, write_results
 from sage.circuits.catalog import load_circuit
 from sage.cli import cli
@@ -18,20 +19,8 @@ from sage.models.catalog import known_models
 from sage.saes.releases import suite_specs
 from sage.task.catalog import load_task
 
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = PAGES["README.md"]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-PAGES = {
-    path.name: path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-}
-# A line of a page that begins with `sage`, and those that go on after a backslash.
-_COMMAND = re.compile(r"^    sage ((?:[^#\n]*\\\n)*[^#\n]*[^#\s])", re.MULTILINE)
-COMMANDS = [
-    (page, " ".join(line.replace("\\\n", " ").split()))
-    for page, text in PAGES.items()
-    for line in _COMMAND.findall(text)
-]
 
 
 def test_the_task_of_the_readme_loads_and_has_the_positions_it_names(

@@ -75,7 +75,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "transformer_lens": "sage/models/hooked.py",
     "nnsight": "sage/models/traced.py",
     "sae_lens": "sage/saes/",
-    "ray": "sage/sweep/on_ray.py",
+    "ray": "sage/sweep/on_ray/",
     "datasets": ("sage/task/dataset.py", "sage/fidelity/sequences.py"),
     "networkx": "sage/circuits/",
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +29,9 @@ from sage.side_by_side import Job
 from sage.sweep.ahead import CellAhead, look_at_sweep
 from sage.sweep.cells import SweepCell, sweep_cells
 from sage.sweep.file import Screening, SweepFile, example, read_sweep_file
+from sage.sweep.parts import join_others, join_parts, part_folder
 from sage.sweep.run import run_sweep
-from sage.sweep.scoring import CellEnd, join_parts
+from sage.sweep.scoring import CellEnd
 from sage.sweep.screened import (
     Picked,
     ScreenedCell,
@@ -41,6 +43,7 @@ from sage.sweep.screened import (
 )
 from sage.sweep.workers import Made
 from small_results import result as small_result
+from tests.sweeps import write_sweep
 
 DOCS = Path(__file__).parents[1] / "docs" / "cluster.md"
 LEAST = """
@@ -102,6 +105,11 @@ def test_the_example_and_the_page_describe_sweeps_that_can_be_read(tmp_path: Pat
         (f"{LEAST}[[plans]]\nbase = 'quick'\n", UnknownName, "plans"),
         (f"{LEAST}out = 'here'\n", UnknownName, "models.out"),
         (f"together = 0\n{LEAST}", BadFile, "must be 1 or more"),
+        (
+            LEAST + LEAST.partition("[[models]]")[1] + LEAST.partition("[[models]]")[2],
+            BadFile,
+            "ioi on tiny-gpt2 2 times",
+        ),
     ],
 )
 def test_what_a_file_cannot_mean_is_refused(
@@ -254,21 +262,21 @@ def test_parts_that_two_processes_join_at_once_are_all_in_the_cell(
     written."""
     whole = tmp_path / "cell"
 
-    def part(name: str) -> list[CellEnd]:
+    def part(name: str) -> Path:
         folder = tmp_path / ".parts" / name / "cell"
         with one_process_at_once(folder):
             save_result(small_result(name), folder)
-        return [CellEnd("ioi", str(whole), str(folder))]
+        return folder
 
-    first, second = part("first"), Beside(partial(join_parts, part("second")))
+    first, second = part("first"), Beside(partial(join_parts, whole, [part("second")]))
 
     def joined_late(before: Any, scored: Evaluation, *where: Any, **how: Any) -> Evaluation:
         if scored.result.suites[0].id == "first":
             second.start()
         return joined(before, scored, *where, **how)
 
-    monkeypatch.setattr("sage.sweep.scoring.joined", joined_late)
-    join_parts(first)
+    monkeypatch.setattr("sage.sweep.parts.joined", joined_late)
+    join_parts(whole, [first])
     assert second.end() is None
     assert [suite.id for suite in load_result(whole).suites] == ["first", "second"]
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["cell"]
@@ -280,10 +288,53 @@ def test_a_part_of_another_state_of_its_cell_is_refused_and_kept(tmp_path: Path)
     other = small_result("new")
     save_result(replace(other, task=replace(other.task, sha256="ff")), part)
     with pytest.raises(BadFile, match="the task differs"):
-        join_parts([CellEnd("ioi", str(whole), str(part))])
+        join_parts(whole, [part])
     assert part.is_dir()
-    join_parts([CellEnd("ioi", str(whole), str(part))], again=True)
+    join_parts(whole, [part], again=True)
     assert [suite.id for suite in load_result(whole).suites] == ["new"]
+
+
+def test_parts_that_cannot_join_are_told_as_a_failure_of_their_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell of two parts on each of two tasks: ioi has become another task meanwhile."""
+    import sage.sweep.scoring
+
+    def scored(cell: SweepCell, *, again: bool) -> CellEnd:
+        del again
+        folder = tmp_path / cell.task
+        part = part_folder(folder, cell.suites)
+        save_result(small_result(*cell.suites), part)
+        return CellEnd(cell.title, str(folder), str(part), scored=cell.suites)
+
+    monkeypatch.setattr(sage.sweep.scoring, "_scored", scored)
+    before = small_result("old")
+    save_result(replace(before, task=replace(before.task, sha256="ff")), tmp_path / "ioi")
+    cells = sweep_cells(small_sweep(tmp_path, seeds=1))
+    ends = run_sweep([CellAhead(cell) for cell in cells], Here())
+    assert [end.title for end in ends if end.why] == ["ioi on tiny-neox, seed 0, part 1 of 2"]
+    assert "the task differs" in ends[0].why
+    assert len(load_result(tmp_path / "successor").suites) == 3
+
+
+def test_what_another_sweep_left_of_a_cell_joins_it_and_no_part_is_left(tmp_path: Path) -> None:
+    """The cell has a and b. One part left is of b and c, one of another task, one is unfinished;
+    another process is at the last, and it stays."""
+    whole = tmp_path / "cell"
+    save_result(small_result("a", "b"), whole)
+    other = small_result("d")
+    parts = [part_folder(whole, names) for names in (("b", "c"), ("d",), ("e",), ("f",))]
+    save_result(small_result("b", "c"), parts[0])
+    save_result(replace(other, task=replace(other.task, sha256="ff")), parts[1])
+    (parts[2] / ".scoring").mkdir(parents=True)
+    save_result(small_result("f"), parts[3])
+    with one_process_at_once(parts[3]):
+        join_others(whole)
+    assert [suite.id for suite in load_result(whole).suites] == ["a", "b", "c"]
+    assert [part.is_dir() for part in parts] == [False, False, False, True]
+    join_others(whole, again=True)
+    assert [suite.id for suite in load_result(whole).suites] == ["a", "b", "c"]
+    assert not (tmp_path / ".parts").exists()
 
 
 # Screening
@@ -299,16 +350,15 @@ def screened(sweep: SweepFile, task: str, moves: dict[str, float | None]) -> Scr
 def test_what_was_screened_is_found_unless_the_task_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The third file has the name of the others, and one noun less."""
+    """The third file has the name of the others, and one word less."""
     asked: list[str] = []
     monkeypatch.setattr(
         "sage.sweep.screened.screen", lambda *_, **__: asked.append("screened") or []
     )
-    source = (Path(__file__).parents[1] / "tasks" / "country_capital.py").read_text()
-    file = tmp_path / "country_capital.py"
-    sweep = small_sweep(tmp_path, seeds=1)
-    cell = SweepCell(replace(sweep.runs[0], tasks=(str(file),)), ("tiny-neox/topk4",))
-    for text in (source, source, source.replace("letter book", "letter", 1)):
+    cell = sweep_cells(write_sweep(tmp_path))[0]
+    file = Path(cell.task)
+    source = file.read_text()
+    for text in (source, source, source.replace('"thus", ', "", 1)):
         file.write_text(text)
         assert screen_cell(cell).why == ""
     assert len(asked) == 2
@@ -364,7 +414,8 @@ def test_pairs_of_the_sample_say_how_far_move_is_to_be_believed() -> None:
 def test_a_worker_stays_with_its_model_and_takes_the_one_with_the_most_work_for_each_at_it() -> (
     None
 ):
-    from sage.sweep.on_ray import RayWorkers, UnderWay, WorkerActor
+    from sage.sweep.on_ray.jobs import JobsUnderWay
+    from sage.sweep.on_ray.pool import Actor, ActorPool
 
     def job(model: str, seconds: float) -> Job[SweepCell]:
         run = RunFile(("ioi",), model, saes=("x",))
@@ -372,11 +423,10 @@ def test_a_worker_stays_with_its_model_and_takes_the_one_with_the_most_work_for_
 
     jobs = [job("a", 1.0), job("b", 6.0), job("b", 6.0), job("c", 8.0), job("a", 1.0)]
     models = [of.given.model for of in jobs]
-    workers = RayWorkers(3, 0.0, lambda _: None)
-    free = WorkerActor(None, None, models[0])
-    at_b, new = WorkerActor(None, None, models[1], place=1), WorkerActor(None, None)
-    workers.actors = [free, at_b, new]
-    under_way = UnderWay(workers, lambda cell: cell, jobs, lambda _: None)
+    free, new = Actor(None, model=models[0]), Actor(None)
+    at_b = Actor(None, model=models[1], place=1)
+    pool = ActorPool(3, 0.0, lambda _: None, [free, at_b, new])
+    under_way = JobsUnderWay(pool, lambda cell: cell, jobs, lambda _: None)
     under_way.waiting = [0, 2, 3, 4]
     # a's own worker stays; for another b has 6 s for two workers, c 8 s for one.
     assert (under_way.next_for(free), under_way.next_for(new)) == (0, 3)
@@ -384,15 +434,54 @@ def test_a_worker_stays_with_its_model_and_takes_the_one_with_the_most_work_for_
     assert (under_way.next_for(free), under_way.next_for(new)) == (4, 2)
 
 
+def test_a_node_with_other_versions_or_without_the_folder_says_so(tmp_path: Path) -> None:
+    from sage.sweep.on_ray.actor import RayWorker, surroundings
+
+    here = surroundings(gpus=0.0)
+    other = replace(here, versions={"sage": "0.0.1", "torch": "1.0"})
+    with pytest.raises(SageError, match=r"with sage 0\.0\.1 and torch 1\.0"):
+        RayWorker().ready(other)
+    with pytest.raises(SageError, match=r"cannot go to .*absent"):
+        RayWorker().ready(replace(here, folder=str(tmp_path / "absent")))
+
+
 def test_an_address_at_which_nothing_listens_is_refused_at_once() -> None:
     pytest.importorskip("ray", reason="ray is not installed (the extra `ray`)")
-    from sage.sweep.on_ray import ray_workers
+    from sage.sweep.on_ray.cluster import ray_workers
 
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(SageError, match=f"No Ray cluster can be reached at {address}"):
             ray_workers(address).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "says"),
+    [({"CPU": 4.0}, 0.5, "no room for a worker with 0.5 GPUs"), (None, 0.0, "gone")],
+)
+def test_a_cluster_that_is_of_no_use_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, float] | None, gpus: float, says: str
+) -> None:
+    from sage.sweep.on_ray import cluster
+
+    called: list[str] = []
+
+    def cluster_resources() -> dict[str, float]:
+        if resources is None:
+            raise ConnectionError("gone")
+        return resources
+
+    fake = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **_: called.append("init"),
+        cluster_resources=cluster_resources,
+        shutdown=lambda: called.append("shutdown"),
+    )
+    monkeypatch.setattr(cluster, "_import_ray", lambda: fake)
+    with pytest.raises((SageError, ConnectionError), match=says):
+        cluster.ray_workers("auto", gpus=gpus).__enter__()
+    assert called == ["init", "shutdown"]
 
 
 def test_a_sweep_with_a_cell_that_fails_ends_with_status_1(

@@ -51,9 +51,12 @@ def ordered_rightly(quality: Array, score: Array) -> float:
 
 
 def ordering(quality: Sequence[float], score: Sequence[float], *, seed: int = 0) -> Ordering:
-    """All three figures, over the dictionaries whose score is defined."""
-    both = np.array([quality, score]).T
+    """All three figures, over the dictionaries whose score is defined; NaN where there are none."""
+    both = np.array([quality, score], float).T.reshape(-1, 2)
     both = both[np.isfinite(both).all(1)]
+    if not len(both):
+        nothing = Share(math.nan, math.nan, math.nan)
+        return Ordering(nothing, nothing, nothing, 0)
     random = np.random.default_rng(seed)
     drawn = [random.integers(len(both), size=len(both)) for _ in range(DRAWS)]
 

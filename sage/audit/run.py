@@ -25,6 +25,7 @@ from sage.errors import unknown
 from sage.progress import stage
 from sage.side_by_side import Job, side_by_side
 from sage.threads import one_thread
+from sage.toy.panel import TRUTH
 from sage.version import __version__
 
 LIBRARIES = ("torch", "numpy", "scipy", "transformer-lens", "sae-lens")
@@ -57,7 +58,7 @@ def run_audit(
         seconds=seconds_taken(parts, folder / PARTS),
         plan=plan.facts,
         libraries={name: version(name) for name in LIBRARIES},
-        true_l0=_true_l0(),
+        true_l0=_true_l0(records),
         verdicts=[judge(metric, cells) for metric in chosen],
         cells=cells,
         panel=_dots(records, chosen),
@@ -75,7 +76,8 @@ def judge_metric(
     if "reseed" in lenses:
         cells += judge_reseed(noises, metric.name)
     if "truth" in lenses:
-        cells += [judge_truth(panel) for panel in panels(records, metric, noises, _true_l0())]
+        true_l0 = _true_l0(records)
+        cells += [judge_truth(panel) for panel in panels(records, metric, noises, true_l0)]
     if "discriminability" in lenses:
         cells += judge_trajectory(records, metric.name, noises)
     if "transfer" in lenses:
@@ -114,8 +116,14 @@ def _lenses(names: Sequence[str]) -> list[str]:
     return [lens for lens in LENSES if lens in names] or list(LENSES)
 
 
-def _true_l0() -> dict[str, float]:
-    return {name: world.true_l0 for name, world in BY_NAME.items()}
+def _true_l0(records: Sequence[Measured]) -> dict[str, float]:
+    """Of every planted world; elsewhere the L0 of the truth itself."""
+    measured = {
+        record.where: record.quality["l0"]
+        for record in records
+        if record.lens == "truth" and record.dictionary == TRUTH
+    }
+    return measured | {name: world.true_l0 for name, world in BY_NAME.items()}
 
 
 def _dots(records: Sequence[Measured], metrics: Sequence[AuditedMetric]) -> list[PanelDot]:

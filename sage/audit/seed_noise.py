@@ -8,10 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from sage.audit.reseed import DIFFERENCE, noise, seeds_needed
 from sage.result import MAIN, Result
-from sage.seeds import over_seeds
+from sage.seeds import OverSeeds, over_seeds
+
+
+class PairedDifference(NamedTuple):
+    """A difference over seeds, and the seeds that it takes to tell one of .05, and one as large as
+    this (None: it is 0)."""
+
+    over: OverSeeds
+    needed: int
+    needed_here: int | None
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether its interval leaves out 0."""
+        return self.over.low > 0 or self.over.high < 0
 
 
 def noise_rows(results: Sequence[Result], metric: str = MAIN) -> list[dict[str, object]]:
@@ -43,18 +58,23 @@ def difference_rows(results: Sequence[Result], metric: str = MAIN) -> list[dict[
             shared = sorted(first.keys() & second.keys())
             if len(shared) < 2:
                 continue
-            differences = [first[seed] - second[seed] for seed in shared]
-            drawn, told = noise(differences), over_seeds(differences)
-            here = seeds_needed(drawn.sd, abs(drawn.mean)) if drawn.mean else None
+            drawn = paired([first[seed] - second[seed] for seed in shared])
             rows.append(
                 {
                     "task": task, "model": model, "suite": one, "less": other,
-                    "seeds": len(shared), "difference": drawn.mean, "sd": drawn.sd,
-                    "told apart": told.low > 0 or told.high < 0,
-                    "seeds for .05": seeds_needed(drawn.sd, DIFFERENCE), "seeds for it": here,
+                    "seeds": drawn.over.seeds, "difference": drawn.over.mean, "sd": drawn.over.sd,
+                    "told apart": drawn.told_apart, "seeds for .05": drawn.needed,
+                    "seeds for it": drawn.needed_here,
                 }
             )  # fmt: skip
     return rows
+
+
+def paired(differences: Sequence[float]) -> PairedDifference:
+    """Of two suites, from their differences seed by seed: two seeds or more."""
+    over = over_seeds(differences)
+    here = seeds_needed(over.sd, abs(over.mean)) if over.mean else None
+    return PairedDifference(over, seeds_needed(over.sd, DIFFERENCE), here)
 
 
 def _by_task(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:

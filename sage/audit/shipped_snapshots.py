@@ -45,7 +45,7 @@ def score_snapshots(task: str, folder: Path) -> list[Measured]:
 
 def _measured(result: Result, name: str, where: str) -> Measured:
     suite = f"{MODEL}/{name}"
-    rows = {metric: list(_rows(result, suite, metric)) for metric in audited()}
+    rows = {metric: list(_rows(result, suite, suite, metric)) for metric in audited()}
     told = {metric: row[0] for metric, row in rows.items() if len(row) == 1}
     return Measured(
         "discriminability",
@@ -59,15 +59,23 @@ def _measured(result: Result, name: str, where: str) -> Measured:
     )
 
 
-def _rows(result: Result, suite: str, metric: str) -> Iterator[Row]:
+def scores_of(result: Result, suite: str, dictionary: str) -> dict[str, float | None]:
+    """Every audited metric of a dictionary on a suite's nodes, the mean over contrasts."""
+    return {
+        metric: _mean([row.value for row in _rows(result, suite, dictionary, metric)])
+        for metric in audited()
+    }
+
+
+def _rows(result: Result, suite: str, dictionary: str, metric: str) -> Iterator[Row]:
     """The summary over contrasts where there is one, else the row of every contrast."""
-    summary = result.value(metric, suite=suite, dictionary=suite)
+    summary = result.value(metric, suite=suite, dictionary=dictionary)
     if summary is not None:
         yield summary
         return
     for row in result.rows:
         at_union = row.section == row.contrast and (metric in _BESIDE or row.headline)
-        if at_union and (row.suite, row.dictionary, row.metric) == (suite, suite, metric):
+        if at_union and (row.suite, row.dictionary, row.metric) == (suite, dictionary, metric):
             yield row
 
 

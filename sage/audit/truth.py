@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from sage.audit.cell import Cell
 from sage.audit.metrics import AuditedMetric
@@ -77,35 +78,64 @@ def panels(
     ]
 
 
+class _Judged(NamedTuple):
+    """What one part of the lens says: in words, in figures, and what fails."""
+
+    said: str
+    figures: Mapping[str, float | None]
+    failed: Sequence[str]
+
+
 def judge_truth(panel: Panel) -> Cell:
-    """What a metric fails by in one world, with the figures."""
-    everything = panel.ordering(_ranked(panel))
-    trained = panel.ordering(panel.of("trained"))
+    """What a metric fails by in one world, with the figures; nothing is judged where it was not
+    measured."""
+    parts = [_order(panel)]
+    if panel.metric.claim == "atoms" and panel.of("built"):
+        parts += [_peak(panel)] if panel.of("trained") else []
+        above = {"above the oracle": float(len(above_truth(panel)))}
+        parts.append(_Judged("", above, violations(panel)))
+    figures = {name: figure for part in parts for name, figure in part.figures.items()}
+    failed = tuple(reason for part in parts for reason in part.failed)
+    share = figures["pairs ordered rightly"]
+    judged = share is not None and math.isfinite(share)
+    said = ", ".join(part.said for part in parts if part.said)
+    passed = not failed if judged else None
+    return Cell(panel.metric.name, "truth", panel.world, passed, said, figures, failed)
+
+
+def _order(panel: Panel) -> _Judged:
+    """Pairs ordered rightly. Where nothing was trained all that was built is ranked, and a metric
+    of quality is not judged by it: chains say what copies and parts of a feature must cost, and
+    planted quality does not."""
+    trained = panel.of("trained")
+    everything = panel.ordering(_ranked(panel) if trained else panel.of("built", "control"))
     figures: dict[str, float | None] = {
         "pairs ordered rightly": everything.rightly.value,
         "low": everything.rightly.low, "high": everything.rightly.high,
-        "of the trained": trained.rightly.value,
-        "of the trained, low": trained.rightly.low, "of the trained, high": trained.rightly.high,
         "Spearman": everything.spearman.value, "Kendall": everything.kendall.value,
         "dictionaries": float(everything.n),
     }  # fmt: skip
     failed: list[str] = []
-    if everything.rightly.value < LEAST_OVER_ALL:
+    if everything.rightly.value < LEAST_OVER_ALL and (trained or panel.metric.claim != "atoms"):
         failed.append(f"orders {everything.rightly.value:.3f} of the pairs rightly")
-    if trained.rightly.value < LEAST_OVER_TRAINED:
-        failed.append(f"orders {trained.rightly.value:.3f} of the trained rightly")
-    said = f"pairs {everything.rightly}, trained {trained.rightly}"
-    if panel.metric.claim == "atoms":
-        peak = peak_l0(panel)
-        ratio = peak / panel.true_l0
-        figures |= {"peak L0": peak, "true L0": panel.true_l0,
-                    "above the oracle": float(len(above_truth(panel)))}  # fmt: skip
-        said += f", peak at {ratio:.2f} of the true L0"
-        if not 1 / NEAR <= ratio <= NEAR:
-            failed.append(f"peaks at {ratio:.2f} of the true L0")
-        failed += violations(panel)
-    passed = None if math.isnan(everything.rightly.value) else not failed
-    return Cell(panel.metric.name, "truth", panel.world, passed, said, figures, tuple(failed))
+    said = f"pairs {everything.rightly}"
+    if trained:
+        among = panel.ordering(trained).rightly
+        figures |= {"of the trained": among.value, "of the trained, low": among.low,
+                    "of the trained, high": among.high}  # fmt: skip
+        said += f", trained {among}"
+        if among.value < LEAST_OVER_TRAINED:
+            failed.append(f"orders {among.value:.3f} of the trained rightly")
+    return _Judged(said, figures, failed)
+
+
+def _peak(panel: Panel) -> _Judged:
+    """Where the metric is highest among the trained."""
+    peak = peak_l0(panel)
+    ratio = peak / panel.true_l0
+    failed = [] if 1 / NEAR <= ratio <= NEAR else [f"peaks at {ratio:.2f} of the true L0"]
+    figures = {"peak L0": peak, "true L0": panel.true_l0}
+    return _Judged(f"peak at {ratio:.2f} of the true L0", figures, failed)
 
 
 def violations(panel: Panel) -> list[str]:
@@ -142,13 +172,14 @@ def _ranked(panel: Panel) -> list[Measured]:
 
 def _chains(panel: Panel, scores: Mapping[str, float]) -> list[str]:
     failed: list[str] = []
-    for chain, names in CHAINS.items():
+    for chain, every in CHAINS.items():
+        names = [name for name in every if name in scores]
         failed += [
             f"puts {after} above {before}"
             for before, after in pairwise(names)
             if scores[after] > scores[before] + panel.slack
         ]
-        fall = scores[names[0]] - scores[names[-1]]
+        fall = scores[names[0]] - scores[names[-1]] if len(names) > 1 else FALL
         if chain != DEAD and fall < FALL:
             failed.append(f"falls {fall:.2f} from {names[0]} to {names[-1]}")
     return failed
@@ -167,7 +198,7 @@ def _above_truth(panel: Panel) -> list[str]:
 
 
 def _controls(panel: Panel, scores: Mapping[str, float]) -> list[str]:
-    near = {name: scores[name] for name in NEAR_TRUTH}
+    near = {name: scores[name] for name in NEAR_TRUTH if name in scores}
     least = min(near, key=lambda name: near[name])
     over = [e.dictionary for e in panel.of("control", "frozen")
             if panel.score(e) > near[least] + panel.slack]  # fmt: skip

@@ -25,6 +25,7 @@ from sage.audit.plan import AuditPlan
 from sage.audit.records import PARTS, Measured, Unit, defined, once
 from sage.audit.shipped_snapshots import MODEL, score_snapshots
 from sage.audit.transfer import transferred
+from sage.audit.wired import WIRED, measure_wired
 from sage.dictionaries.dictionary import Dictionary
 from sage.toy.panel import CONTROLS, PANEL
 from sage.toy.planted import WORLDS, World
@@ -80,7 +81,7 @@ class Work:
 def units(plan: AuditPlan, lenses: Sequence[str]) -> list[Unit]:
     """Every part of the work of these lenses, the longest first. Truth is judged in units of
     reseed noise, and so is gaming: reseed comes with both."""
-    parts: list[Unit] = []
+    parts = [Unit("truth", WIRED, "built")] if "truth" in lenses else []
     for number, world in enumerate(BY_NAME):
         looked_at = number < plan.worlds
         if {"truth", "discriminability"} & {*lenses}:
@@ -110,6 +111,8 @@ def run_unit(work: Work) -> list[Measured]:
 
 
 def _truth(work: Work) -> list[Measured]:
+    if work.unit.where == WIRED:
+        return measure_wired(work.plan)
     part, world, plan = work.unit.part, work.world, work.plan
     if part == "built":
         built = (entry.on(world) for entry in PANEL)

@@ -6,11 +6,14 @@ machines. A SageError exits 1, wrong usage 2, both without a traceback; `--debug
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
 import click
 
+from sage.cli.audit_probing import probe
 from sage.cli.auditing import audit
 from sage.cli.comparing import compare
 from sage.cli.discovering import check, discover
@@ -44,6 +47,7 @@ _COMMANDS = (
     frontier,
     compare,
     audit,
+    probe,
     export,
     report,
     train_sae,
@@ -115,6 +119,8 @@ show_examples(cli.commands)
 
 def main() -> None:
     """The console command."""
+    # What is left when it ends goes with the process: to look for cycles in it takes a second.
+    atexit.register(gc.freeze)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -38,6 +38,7 @@ class ModelChoice:
     backend: str
     device: str | None
     dtype: str
+    bos: bool | None = None
 
     def load(self, *, default: str | None = None) -> Model:
         """The model, or the default where none is named."""
@@ -46,7 +47,9 @@ class ModelChoice:
         name = self.name or default
         if name is None:
             raise SageError("No model is named. Give --model; `sage models` lists names.")
-        return load_model(name, backend=self.backend, device=self.device, dtype=self.dtype)
+        return load_model(
+            name, backend=self.backend, device=self.device, dtype=self.dtype, bos=self.bos
+        )
 
 
 def model_options(*, required: bool) -> Callable[[Command], Command]:
@@ -69,14 +72,18 @@ def model_options(*, required: bool) -> Callable[[Command], Command]:
         click.option(
             "--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."
         ),
+        click.option(
+            "--bos/--no-bos",
+            default=None,
+            help="Whether prompts begin with the BOS token.  [default: as the model's own do]",
+        ),
     )
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def with_model(
-            *, model: str | None, backend: str, device: str | None, dtype: str, **others: Any
-        ) -> Any:
-            return command(model=ModelChoice(model, backend, device, dtype), **others)
+        def with_model(*, model: str | None, **others: Any) -> Any:
+            how = {name: others.pop(name) for name in ("backend", "device", "dtype", "bos")}
+            return command(model=ModelChoice(model, **how), **others)
 
         decorated = with_model
         for option in reversed(options):

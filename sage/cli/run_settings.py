@@ -66,6 +66,7 @@ def run_settings(
         ("backend", model.backend),
         ("device", model.device),
         ("dtype", model.dtype),
+        ("bos", "yes" if model.bos else "no"),
     ):
         if _is_said(ctx, name):
             said[name] = value

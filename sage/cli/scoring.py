@@ -131,7 +131,7 @@ def _job(run: RunFile, *, screens: bool, again: bool, says: bool) -> _Job:
 
     tasks = [load_task(name) for name in run.tasks]
     device = None if run.device == "default" else run.device
-    model = ModelChoice(run.model, run.backend, device, run.dtype).load()
+    model = ModelChoice(run.model, run.backend, device, run.dtype, run.begin_with_bos).load()
     specs = run.saes
     if run.nulls:
         nulls = [null for spec in specs for null in nulls_of(spec)]

@@ -107,7 +107,7 @@ def _workers(how: dict[str, Any], teller: Teller) -> Generator[Workers]:
 
         yield Processes(how["workers"] or default_workers())
         return
-    from sage.sweep.on_ray import ray_workers
+    from sage.sweep.on_ray.cluster import ray_workers
 
     with ray_workers(
         how["address"], count=how["workers"], gpus=how["gpus"], say=teller.say
@@ -198,17 +198,19 @@ def _told(
 
     told: list[str] = []
     for of in ahead if everything or len(ahead) <= MOST_TOLD else ():
-        told.append(f"{of.cell.title}, plan {of.cell.plan.name}: {_what(of)}")
+        told.append(f"{of.cell.title}: {_what(of)}")
     failing = {of.cell.task: of for of in ahead if of.why}
     if not told:
         told += [f"{of.cell.title}: {_what(of)}" for of in failing.values()]
     to_do = [of for of in ahead if of.to_do]
     suites = sum(len(of.to_do) for of in to_do)
     standing = sum(len(of.found) for of in ahead)
-    cells = len({(of.cell.model, of.cell.task, of.cell.plan) for of in ahead})
+    cells = len({of.cell.whole for of in ahead})
     parts = f" in {len(ahead)} parts" if cells < len(ahead) else ""
+    plan = f" by plan {ahead[0].cell.plan.name}" if ahead else ""
     told.append(
-        f"{count(cells, 'cell')}{parts}: {count(suites, 'suite')} to score, {standing} found there."
+        f"{count(cells, 'cell')}{parts}{plan}: {count(suites, 'suite')} to score, "
+        f"{standing} found there."
     )
     if to_do:
         low, high = sum(of.low for of in to_do), sum(of.high for of in to_do)

@@ -82,7 +82,8 @@ class Model:
     """A language model that can be read, written and differentiated at nodes; made by
     `sage.load_model`.
 
-    `revision` is the sha256 of the weight files, `bos` whether prompts begin with the BOS token,
+    `revision` is the sha256 of the weight files, with `-bos` or `-no-bos` where prompts begin
+    otherwise than by default, `bos` whether they begin with the BOS token,
     `backend` the library that runs it with its version, `batch_size` the most prompts to run at
     once (None: as many as keep memory small). `partial` runs edits without computing what they
     cannot change; without it every edit is a whole forward pass of the backend. `positions` is how

@@ -60,10 +60,10 @@ def load_model(
     `device` is the accelerator by default, where there is one. `remote` is passed on to nnsight,
     for models too large for this machine. `bos` is whether prompts begin with the BOS token: by
     default what config.json says in `sage_bos`, else what the tokenizer does itself, else what is
-    usual in the family. With `partial` edits are run by our own forward pass,
-    which computes only what they change; else, and remotely, by the backend in full. Raises
-    UnknownName, BadFile for missing, truncated or damaged files, Unsupported for an architecture or
-    option sage does not have.
+    usual in the family; a model whose prompts begin otherwise has another `revision`. With
+    `partial` edits are run by our own forward pass, which computes only what they change; else, and
+    remotely, by the backend in full. Raises UnknownName, BadFile for missing, truncated or damaged
+    files, Unsupported for an architecture or option sage does not have.
     """
     _check_options(backend, dtype, remote=remote, batch_size=batch_size)
     where = _find_device(device)
@@ -89,7 +89,7 @@ def load_model(
         _check_logits("The forward pass of sage itself", answer.logits, expected, name, dtype)
     return Model(
         name,
-        loaded.revision,
+        _marked_revision(loaded, bos, name),
         anatomy,
         loaded.tokenizer,
         loaded.bos if bos is None else bos,
@@ -168,6 +168,16 @@ def _begins_with_bos(config: Mapping[str, Any], tokenizer: Any, family: Family) 
     if bos is None:
         return False
     return tokenizer("a").input_ids[:1] == [bos] or family.bos
+
+
+def _marked_revision(loaded: LoadedFolder, bos: bool | None, name: str) -> str:
+    """The revision, marked where prompts are to begin otherwise than by default; Unsupported where
+    they are to begin with a token that there is not."""
+    if bos is None or bos == loaded.bos:
+        return loaded.revision
+    if bos and loaded.tokenizer.bos_token_id is None:
+        raise Unsupported(f"The tokenizer of {name} has no BOS token for prompts to begin with.")
+    return f"{loaded.revision}-{'bos' if bos else 'no-bos'}"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ _HEAD, _ACROSS = 0.32, 4
 
 def against_l0(result: AuditResult) -> Drawing | None:
     """Every metric of the trained topk against their L0, one line a metric, the true L0 marked."""
-    worlds = list(dict.fromkeys(dot.world for dot in result.panel))
+    worlds = list(dict.fromkeys(dot.world for dot in result.panel if _in_curve(dot)))
     if not worlds:
         return None
     looks = dict(zip(_measured(result), _COLOURS, strict=False))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sage.report.claim import Claim
+from sage.report.differences import difference_table, suite_differences
 from sage.report.figure_writer import FigureWriter, write_figures
 from sage.report.html import write_page
 from sage.report.links import page_links
@@ -39,6 +40,7 @@ def write_comparison(
         claim=claim,
         links=page_links([run.source for run in runs]),
         figures=write_figures("compare", suites, FigureWriter(out, "figures/compare")),
+        differences=difference_table(suite_differences(suites, runs)),
         sizes=sizes,
         size_table=size_table(sizes),
         tables=[task_table(model, runs) for model in by_model(suites)],

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sage.files import clean_leftovers, write_atomically
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -18,16 +20,17 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
 
 
 def write_assets(out: Path) -> None:
-    """The style and the script that every page links to."""
+    """The style and the script that every page links to. What a report that was killed left half
+    written is deleted."""
+    for folder in (out, *(path for path in (out / "figures").rglob("*") if path.is_dir())):
+        clean_leftovers(folder)
     for name in ASSETS:
         write_file(out / name, (Path(__file__).parent / "templates" / name).read_bytes())
 
 
 def write_file(path: Path, data: bytes) -> Path:
-    """Write a file of the report, which can always be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
+    """Write a file of the report, whole or not at all; it can always be made again."""
+    return write_atomically(path, data, durable=False)
 
 
 @cache

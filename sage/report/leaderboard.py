@@ -29,14 +29,15 @@ from sage.report.tables.table import (
 
 PAGE = "leaderboard.html"
 _HEADS = (
-    *columns("model", "architecture", "suite"),
-    TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
+    *columns("model", "suite"),
+    TableColumn(f"{HEADLINES[MAIN]} (T3)", "interpretable control, mean over tasks"),
+    TableColumn("gain", "over the best control, in pairs"),
+    TableColumn("best control", "the dictionary without features that is best on fit"),
+    TableColumn("supervised", "what features fitted to the labels score"),
     TableColumn("reach", "share of the sections' summed effect at nodes that the suite reads"),
     TableColumn("tasks", "that have the score"),
-    TableColumn(f"{HEADLINES[MAIN]} (T3)", "interpretable control, mean over tasks"),
-    TableColumn("best control", "the dictionary without features that is best on fit"),
-    TableColumn("gain", "over the best control, in pairs"),
-    TableColumn("supervised", "what features fitted to the labels score"),
+    TableColumn("L0", "latents active on a token, mean over SAEs and tasks"),
+    *columns("architecture"),
 )
 
 
@@ -63,15 +64,15 @@ def leaderboard_table(suites: Sequence[RankedSuite]) -> ReportTable:
         table.rows.append(
             [
                 text_entry(suite.model),
-                text_entry(suite.architecture),
                 text_entry(suite.label, beside=_standing(suite)),
-                number_entry(suite.l0, digits=1),
+                score_entry(line.score),
+                score_entry(line.gain),
+                score_entry(line.best),
+                score_entry(line.supervised),
                 number_entry(suite.reach),
                 count_entry(line.score.tasks),
-                score_entry(line.score),
-                score_entry(line.best),
-                score_entry(line.gain),
-                score_entry(line.supervised),
+                number_entry(suite.l0, digits=1),
+                text_entry(suite.architecture),
             ]
         )
     return table

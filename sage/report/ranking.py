@@ -314,19 +314,24 @@ def _shared_scores(runs: Sequence[RunSummary], names: Sequence[str]) -> dict[str
         present = [suite for suite in suites if suite is not None]
         if len(present) < len(names) or not names or not run.gate.passed:
             continue
-        first, *others = present
-        common = [
-            contrast
-            for contrast, place in first.places.items()
-            if all(place.is_where(other.places.get(contrast)) for other in others)
-        ]
+        common = shared_contrasts(present)
         for suite in present if common else []:
             of_task = by_suite[suite.info.id].setdefault(run.source.task, {})
-            of_task[run.source.seed] = _over_contrasts(suite, common)
+            of_task[run.source.seed] = over_contrasts(suite, common)
     return {name: mean_over_tasks(of_suite.values()) for name, of_suite in by_suite.items()}
 
 
-def _over_contrasts(suite: SuiteSummary, contrasts: Sequence[str]) -> ReportedScore:
+def shared_contrasts(suites: Sequence[SuiteSummary]) -> list[str]:
+    """The contrasts that all of these suites have the headline score of, on the same nodes."""
+    first, *others = suites
+    return [
+        contrast
+        for contrast, place in first.places.items()
+        if all(place.is_where(other.places.get(contrast)) for other in others)
+    ]
+
+
+def over_contrasts(suite: SuiteSummary, contrasts: Sequence[str]) -> ReportedScore:
     """The headline score over these contrasts: the result's own where they are all it has."""
     if len(contrasts) == len(suite.places):
         return suite.lines[MAIN].score

@@ -293,7 +293,7 @@ def _details(part: Geometry, decisions: Decisions) -> Iterator[Detail]:
 
 SCORE = Score(
     name="geometry",
-    version=2,
+    version=3,
     symbol="T4",
     title="geometry",
     zero="features fitted to shuffled labels",

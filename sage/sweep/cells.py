@@ -36,10 +36,15 @@ class SweepCell:
         return self.run.plan
 
     @property
-    def model(self) -> tuple[str, str, str, str]:
+    def model(self) -> tuple[str, ...]:
         """What decides the model that is loaded: its name, and how it is run."""
         run = self.run
-        return run.model, run.backend, run.device, run.dtype
+        return run.model, run.backend, run.device, run.dtype, run.bos
+
+    @property
+    def whole(self) -> object:
+        """What all parts of a divided cell have in common, and no other cell has."""
+        return self.model, self.task, self.plan
 
     @property
     def title(self) -> str:

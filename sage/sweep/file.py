@@ -7,6 +7,7 @@ screening.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ MODELS, SCREEN, PLAN = "models", "screen", "plan"
 # Suites that are loaded, and scored, together.
 TOGETHER = 8
 
-_OF_A_MODEL = ("model", "saes", "tasks", "backend", "device", "dtype", "each", "nulls")
+_OF_A_MODEL = ("model", "saes", "tasks", "backend", "device", "dtype", "bos", "each", "nulls")
 MODEL_SETTINGS = {name: RUN_SETTINGS[name] for name in _OF_A_MODEL}
 SWEEP_SETTINGS = {
     **{name: of for name, of in RUN_SETTINGS.items() if name not in ("model", "saes")},
@@ -78,6 +79,10 @@ def read_sweep_file(path: Path) -> SweepFile:
             raise BadFile(f"{path}: [[{MODELS}]] number {number} has no {', '.join(missing)}.")
     if not runs:
         raise BadFile(f"{path} names no model. Write a table [[{MODELS}]] for each.")
+    named = Counter((task, run.model) for run in runs for task in run.tasks)
+    (task, model), times = named.most_common(1)[0]
+    if times > 1:
+        raise BadFile(f"{path} has {task} on {model} {times} times. Name all of its SAEs at once.")
     return SweepFile(runs, together, Screening(**read_table(path, SCREEN_SETTINGS, table=SCREEN)))
 
 

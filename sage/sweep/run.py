@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
+from sage.errors import SageError
 from sage.progress import stage
 from sage.side_by_side import Job
 from sage.sweep.ahead import CellAhead, look_at, look_at_sweep
 from sage.sweep.cells import SweepCell
-from sage.sweep.scoring import CellEnd, join_parts, score_sweep_cell
+from sage.sweep.parts import join_others, join_parts
+from sage.sweep.scoring import CellEnd, score_sweep_cell
 from sage.sweep.workers import Processes, Workers
 
 SWEEP, LOOKING = "sweep", "looking ahead"
@@ -25,23 +28,41 @@ def run_sweep(
     """Score every cell into the result folder; one that fails is told, and the others go on.
 
     What stands there is left as it is, unless all is to be done `again`. `ended` is told of every
-    cell as it ends. SageError where workers are lost again and again.
+    cell as it ends, the last part of a divided one when all are joined. SageError where workers are
+    lost again and again.
     """
-    jobs = [Job(of.name or of.cell.title, of.cell, of.stages) for of in ahead]
-    parts: dict[object, list[CellEnd]] = {}
+    parts: dict[object, list[SweepCell]] = {}
+    for of in ahead:
+        parts.setdefault(of.cell.whole, []).append(of.cell)
     cells = {of.cell.title: of.cell for of in ahead}
+    ends: dict[str, CellEnd] = {}
 
     def collect(end: CellEnd) -> None:
-        cell = cells[end.title]
-        of_cell = parts.setdefault((cell.model, cell.task, cell.plan), [])
-        of_cell.append(end)
-        if len(of_cell) == cell.groups:
-            whole = [one for one in of_cell if not one.why]
-            join_parts(sorted(whole, key=lambda one: cells[one.title].group), again=again)
+        ends[end.title] = end
+        titles = [part.title for part in parts[cells[end.title].whole]]
+        if all(title in ends for title in titles):
+            ends[end.title] = end = _joined(end, [ends[title] for title in titles], again=again)
         ended(end)
 
+    jobs = [Job(of.name or of.cell.title, of.cell, of.stages) for of in ahead]
     with stage(SWEEP):
-        return workers.run(partial(score_sweep_cell, again=again), jobs, collect)
+        workers.run(partial(score_sweep_cell, again=again), jobs, collect)
+    return [ends[of.cell.title] for of in ahead]
+
+
+def _joined(end: CellEnd, parts: Sequence[CellEnd], *, again: bool) -> CellEnd:
+    """Join the parts of a cell, the last of which has ended; where that fails its end says why."""
+    whole = [part for part in parts if not part.why]
+    if not whole:
+        return end
+    cell = Path(whole[0].folder)
+    try:
+        join_parts(cell, [Path(part.part) for part in whole if part.part], again=again)
+        if len(whole) == len(parts):
+            join_others(cell, again=again)
+    except SageError as error:
+        return end._replace(why=str(error))
+    return end
 
 
 def look_ahead_at(

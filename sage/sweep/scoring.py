@@ -1,42 +1,32 @@
 """Scoring one cell of a sweep, in whatever process it is given to.
 
-A process keeps the model and the suites that it used last, so that the next cell finds them. Parts
-of a divided cell are scored into folders of their own, and joined by whoever runs the sweep, so
-that no two workers write to one folder.
+A process keeps the model and the suites that it used last, so that the next cell finds them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sage.cells import Cell, cell_in, joined
+from sage.cells import Cell, cell_in
 from sage.errors import SageError, SageWarning
-from sage.evaluation import Evaluation
-from sage.files import one_process_at_once, remove_shared
 from sage.models.base import Model
 from sage.models.load import load_model
-from sage.result import Result
-from sage.result_file import RESULT, load_arrays, load_result, save_result
 from sage.saes.releases import load_suites
 from sage.saes.suite import Suite
 from sage.store.store import user_store
 from sage.sweep.cells import SweepCell, all_specs
+from sage.sweep.parts import part_folder
 from sage.task.catalog import load_task
 
 Value = TypeVar("Value")
 
-# Where parts of divided cells lie until they are joined, in the result folder.
-PARTS = ".parts"
-
 
 class CellEnd(NamedTuple):
-    """What came of a cell: its folder, the folder of its part where it is divided, the suites that
+    """What came of a cell: its folder, that of its part where the cell is divided, the suites that
     stood there and those scored, seconds, and what was warned of. `why` says why it failed."""
 
     title: str
@@ -75,12 +65,15 @@ def load_cell(cell: SweepCell) -> LoadedCell:
 
 def loaded_model(cell: SweepCell) -> Model:
     """The cell's model, if it is not that of the last cell."""
-    name, backend, device, dtype = cell.model
+    run = cell.run
     if not _LAST_MODEL.is_of(cell.model):
         _LAST_SUITES.held = None
-    where = None if device == "default" else device
+    device = None if run.device == "default" else run.device
     return _LAST_MODEL.get(
-        cell.model, lambda: load_model(name, backend=backend, device=where, dtype=dtype)
+        cell.model,
+        lambda: load_model(
+            run.model, backend=run.backend, device=device, dtype=run.dtype, bos=run.begin_with_bos
+        ),
     )
 
 
@@ -101,28 +94,6 @@ def score_sweep_cell(cell: SweepCell, *, again: bool = False) -> CellEnd:
     return end._replace(seconds=seconds, warned=tuple(dict.fromkeys(told)))
 
 
-def join_parts(ends: Sequence[CellEnd], *, again: bool = False) -> None:
-    """Bring the parts of one divided cell into its folder, in their order; BadFile where they are
-    of another state than what stands there. A process that scores into that folder is waited for;
-    of the same sweep given twice at once, whoever is first joins the parts."""
-    if not any(end.part for end in ends):
-        return
-    folder = Path(ends[0].folder)
-    with one_process_at_once(folder):
-        parts = [Path(end.part) for end in ends if end.part and (Path(end.part) / RESULT).is_file()]
-        before: Result | None = load_result(folder) if (folder / RESULT).is_file() else None
-        for part in parts:
-            scored = Evaluation(load_result(part), load_arrays(part))
-            whole = joined(before, scored, folder, again=again)
-            before = whole.result
-            save_result(before, folder, arrays=whole.arrays)
-        for part in parts:
-            remove_shared(part)
-            for empty in (part.parent, part.parent.parent):
-                with suppress(OSError):
-                    empty.rmdir()
-
-
 def _scored(cell: SweepCell, *, again: bool) -> CellEnd:
     from sage.zoo.text import default_text
 
@@ -134,16 +105,10 @@ def _scored(cell: SweepCell, *, again: bool) -> CellEnd:
     before, found, rest = whole.standing(suites, again=again)
     if before is not None and not rest:
         return CellEnd(cell.title, str(whole.folder), "", found)
-    part = Cell(whole.model, whole.task, whole.plan, _part_folder(cell, whole))
+    part = Cell(whole.model, whole.task, whole.plan, part_folder(whole.folder, cell.suites))
     part.score(rest, text=text, store=store, again=again)
     names = tuple(suite.id for suite in rest)
     return CellEnd(cell.title, str(whole.folder), str(part.folder), found, names)
-
-
-def _part_folder(cell: SweepCell, whole: Cell) -> Path:
-    """A folder by the suites of the part; its name ends with that of the whole cell."""
-    named = hashlib.sha256("\n".join(cell.suites).encode()).hexdigest()[:12]
-    return Path(cell.run.out) / PARTS / named / whole.name
 
 
 class _Last:

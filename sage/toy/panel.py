@@ -63,12 +63,18 @@ def truth(world: World) -> Made:
 
 def rotated(world: World, *, degrees: float) -> Made:
     """The true codes; every direction turned by an angle, each towards a random one of its own."""
-    directions = world.directions
-    random = torch.randn(directions.shape, generator=_random(world, "rotated"))
+    return Made(world.codes, turned(world.directions, degrees, _random(world, "rotated")))
+
+
+def turned(
+    directions: Float[Tensor, "latent d"], degrees: float, random: torch.Generator
+) -> Float[Tensor, "latent d"]:
+    """Directions turned by an angle, each towards a random one of its own."""
+    towards = torch.randn(directions.shape, generator=random)
     unit = normalize(directions, dim=-1)
-    across = normalize(random - (random * unit).sum(-1, keepdim=True) * unit, dim=-1)
+    across = normalize(towards - (towards * unit).sum(-1, keepdim=True) * unit, dim=-1)
     angle = radians(degrees)
-    return Made(world.codes, cos(angle) * directions + sin(angle) * across)
+    return cos(angle) * directions + sin(angle) * across
 
 
 def merged(world: World, *, count: int) -> Made:

@@ -62,15 +62,15 @@ def planted_quality(
     active = (codes != 0).any(0)
     codes, directions = codes[:, active], directions[active]
     cosine = directions @ world.directions[sought].T
-    detected = _f1(codes > 0, features)
+    detected = detection_f1(codes > 0, features)
     if dictionary.signed:
-        cosine, detected = cosine.abs(), torch.maximum(detected, _f1(codes < 0, features))
+        cosine, detected = cosine.abs(), torch.maximum(detected, detection_f1(codes < 0, features))
     cosine = cosine.clamp(min=0)
     plain = ordinary.values[NODE]
     missed = (plain - dictionary.reconstruct(ordinary)[NODE]).square().sum()
     return Quality(
-        atoms=_matched(cosine * detected),
-        mcc=_matched(cosine),
+        atoms=best_matched(cosine * detected),
+        mcc=best_matched(cosine),
         f1=float(detected.max(0).values.mean()) if len(detected) else 0.0,
         fvu=float(missed / (plain - plain.mean(0)).square().sum()),
         l0=float((dictionary.codes(ordinary)[NODE] != 0).float().sum(-1).mean()),
@@ -85,14 +85,14 @@ def _draws(world: World, seed: int) -> tuple[Activations, Activations]:
     return independent, world.draw(PROMPTS, MEASURED_ON + seed)
 
 
-def _f1(active: Tensor, features: Tensor) -> Float[Tensor, "latent feature"]:
+def detection_f1(active: Tensor, features: Tensor) -> Float[Tensor, "latent feature"]:
     """2 hits / (times active + times present)."""
     on, present = active.float(), features.float()
     total = on.sum(0)[:, None] + present.sum(0)
     return 2 * (on.T @ present) / total.clamp(min=1)
 
 
-def _matched(worth: Float[Tensor, "latent feature"]) -> float:
+def best_matched(worth: Float[Tensor, "latent feature"]) -> float:
     """The best one-to-one sum over the number of features."""
     from scipy.optimize import linear_sum_assignment
 

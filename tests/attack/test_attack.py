@@ -3,6 +3,7 @@ thousand, these are 2,136 of them."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sage.cli.failures import told_failure
 from tests.attack.inputs import CLASSES, run
 from tests.attack.outcome import Tally, attack
 
@@ -91,3 +93,17 @@ def test_a_folder_that_may_not_be_written_is_said_before_anything_is_done(tmp_pa
     status, said = run(["report", "x", "--out", "locked/out"], tmp_path)
     assert status == 2
     assert "read-only" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        RuntimeError("could not create a primitive"),
+    ],
+)
+def test_memory_that_gives_out_is_told_whichever_library_says_so(error: Exception) -> None:
+    assert (told_failure(error) or "").startswith("There is not enough memory")
+    assert told_failure(RuntimeError("shapes do not fit")) is None

@@ -26,10 +26,12 @@ from torch import Tensor
 
 from sage.audit.gaming import PlantedQuality, hill_climb
 from sage.audit.measuring import WorldBench
-from sage.audit.ordering import Ordering, ordering
+from sage.audit.metrics import AuditedMetric
 from sage.audit.panel import Workshop, frozen_recipes, middling, trained_recipes
 from sage.audit.plan import QUICK, SEEDS
+from sage.audit.records import Measured
 from sage.audit.reseed import noise
+from sage.audit.truth import judge_truth, panels
 from sage.dictionaries.controls.setting import generator
 from sage.dictionaries.dictionary import Dictionary, LabelMoves
 from sage.dictionaries.edits import Masks
@@ -47,7 +49,7 @@ from sage.scores.meaning import find_meaning
 from sage.scores.node_set import NodeSet
 from sage.scores.score import at_means
 from sage.threads import one_thread
-from sage.toy.panel import CONTROLS, PANEL, TRUTH
+from sage.toy.panel import CONTROLS, PANEL
 from sage.toy.planted import NODE, WORLDS, World
 from sage.toy.quality import planted_quality
 from sage.toy.training import ToySAE
@@ -252,32 +254,34 @@ def show_gaming(rows: pd.DataFrame, rules: Sequence[Rule]) -> None:
         print(f"{rule.name:26} {gain.mean():+.3f}, {spread}; one run tells {tells:.3f}")
 
 
-def order(world: World, rules: Sequence[Rule], workshop: Workshop) -> dict[str, list[Ordering]]:
-    """How each rule orders a world's dictionaries: all that are ranked, and the trained."""
+def ranked(world: World, rules: Sequence[Rule], workshop: Workshop) -> list[Measured]:
+    """Every dictionary of the quick audit's lens of truth, with T3 by each rule."""
+    sets = WorldBench(world, PLAN).node_sets
     trained = [workshop.sae(world, r).dictionary for r in trained_recipes(world, PLAN)]
     frozen = [workshop.sae(world, r).dictionary for r in frozen_recipes(world, PLAN)]
-    ranked = [entry.on(world) for entry in PANEL if entry.name in (TRUTH, *CONTROLS)]
-    dictionaries = [*trained, *frozen, *ranked]
-    sets = WorldBench(world, PLAN).node_sets
-    quality = [planted_quality(world, one).atoms for one in dictionaries]
-    scored = pd.DataFrame([over(sets, one, rules) for one in dictionaries])
-    return {
-        rule.name: [
-            ordering(quality[:count], list(scored[rule.name])[:count])
-            for count in (len(dictionaries), len(trained))
-        ]
-        for rule in rules
-    }
+    built = {entry.on(world): "control" if entry.name in CONTROLS else "built" for entry in PANEL}
+    roles = dict.fromkeys(trained, "trained") | dict.fromkeys(frozen, "frozen") | built
+    return [
+        Measured(
+            "truth", world.name, one.name, role,
+            dict(over(sets, one, rules)), planted_quality(world, one)._asdict(),
+        )
+        for one, role in roles.items()
+    ]  # fmt: skip
 
 
 def show_order(rules: Sequence[Rule], workshop: Workshop) -> None:
-    """Pairs ordered rightly, over all and over the trained, world by world."""
-    by_world = {world.name: order(world, rules, workshop) for world in WORLDS}
-    print("\nPairs ordered rightly: all / trained,", ", ".join(by_world))
-    for rule in rules:
-        shares = [by_world[world][rule.name] for world in by_world]
-        told = "   ".join(f"{a.rightly.value:.3f} / {t.rightly.value:.3f}" for a, t in shares)
-        print(f"{rule.name:26} {told}")
+    """What the lens of truth says of T3 by each rule, world by world; noise is taken to be the
+    least that the lens knows."""
+    for world in WORLDS:
+        records = ranked(world, rules, workshop)
+        print(f"\nTruth, {world.name}")
+        for rule in rules:
+            metric = AuditedMetric(rule.name, 0, rule.name)
+            [panel] = panels(records, metric, {}, {world.name: world.true_l0})
+            cell = judge_truth(panel)
+            failed = "; ".join(cell.failed) or "passed"
+            print(f"{rule.name:26} {cell.said}: {failed}")
 
 
 def main() -> None:

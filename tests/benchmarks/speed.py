@@ -45,7 +45,12 @@ def main() -> None:
         f"{os.getloadavg()[0]:.1f}, {arguments.pairs} pairs"
     )
     plan = make_plan(
-        "standard", pairs=arguments.pairs, fit=arguments.fit, decide=arguments.decide, detect=0
+        "standard",
+        pairs=arguments.pairs,
+        fit=arguments.fit,
+        decide=arguments.decide,
+        discover=arguments.discover,
+        detect=0,
     )
     with tempfile.TemporaryDirectory() as folder:
         saved = save_full_size(Path(folder), arguments.size)
@@ -198,6 +203,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--decide", type=int, default=200, help="pairs of a contrast that everything is decided on"
+    )
+    parser.add_argument(
+        "--discover", type=int, default=100, help="pairs of a contrast to discover with"
     )
     parser.add_argument(
         "--compared", type=int, default=16, help="prompts on which whole forward passes are run"

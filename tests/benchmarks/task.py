@@ -50,32 +50,29 @@ def whole_task(model: Model, prepared: Prepared, plan: Plan, arguments: argparse
     section = circuit_section(contrast, model.anatomy)
     hooks = hooks_of(section, model.anatomy, count=arguments.hooks, last=arguments.last)
     suites = [_suite(model, hooks, number) for number in range(3)]
-    with TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        own, later = watch(model), watch(model)
-        discovered = _discovered(own, prepared, contrast)
-        with timed(own) as cost:
-            node_sets = _node_sets(own, prepared, plan, section, hooks, store)
-        shared = cost()
-        first, second = (_scored(node_sets, suite, plan) for suite in suites[:2])
-        with timed(later) as cost:
-            node_sets = _node_sets(later, prepared, plan, section, hooks, store)
-        recalled = cost()
-        third = _scored(node_sets, suites[2], plan)
-        kept = sum(entry.bytes for entry in store.entries())
     print(
         f"(b) {contrast} at {', '.join(map(str, hooks))}: {len(splits.test[contrast])} pairs of "
         f"test, {len(splits.fit_pairs[contrast])} of fit, {len(splits.fit)} prompts of fit"
     )
-    for name, spent in {
-        f"gate, attribution, exact patching of {TOP} nodes (not used)": discovered,
-        "reading and fitting, for all suites": shared,
-        "first suite": first,
-        "next suite, same run": second,
-        f"a run that finds all that in the store ({kept / 1e6:.0f} MB)": recalled,
-        "next suite, in that run": third,
-    }.items():
-        print(f"    {name:58} {told(spent)}")
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        own, later = watch(model), watch(model)
+        discovered = _discovered(own, prepared, contrast)
+        _tell(f"gate, attribution, exact patching of {TOP} nodes (not used)", discovered)
+        with timed(own) as cost:
+            node_sets = _node_sets(own, prepared, plan, section, hooks, store)
+        shared = cost()
+        _tell("reading and fitting, for all suites", shared)
+        first, second = (_scored(node_sets, suite, plan) for suite in suites[:2])
+        _tell("first suite", first)
+        _tell("next suite, same run", second)
+        with timed(later) as cost:
+            node_sets = _node_sets(later, prepared, plan, section, hooks, store)
+        recalled = cost()
+        kept = sum(entry.bytes for entry in store.entries())
+        _tell(f"a run that finds all that in the store ({kept / 1e6:.0f} MB)", recalled)
+        third = _scored(node_sets, suites[2], plan)
+        _tell("next suite, in that run", third)
     whole = shared.plus(first)
     for name, spent in (("same run", second), ("later run", recalled.plus(third))):
         share = spent.processor / whole.processor
@@ -100,6 +97,10 @@ def one_suite(model: Model, prepared: Prepared, plan: Plan, arguments: argparse.
         score_suite(node_sets, suite, plan.wanted)
     pairs = len(prepared.splits.test[arguments.contrast])
     print(f"(d) {', '.join(map(str, hooks))}, {pairs} test pairs: {told(cost())}")
+
+
+def _tell(what: str, cost: Cost) -> None:
+    print(f"    {what:58} {told(cost)}", flush=True)
 
 
 def told(cost: Cost) -> str:

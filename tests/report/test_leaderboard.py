@@ -65,5 +65,12 @@ def test_filters_by_model_and_l0_leave_the_rows_that_fit(report: Path) -> None:
         page.fill("input[name=high]", "12")
         assert page.evaluate(shown) == 2
         assert page.text_content("output") == "2 of 7 shown"
+        # What the table is searched for and what it is filtered by hold together.
+        page.evaluate("show(document.querySelector('table.sortable'), 'search', () => false)")
+        assert page.evaluate(shown) == 0
+        page.fill("input[name=high]", "")
+        assert page.evaluate(shown) == 0
+        page.evaluate("show(document.querySelector('table.sortable'), 'search', () => true)")
+        assert page.evaluate(shown) == 5
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         browser.close()

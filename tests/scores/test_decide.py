@@ -218,4 +218,6 @@ def test_geometry_is_undefined_where_shuffled_labels_point_the_same_way() -> Non
     values[:, 0] += torch.tensor([float(n % 2) for n in range(60)])
     told = decisions(geometry_world(values * torch.eye(D)[0]))
     assert told.geometry == "features fitted to shuffled labels match these ones to 1.000"
-    assert decisions(geometry_world(values + 2 * noise)).geometry is None
+    with_hardly_another = decisions(geometry_world(values)).geometry or ""
+    assert 0.8 < float(with_hardly_another.rpartition(" ")[2]) < 1
+    assert decisions(geometry_world(values + 9 * noise)).geometry is None

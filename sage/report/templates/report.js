@@ -34,15 +34,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+/* What asks something of the rows of a table: by name, functions that say whether a row fits. */
+const asked = new Map();
+
+/* Show the rows that fit all that is asked; returns how many, in words. */
+function show(table, who, fits) {
+  const tests = asked.get(table) ?? {};
+  asked.set(table, { ...tests, [who]: fits });
+  const rows = Array.from(table.tBodies[0].rows);
+  for (const row of rows) row.hidden = !Object.values(asked.get(table)).every((test) => test(row));
+  return `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+}
+
 function search(table, words, count) {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
-  for (const row of table.tBodies[0].rows) {
+  const shown = show(table, "search", (row) => {
     const text = row.textContent.toLowerCase();
-    row.hidden = !wanted.every((word) => text.includes(word));
-    shown += row.hidden ? 0 : 1;
-  }
-  count.textContent = wanted.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
+    return wanted.every((word) => text.includes(word));
+  });
+  count.textContent = wanted.length ? `${shown} rows` : "";
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -61,20 +71,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
   table.closest(".scroll").before(line);
 }
 
-/* Of a table whose first columns are the model, the architecture and, after the suite, its L0. */
+/* Of a table with columns called model, architecture and L0. */
 function filter(table, form) {
-  const wanted = new FormData(form);
-  const low = wanted.get("low") === "" ? -Infinity : Number(wanted.get("low"));
-  const high = wanted.get("high") === "" ? Infinity : Number(wanted.get("high"));
-  const rows = Array.from(table.tBodies[0].rows);
-  let shown = 0;
-  for (const row of rows) {
-    const [model, architecture, l0] = [0, 1, 3].map((place) => row.cells[place]?.dataset.order);
-    const fits = (name, given) => !wanted.get(name) || wanted.get(name) === given;
-    row.hidden = !(fits("model", model) && fits("architecture", architecture) && Number(l0) >= low && Number(l0) <= high);
-    shown += row.hidden ? 0 : 1;
-  }
-  form.querySelector("output").textContent = `${shown} of ${rows.length} shown`;
+  const wanted = Object.fromEntries(new FormData(form));
+  const names = Array.from(table.tHead.rows[0].cells, (heading) => heading.textContent.trim());
+  const shown = show(table, "filter", (row) => {
+    const [model, architecture, l0] = ["model", "architecture", "L0"].map((name) => row.cells[names.indexOf(name)]?.dataset.order);
+    if (wanted.model && wanted.model !== model) return false;
+    if (wanted.architecture && wanted.architecture !== architecture) return false;
+    return !(wanted.low && !(Number(l0) >= Number(wanted.low))) && !(wanted.high && !(Number(l0) <= Number(wanted.high)));
+  });
+  form.querySelector("output").textContent = `${shown} shown`;
 }
 
 for (const form of document.querySelectorAll("form.filters")) {
@@ -82,7 +89,8 @@ for (const form of document.querySelectorAll("form.filters")) {
   form.hidden = false;
   form.addEventListener("input", () => filter(table, form));
   form.addEventListener("submit", (event) => event.preventDefault());
-  filter(table, form);
+  // A browser that comes back to the page puts in again what was chosen, after this has run.
+  window.addEventListener("pageshow", () => filter(table, form));
 }
 
 for (const menu of document.querySelectorAll("details.menu")) {

@@ -94,10 +94,13 @@ def refusing(load: Callable[Given, Loaded]) -> Callable[Given, Loaded]:
                     "Free some, or give a smaller model or --dtype bfloat16."
                 ) from error
             what = f"{type(error).__name__}: {first_line(error)}"
-            raise BadFile(
-                f"'{name}' could not be loaded ({what}). Look at the files in its folder, or fetch "
-                "the model again."
-            ) from error
+            remedy = "Look at the files in its folder, or fetch the model again."
+            if not Path(str(name)).expanduser().exists():
+                remedy = (
+                    "See whether the Hugging Face hub can be reached (HF_ENDPOINT says where it "
+                    "is), or give a folder that has the model."
+                )
+            raise BadFile(f"'{name}' could not be loaded ({what}). {remedy}") from error
 
     return refuse
 

@@ -17,7 +17,7 @@ from sage.models.base import Model
 from sage.nodes import parse_node
 from sage.preparation import prepare
 from sage.progress import StagePath
-from sage.real.places import RESULTS, STREAMS, is_trained, model_folder, training_stage
+from sage.real.places import HELD_OUT, RESULTS, STREAMS, is_trained, model_folder, training_stage
 from sage.real.plan import RealModel, RealPlan
 from sage.result_file import RESULT
 from sage.scores.text import MOST_TOKENS
@@ -38,8 +38,9 @@ def stages_left(
     score: bool = True,
 ) -> dict[StagePath, float]:
     """Seconds of every stage whose outcome does not lie in the folder; a task that the tokenizer
-    cannot carry has none."""
+    cannot carry has none. Held-out text is read each time."""
     stages = _training(model, chosen, plan, out, prices)
+    stages[HELD_OUT,] = _reading(chosen, plan.held_out, prices)
     for task in chosen.tasks if score else ():
         cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
         if not (cell.folder / RESULT).is_file():
@@ -63,6 +64,8 @@ def told_stages(
             kind = f"streams of {plan.tokens:,} tokens"
         elif name in trained:
             kind = f"{saes} SAEs of {width:,} latents"
+        elif name == HELD_OUT:
+            kind = "held-out text"
         else:
             kind = f"scores of {name.partition('--')[0]}"
         told[kind] = told.get(kind, 0.0) + seconds
@@ -84,8 +87,12 @@ def _training(
     }
     if not training:
         return {}
-    read = plan.tokens * (1 + max(hook.layer for hook in hooks)) * prices.token_layer
-    return {(STREAMS,): read, **training}
+    return {(STREAMS,): _reading(chosen, plan.tokens, prices), **training}
+
+
+def _reading(chosen: RealModel, tokens: int, prices: Prices) -> float:
+    """So many tokens through the layers up to the last hook's."""
+    return tokens * (1 + max(parse_node(hook).layer for hook in chosen.hooks)) * prices.token_layer
 
 
 def _scores(

@@ -10,6 +10,7 @@ from sage.saes.sae import hook_label
 
 RESULTS = "results"
 STREAMS = "streams"
+HELD_OUT = "held out"
 
 
 def model_folder(out: Path, model: str) -> Path:

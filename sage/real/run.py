@@ -26,18 +26,25 @@ from torch import Tensor
 from sage.cells import cell_in
 from sage.errors import SageError
 from sage.files import parse_object, write_json
-from sage.memory import PROMPTS_READ_AT_ONCE
 from sage.models.base import Model
 from sage.models.load import load_model
 from sage.nodes import Node, parse_node
 from sage.progress import advance, expect, learned, stage
 from sage.real.fetch import MODELS, fetch_model, wikipedia_passages
-from sage.real.places import RESULTS, STREAMS, is_trained, model_folder, sae_folder, training_stage
+from sage.real.places import (
+    HELD_OUT,
+    RESULTS,
+    STREAMS,
+    is_trained,
+    model_folder,
+    sae_folder,
+    training_stage,
+)
 from sage.real.plan import RealModel, RealPlan, RealSuite
 from sage.real.streams import TextStreams, take_windows
 from sage.report.write import Report, write_report
 from sage.saes.releases import load_suites
-from sage.saes.residual_tokens import read_passages, residual_tokens
+from sage.saes.residual_tokens import read_passages, tokens_at_hooks
 from sage.saes.sae import SAE, canonical, hook_label, measure
 from sage.saes.train import shuffled, train
 from sage.saes.training import Training
@@ -207,15 +214,16 @@ def measure_held_out(
 ) -> list[dict[str, object]]:
     """L0, unexplained variance and dead latents of every SAE on text that none was trained on."""
     rows: list[dict[str, object]] = []
-    with stage("held out"):
+    with stage(HELD_OUT):
         expect(len(chosen.hooks))
-        for name in chosen.hooks:
-            hook = parse_node(name)
-            tokens = residual_tokens(model, canonical(hook), prompts[: 8 * PROMPTS_READ_AT_ONCE])
+        hooks = {name: parse_node(name) for name in chosen.hooks}
+        tokens = tokens_at_hooks(model, [canonical(hook) for hook in hooks.values()], prompts)
+        for name, hook in hooks.items():
             for suite in plan.suites:
                 (loaded,) = load_suites([str(sae_folder(folder, suite, hook))])
                 (sae,) = loaded.saes.values()
-                fidelity = measure(replace(sae, stated=replace(sae.stated, l0=None)), tokens)
+                unstated = replace(sae, stated=replace(sae.stated, l0=None))
+                fidelity = measure(unstated, tokens[canonical(hook)])
                 rows.append(
                     {
                         "model": model.name,

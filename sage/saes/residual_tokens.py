@@ -31,15 +31,23 @@ def residual_tokens(
     model: Model, hook: Node, prompts: Sequence[Tokenized]
 ) -> Float[Tensor, "token d_model"]:
     """The residual stream at a hook, every token of every prompt but sinks, on the CPU."""
+    return tokens_at_hooks(model, [hook], prompts)[hook]
+
+
+def tokens_at_hooks(
+    model: Model, hooks: Sequence[Node], prompts: Sequence[Tokenized]
+) -> dict[Node, Float[Tensor, "_ d_model"]]:
+    """The same at several hooks, of one reading; what is a sink is told hook by hook."""
     if not prompts:
         raise SageError("There is nothing to read activations of: no prompts were given.")
-    node = hook.at(EVERYWHERE)
-    tokens: list[Tensor] = []
+    nodes = {hook: hook.at(EVERYWHERE) for hook in hooks}
+    tokens: dict[Node, list[Tensor]] = {hook: [] for hook in hooks}
     for first in range(0, len(prompts), PROMPTS_READ_AT_ONCE):
         chunk = prompts[first : first + PROMPTS_READ_AT_ONCE]
-        stream = model.read([node], chunk)[node].cpu()
-        tokens.append(without_bos(stream, chunk, bos=model.sink))
-    return without_massive(torch.cat(tokens))
+        streams = model.read(list(nodes.values()), chunk)
+        for hook, node in nodes.items():
+            tokens[hook].append(without_bos(streams[node].cpu(), chunk, bos=model.sink))
+    return {hook: without_massive(torch.cat(parts)) for hook, parts in tokens.items()}
 
 
 def without_bos(

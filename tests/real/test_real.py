@@ -145,21 +145,23 @@ def test_what_a_run_will_take_is_told_first_and_what_is_done_is_not_counted(tmp_
     stages = stages_left(model, chosen, plan, tmp_path, PRICES)
     cell = "gendered_pronoun--tiny-gpt2--quick--seed0"
     one, other = ("topk4 1.resid_pre",), ("topk4-soft-frozen 1.resid_pre",)
-    assert {path[0] for path in stages} == {"streams", *one, *other, cell}
+    assert {path[0] for path in stages} == {"streams", "held out", *one, *other, cell}
     # 600 tokens through two layers; six steps of 64 tokens, twelve products with 128 x 128 weights.
     assert stages["streams",] == pytest.approx(600 * 2 * 1e-6)
+    assert stages["held out",] == pytest.approx(100 * 2 * 1e-6)
     assert stages[one] == stages[other] == pytest.approx(6 * 12 * 64 * 128 * 128 * 1e-11)
     assert list(told_stages(model, chosen, plan, stages)) == [
         "streams of 600 tokens",
         "2 SAEs of 128 latents",
+        "held-out text",
         "scores of gendered_pronoun",
     ]
     write_json(trained / "topk4" / "1.resid_pre" / "cfg.json", {})
     write_json(tmp_path / "results" / cell / "result.json", {})
     left = stages_left(model, chosen, plan, tmp_path, PRICES)
-    assert left == {path: stages[path] for path in (("streams",), other)}
+    assert left == {path: stages[path] for path in (("streams",), other, ("held out",))}
     write_json(trained / "topk4-soft-frozen" / "1.resid_pre" / "cfg.json", {})
-    assert stages_left(model, chosen, plan, tmp_path, PRICES) == {}
+    assert list(stages_left(model, chosen, plan, tmp_path, PRICES)) == [("held out",)]
 
 
 def test_streams_on_disk_are_the_models_own_and_reading_goes_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +29,13 @@ def double(cell: LightCell) -> str:
 
 
 def surroundings_of(cell: LightCell) -> dict[str, object]:
-    """Where a worker is, and whether it has loaded torch before it knew that."""
+    """Where a worker is, and how many threads torch takes there."""
+    import torch
+
     del cell
     names = ("SAGE_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     told = {name: os.environ.get(name) for name in names}
-    return {**told, "folder": str(Path.cwd()), "torch": "torch" in sys.modules}
+    return {**told, "folder": str(Path.cwd()), "threads": torch.get_num_threads()}
 
 
 def die_at_first(cell: LightCell) -> str:

@@ -44,14 +44,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayWorkers]:
     """Two workers with a cache of their own; nothing of their cluster is left in the end."""
     import ray
 
+    others = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         # Where workers find light_cells.
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         with ray_workers(LOCAL, count=2) as workers:
-            begun = psutil.Process().children(recursive=True)
+            now = psutil.Process().children(recursive=True)
             yield workers
     assert not ray.is_initialized()
+    begun = [process for process in now if process.pid not in others]
     _, left = psutil.wait_procs(begun, timeout=10)
     assert [process.name() for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -75,7 +77,7 @@ def run_light(
 # Workers
 
 
-def test_a_worker_is_where_the_command_is_before_it_loads_anything(
+def test_a_worker_is_where_the_command_is_and_takes_one_thread(
     cluster: RayWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -88,7 +90,7 @@ def test_a_worker_is_where_the_command_is_before_it_loads_anything(
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "folder": str(tmp_path),
-        "torch": False,
+        "threads": 1,
     }
 
 

@@ -42,8 +42,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "frontier": ("sage frontier out/fidelity --out out/frontier",),
     "compare": ("sage compare out/half out/whole", "sage compare out --out out/report"),
     "probe": (
-        "sage probe gendered_pronoun -m tiny-gpt2 --sae tiny-gpt2/topk8 --attribute gender",
-        "sage probe reviews.csv -m gpt2-small --sae gpt2-small-res-jb --metric probing -k 5",
+        "sage probe gendered_pronoun -m tiny-gpt2 --sae tiny-gpt2/topk8",
+        "sage probe reviews.csv -m gpt2-small --sae gpt2-small-res-jb -k 5",
     ),
     "export": ("sage export out --out rows.csv", "sage export out --out saebench"),
     "report": ("sage report out --out out/report",),

@@ -231,8 +231,8 @@ def two_nodes(
     turn = torch.eye(D_HEAD) if turn is None else turn
     generator = torch.Generator().manual_seed(0)
     labels = [{"a": n % 2, "b": n // 2 % 3} for n in range(180)]
-    mlp = 0.3 * torch.randn(180, D, generator=generator)
-    z = 0.3 * torch.randn(180, D_HEAD, generator=generator)
+    mlp = 0.6 * torch.randn(180, D, generator=generator)
+    z = 0.6 * torch.randn(180, D_HEAD, generator=generator)
     for values in (mlp, z):
         values[:, 0] += torch.tensor([1 - 2.2 * label["a"] for label in labels])
         values[:, 1] += torch.tensor([0.5 * label["b"] for label in labels])

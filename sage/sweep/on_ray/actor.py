@@ -7,6 +7,7 @@ as they are set for them.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -78,6 +79,8 @@ class RayWorker:
             ) from error
         os.environ.update(common.variables)
         one_thread()
+        if torch := sys.modules.get("torch"):  # Ray may have loaded it, with a pool of threads
+            torch.set_num_threads(1)
 
     def share(self) -> float:
         """How much of its cell is done, from 0 to 1."""

@@ -74,6 +74,23 @@ def _end(children: Iterable[BaseProcess]) -> None:
 
 
 @contextmanager
+def interrupts_later() -> Generator[None]:
+    """Ctrl-C inside takes effect at the end of the block, which is to be short: an exception in the
+    middle of a library's own bookkeeping may leave it a lock that nobody gives back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def _interrupts_ignored() -> Generator[None]:
     """Ctrl-C does nothing for a moment; only the main thread can say so."""
     if threading.current_thread() is not threading.main_thread():

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from sage.errors import SageError
-from sage.processes import worker_pool
+from sage.processes import interrupts_later, worker_pool
 from sage.progress import Stage, StagePath, Watcher, advance, expect, stage, watching
 from sage.threads import one_thread
 from sage.work_done import WorkDone
@@ -90,14 +90,16 @@ def _in_one_pool(
     """What the jobs that are not made yet come to, as they end. BrokenProcessPool where a process
     is killed, after all that ended until then."""
     with worker_pool(processes, begin=_begin, given=(told.shares,)) as pool:
-        places = {
-            pool.submit(_run, run, place, job): place
-            for place, job in enumerate(jobs)
-            if place not in made
-        }
+        with interrupts_later():
+            places = {
+                pool.submit(_run, run, place, job): place
+                for place, job in enumerate(jobs)
+                if place not in made
+            }
         running: set[Future[Made]] = set(places)
         while running:
-            done, running = wait(running, timeout=LOOK_EVERY)
+            with interrupts_later():
+                done, running = wait(running, timeout=LOOK_EVERY)
             whole = sorted((places[f], f) for f in done if not f.exception())
             told.tell(ended=[place for place, _ in whole])
             for place, future in whole:

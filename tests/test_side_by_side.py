@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from sage.errors import SageError
+from sage.processes import interrupts_later
 from sage.progress import Stage, Watcher, advance, stage, watching
 from sage.side_by_side import Job, Told, side_by_side
 
@@ -95,6 +96,22 @@ def test_what_is_done_of_a_job_is_told_once() -> None:
         told.tell(ended=[0, 1])
         assert demo.done == 4
         advance(0)
+
+
+def test_ctrl_c_in_a_librarys_bookkeeping_takes_effect_when_that_is_done() -> None:
+    done: list[str] = []
+
+    def interrupted() -> None:
+        with interrupts_later():
+            signal.raise_signal(signal.SIGINT)
+            done.append("bookkeeping")
+        done.append("what came after")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == ["bookkeeping"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_ends_every_process_at_once_and_a_killed_parent_leaves_none(tmp_path: Path) -> None:

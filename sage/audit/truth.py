@@ -98,7 +98,7 @@ def judge_truth(panel: Panel) -> Cell:
     failed = tuple(reason for part in parts for reason in part.failed)
     share = figures["pairs ordered rightly"]
     judged = share is not None and math.isfinite(share)
-    said = ", ".join(part.said for part in parts if part.said)
+    said = ", ".join(part.said for part in parts if part.said) if judged else "not measured there"
     passed = not failed if judged else None
     return Cell(panel.metric.name, "truth", panel.world, passed, said, figures, failed)
 
@@ -116,9 +116,10 @@ def _order(panel: Panel) -> _Judged:
         "dictionaries": float(everything.n),
     }  # fmt: skip
     failed: list[str] = []
-    if everything.rightly.value < LEAST_OVER_ALL and (trained or panel.metric.claim != "atoms"):
+    judged = bool(trained) or panel.metric.claim != "atoms"
+    if judged and everything.rightly.value < LEAST_OVER_ALL:
         failed.append(f"orders {everything.rightly.value:.3f} of the pairs rightly")
-    said = f"pairs {everything.rightly}"
+    said = f"pairs {everything.rightly}" + ("" if judged else ", judged by chains")
     if trained:
         among = panel.ordering(trained).rightly
         figures |= {"of the trained": among.value, "of the trained, low": among.low,

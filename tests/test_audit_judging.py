@@ -306,6 +306,7 @@ def test_the_shipped_verdicts_are_of_the_metrics_that_scores_print() -> None:
         said = verdict_on(metric, version)
         assert said == (None if verdict.word == "use" else str(verdict))
         assert verdict_on(metric, version + 1) == f"{verdict.word}, of an older version"
+        assert verdict_on(metric, version - 1) == f"{verdict.word}, of a newer version"
     assert verdict_on("accuracy", 1) == "not audited"
 
 

@@ -127,13 +127,14 @@ def shipped_audit() -> AuditResult | None:
 
 def verdict_on(metric: str, version: int) -> str | None:
     """What to say beside a score of this version where the verdict is not 'use': the verdict, that
-    it is of an older version, or that there is none. None where it is 'use'."""
+    it is of an older or a newer version, or that there is none. None where it is 'use'."""
     audit = shipped_audit()
     verdict = audit.verdict(metric) if audit else None
     if verdict is None or verdict.word == UNKNOWN:
         return UNKNOWN
     if verdict.version != version:
-        return f"{verdict.word}, of an older version"
+        age = "an older" if verdict.version < version else "a newer"
+        return f"{verdict.word}, of {age} version"
     return None if verdict.word == "use" else str(verdict)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -95,7 +96,8 @@ def refusing(load: Callable[Given, Loaded]) -> Callable[Given, Loaded]:
                 ) from error
             what = f"{type(error).__name__}: {first_line(error)}"
             remedy = "Look at the files in its folder, or fetch the model again."
-            if not Path(str(name)).expanduser().exists():
+            # Of os, whose answer to a name that no file can have is no.
+            if not os.path.exists(os.path.expanduser(str(name))):
                 remedy = (
                     "See whether the Hugging Face hub can be reached (HF_ENDPOINT says where it "
                     "is), or give a folder that has the model."

@@ -53,7 +53,6 @@ from sage.store.store import Store
 from sage.task.catalog import load_task
 from sage.task.tokens import Tokenized
 
-# Streams are read windows of this many tokens at a time; passages shorter than that are whole.
 _HELD_OUT_SEED = 1
 
 

@@ -523,3 +523,9 @@ def test_a_loaded_model_without_a_tokenizer_and_what_is_no_model_are_refused() -
         loaded.load_model(SimpleNamespace(save_pretrained=None))
     with pytest.raises(SageError, match="no model of transformers"):
         loaded.load_model(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "a" * 5000])
+def test_a_name_that_no_file_can_have_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(SageError, match=r"folder"):
+        load_model(name)

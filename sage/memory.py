@@ -15,6 +15,8 @@ CLEAN_RUN_BYTES_KEPT = 2**30
 # Codes of an SAE, tokens times latents: more do not stay in a CPU's caches between the product and
 # the choice among its results.
 CODES_AT_ONCE = 2**23
+# Steps of one node, over prompts and candidates, that are searched together for several levels.
+STACKED_STEPS_AT_ONCE = 2**25
 # Prompts whose activations are read at once to train or measure an SAE.
 PROMPTS_READ_AT_ONCE = 256
 # Nonzero codes of streams that are kept while one set of nodes is scored.

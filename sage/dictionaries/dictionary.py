@@ -182,6 +182,14 @@ class SiteMoves(NamedTuple):
         }
         return self._replace(steps=steps)
 
+    def at(self, places: Int[Tensor, "some"]) -> SiteMoves:
+        """The same with only the candidates at these places."""
+        return self._replace(
+            latents=self.latents[places],
+            steps={node: step[:, places] for node, step in self.steps.items()},
+            directions={node: whole[places] for node, whole in self.directions.items()},
+        )
+
     def along(self, dictionary: Dictionary) -> SiteMoves:
         """The same steps along the directions of another dictionary that has the same codes."""
         return self._replace(directions=some_directions(dictionary, self.nodes, self.latents))

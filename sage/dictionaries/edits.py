@@ -6,7 +6,7 @@ as published tests of control do, and so can be won by a memory (method, section
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from sage.dictionaries.activations import Activations, Labels, Site
 from sage.dictionaries.dictionary import Dictionary, LabelMoves, SiteCodes, SiteMoves, site_codes
 from sage.dictionaries.search import Budget, Candidates, Choice, greedy, search_together, walk
 from sage.errors import SageError
+from sage.memory import STACKED_STEPS_AT_ONCE
 from sage.nodes import Node
 
 BIAS = -2
@@ -28,10 +29,16 @@ Masks = Mapping[Node, Mask]
 
 class Way(NamedTuple):
     """How candidates may be moved: which latents (None: all), and along whose directions (None:
-    their own dictionary's); those are of a dictionary with the same codes."""
+    their own dictionary's); those are of a dictionary with the same codes. A `bounded` way is not
+    taken at the budget without a bound."""
 
     masks: Masks | None = None
     directions: Dictionary | None = None
+    bounded: bool = False
+
+    def budgets(self, all_budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+        """Those of all budgets at which it is taken."""
+        return tuple(b for b in all_budgets if b is not None) if self.bounded else all_budgets
 
 
 class Edited(NamedTuple):
@@ -61,21 +68,23 @@ def control(
 ) -> list[list[Edited]]:
     """`base` moved towards the aim for p' with these labels: one edit for each way and budget.
 
-    Every site has as many budgets. Sites without candidates, and nodes whose variance is 0, stay as
+    Every site has as many budgets; a way has an edit for each at which it is taken. Sites without candidates, and nodes whose variance is 0, stay as
     they are.
     """
-    count = len(next(iter(budgets.values())))
-    drafts = [[_Draft(base, aim, variance) for _ in range(count)] for _ in ways]
+    any_site = next(iter(budgets.values()))
+    drafts = [[_Draft(base, aim, variance) for _ in way.budgets(any_site)] for way in ways]
     for part in candidates.moves(base, labels):
         missing = {node: (aim[node] - base.values[node])[part.rows] for node in part.nodes}
         for directions, numbers in _by_directions(ways).items():
             along = part if directions is None else part.along(directions)
-            allowed = [along if (m := ways[n].masks) is None else along.only(m) for n in numbers]
-            sites = [Candidates(moves.steps, moves.directions) for moves in allowed]
-            by_way = search_together(sites, missing, variance, budgets=budgets[part.site])
-            for number, site, choices in zip(numbers, sites, by_way, strict=True):
-                for edit, choice in zip(drafts[number], choices, strict=True):
-                    edit.add(part, site, choice)
+            for some in _searched_together(ways, numbers, along):
+                masks = [ways[number].masks for number in some]
+                own = ways[some[0]].budgets(budgets[part.site])
+                by_way = _choices(along, masks, missing, variance, budgets=own)
+                for number, mask, choices in zip(some, masks, by_way, strict=True):
+                    site = _candidates(along, mask)
+                    for edit, choice in zip(drafts[number], choices, strict=True):
+                        edit.add(part, site, choice)
     return [[edit.done() for edit in draft] for draft in drafts]
 
 
@@ -85,6 +94,57 @@ def _by_directions(ways: Sequence[Way]) -> dict[Dictionary | None, list[int]]:
     for number, way in enumerate(ways):
         numbers.setdefault(way.directions, []).append(number)
     return numbers
+
+
+def _searched_together(
+    ways: Sequence[Way], numbers: Sequence[int], moves: SiteMoves
+) -> Iterator[Sequence[int]]:
+    """The ways that let every latent through, and those that do not, who have fewer candidates,
+    apart also by whether they are bounded: as many at a time as memory should hold."""
+    steps = next(iter(moves.steps.values()))
+    most = max(1, STACKED_STEPS_AT_ONCE // max(1, steps.numel()))
+    apart: dict[tuple[bool, bool], list[int]] = {}
+    for number in numbers:
+        way = ways[number]
+        apart.setdefault((way.masks is None, way.bounded), []).append(number)
+    for some in apart.values():
+        yield from (some[first : first + most] for first in range(0, len(some), most))
+
+
+def _choices(
+    moves: SiteMoves,
+    masks: Sequence[Masks | None],
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    budgets: tuple[Budget, ...],
+) -> list[list[Choice]]:
+    """What is chosen at each budget of the candidates that each mask lets through; only those that
+    some mask lets through are searched."""
+    kept = _let_through(moves, masks)
+    shown = moves if kept is None else moves.at(kept)
+    by_mask = search_together(
+        [_candidates(shown, mask) for mask in masks], missing, variance, budgets=budgets
+    )
+    if kept is None:
+        return by_mask
+    return [[choice.among(kept, len(moves.latents)) for choice in some] for some in by_mask]
+
+
+def _let_through(moves: SiteMoves, masks: Sequence[Masks | None]) -> Int[Tensor, "some"] | None:
+    """The places of the candidates that some mask lets through at some node; None for all."""
+    let = torch.zeros(len(moves.latents), dtype=torch.bool, device=moves.latents.device)
+    for mask in masks:
+        if mask is None:
+            return None
+        for node in moves.nodes:
+            let |= mask[node][moves.latents]
+    return let.nonzero().flatten()
+
+
+def _candidates(moves: SiteMoves, mask: Masks | None) -> Candidates:
+    allowed = moves if mask is None else moves.only(mask)
+    return Candidates(allowed.steps, allowed.directions)
 
 
 def copying(

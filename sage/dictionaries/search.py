@@ -90,6 +90,12 @@ class Choice(NamedTuple):
         """The choice of some of the prompts."""
         return Choice(self.chosen[rows], self.distance[rows], self.start[rows])
 
+    def among(self, places: Int[Tensor, "candidate_and_shift"], count: int) -> Choice:
+        """The same choice as one among `count` candidates, of which these were at `places`."""
+        chosen = torch.zeros(len(self.chosen), count, dtype=torch.bool, device=self.chosen.device)
+        chosen[:, places] = self.chosen
+        return self._replace(chosen=chosen)
+
 
 ALL: int | None = None
 """The budget without a bound: until both searches stop."""

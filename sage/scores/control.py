@@ -142,7 +142,7 @@ def make_edits(
     """Every prompt's nodes moved towards the aim at every budget and level, for dictionaries that
     have the codes of the candidates. The budget without a bound is at level 0 alone."""
     ways = {
-        (id(mask), id(each.directions)): Way(mask, each.directions)
+        (id(mask), id(each.directions)): Way(mask, each.directions, bounded=mask is not None)
         for each in along
         for mask in each.masks.values()
     }
@@ -160,7 +160,7 @@ def make_edits(
         {
             (level, name): edit
             for level, mask in each.masks.items()
-            for name, edit in zip(aim.names, by_way[id(mask), id(each.directions)], strict=True)
+            for name, edit in zip(aim.names, by_way[id(mask), id(each.directions)], strict=False)
             if name != UNBOUNDED or level == ANY
         }
         for each in along

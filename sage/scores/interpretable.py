@@ -2,7 +2,7 @@
 
 Method, section 5.5. The budgets and edits of T2, with the latents whose activity predicts, at a
 corrected F1 of at least t, a value of an attribute that the contrast changes: the mean over t =
-.25, .5 and .75. A level at which nothing qualifies scores 0. Called `sage` in tables.
+.1, .2 to .9. A level at which nothing qualifies scores 0. Called `sage` in tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
 
 SCORE = Score(
     name="interpretable",
-    version=2,
+    version=3,
     symbol="T3",
     title="sage: interpretable control",
     zero="nothing edited",

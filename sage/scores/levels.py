@@ -11,9 +11,11 @@ from typing import Literal
 Split = Literal["decide", "test"]
 Form = Literal["success", "graded"]
 FORMS: tuple[Form, ...] = ("success", "graded")
-# Corrected F1 from which a latent means something; at 0 every latent may be moved.
+# Corrected F1 from which a latent means something; at 0 every latent may be moved. Few levels are
+# high steps: blind edits raised a mean over .25, .5 and .75 that took latents over them and found
+# nothing better (`python -m tests.benchmarks.gaming`).
 ANY = 0.0
-LEVELS = (0.25, 0.5, 0.75)
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 EVERY_LEVEL = (ANY, *LEVELS)
 BUDGETS = ("need", "2 need", "4 need")
 UNBOUNDED = "all"

@@ -23,6 +23,8 @@ from sage.scores.activity import Detectors, corrected, cuts_through, detectors
 from sage.scores.predicates import Predicates, tabulate
 
 LARGEST_UNION = 10
+# An F1 is a ratio of counts and may be a level itself: rounding must not decide.
+TIE = 1e-6
 
 
 class NodeMeaning(NamedTuple):
@@ -47,7 +49,7 @@ class Meaning(NamedTuple):
 
     def masks(self, level: float) -> dict[Node, Bool[Tensor, "latent"]]:
         """Which latents mean something with a corrected F1 of at least `level`."""
-        return {node: meaning.best >= level for node, meaning in self.nodes.items()}
+        return {node: meaning.best >= level - TIE for node, meaning in self.nodes.items()}
 
 
 def find_meaning(

@@ -47,7 +47,7 @@ def _details(part: EditOutcomes, decisions: Decisions) -> Iterator[Detail]:
 
 SCORE = Score(
     name="move",
-    version=1,
+    version=2,
     symbol="move",
     title="move",
     zero="nothing edited",

@@ -1,6 +1,6 @@
 """Which latents stand behind a suite's interpretable control: the most moved ones, with prompts.
 
-What T3 counts are edits at three F1 levels and three budgets (method, section 5.5). Of each latent
+What T3 counts are edits at all F1 levels and three budgets (method, section 5.5). Of each latent
 is told in what share of these edits it was moved, which value its activity predicts best on fit,
 and where its direction points; and on a few pairs what the model said before, what it should say,
 and what it said under the widest of these edits.

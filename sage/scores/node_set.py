@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations
@@ -195,16 +196,22 @@ class NodeSet:
         return activity(contender.dictionary, self.fit)
 
     def masks(self, contender: Contender) -> dict[float, Masks | None]:
-        """Which latents may be moved at every level. Supervised features mean something by
-        definition."""
+        """Which latents may be moved at every level; levels that let the same through share their
+        masks. Supervised features mean something by definition."""
+        if contender.dictionary is contender.features:
+            return dict.fromkeys(contender.levels)
         device = self.fit.values[self.nodes[0]].device
         masks: dict[float, Masks | None] = {}
+        distinct: list[Masks] = []
         for level in contender.levels:
-            if level == ANY or contender.dictionary is contender.features:
+            if level == ANY:
                 masks[level] = None
-            else:
-                qualified = self.meaning(contender).masks(level)
-                masks[level] = {node: mask.to(device) for node, mask in qualified.items()}
+                continue
+            qualified = self.meaning(contender).masks(level)
+            own = {node: mask.to(device) for node, mask in qualified.items()}
+            masks[level] = next((known for known in distinct if _alike(known, own)), own)
+            if masks[level] is own:
+                distinct.append(own)
         return masks
 
     def behaviour(self, split: str, pairs: PairRuns) -> SplitBehaviour:
@@ -215,3 +222,8 @@ class NodeSet:
         behaviour = self.memo[split]
         assert isinstance(behaviour, SplitBehaviour)
         return behaviour
+
+
+def _alike(one: Masks, other: Masks) -> bool:
+    """Whether two sets of masks let the same latents through at every node."""
+    return all(torch.equal(mask, other[node]) for node, mask in one.items())

@@ -1,7 +1,7 @@
 """What do blind edits raise when they raise T3, and would another definition of it be raised less?
 
     python -m tests.benchmarks.gaming                      every rule, gaming and order
-    python -m tests.benchmarks.gaming --rule 'nine levels' --climbs 8 --only gaming
+    python -m tests.benchmarks.gaming --rule 'three levels' --climbs 8 --only gaming
     python -m tests.benchmarks.gaming --out out/audit      with the SAEs that an audit trained there
 
 An SAE of the audit is edited as its lens of gaming does, kept where T3 by some rule rises. Shown is
@@ -102,15 +102,14 @@ def of_single_values(node_set: NodeSet, dictionary: Dictionary) -> Float[Tensor,
     return best.view(2, -1).max(0).values if dictionary.signed else best
 
 
-NINE = tuple(n / 10 for n in range(1, 10))
+THREE = (0.25, 0.5, 0.75)
 NINETEEN = tuple(n / 20 for n in range(1, 20))
 RULES = (
     Rule("as scored", LEVELS, as_scored),
-    Rule("nine levels", NINE, as_scored),
+    Rule("three levels", THREE, as_scored),
     Rule("nineteen levels", NINETEEN, as_scored),
-    Rule("both halves", LEVELS, on_both_halves),
-    Rule("single values", LEVELS, of_single_values),
-    Rule("nine levels, both halves", NINE, on_both_halves),
+    Rule("three levels, both halves", THREE, on_both_halves),
+    Rule("three levels, single values", THREE, of_single_values),
 )
 
 
@@ -119,7 +118,7 @@ def measured(node_set: NodeSet, dictionary: Dictionary, rules: Sequence[Rule]) -
     contender = node_set.contender(dictionary)
     assert contender.candidates is not None
     f1 = {rule.judge: rule.judge(node_set, dictionary) for rule in rules}
-    levels = {rule.judge: {ANY, *LEVELS} for rule in rules}
+    levels = {rule.judge: {ANY, *LEVELS, *THREE} for rule in rules}
     for rule in rules:
         levels[rule.judge] |= {*rule.levels}
     outcomes = {
@@ -179,12 +178,12 @@ def _parts(outcomes: EditOutcomes, f1: Float[Tensor, "latent"]) -> Iterator[tupl
     left = [outcomes.edits[ANY, budget] for budget in BUDGETS]
     moves = [1 - float(edit.distance.sum() / edit.start.sum()) for edit in left]
     yield "move, any latent", sum(moves) / len(moves)
-    alone = [float(outcomes.isolation[level, "2 need"].mean()) for level in (ANY, *LEVELS)]
+    alone = [float(outcomes.isolation[level, "2 need"].mean()) for level in (ANY, *THREE)]
     yield "isolation", sum(alone) / len(alone)
-    for level in LEVELS:
+    for level in THREE:
         columns = outcomes.columns("success", (level,))
         yield f"control at F1 >= {level}", at_means(columns, control_statistic)
-    for level in LEVELS:
+    for level in THREE:
         yield f"latents of F1 >= {level}", float((f1 >= level).sum())
     yield "sum of F1", float(f1.sum())
 

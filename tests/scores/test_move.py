@@ -72,5 +72,5 @@ def test_rows_beside_it_are_with_all_latents_and_at_every_level() -> None:
     details = list(SCORE.details(measured(world, latents(world, 2)), DECIDED))
     assert [row.at for row in details] == ["all latents", *(f"F1 >= {t}" for t in LEVELS)]
     values = [at_means(row.evidence, SCORE.statistic) for row in details]
-    assert values == pytest.approx([0.5] * 4)
+    assert values == pytest.approx([0.5] * 10)
     assert len(BUDGETS) == 3

@@ -25,7 +25,7 @@ def edited(latents: list[list[int]]) -> Edited:
 
 
 def test_a_latent_is_moved_in_the_share_of_pairs_and_edits_that_move_it() -> None:
-    """Nine edits of two pairs: 3 in every edit of the first pair, 5 in three edits of both."""
+    """27 edits of two pairs: 3 in every edit of the first pair, 5 in nine edits of both."""
     edits = {
         (level, budget): edited([[3, 5], [5, -1]] if budget == "need" else [[3, -1], [-1, -1]])
         for level in LEVELS
@@ -35,8 +35,8 @@ def test_a_latent_is_moved_in_the_share_of_pairs_and_edits_that_move_it() -> Non
     suite = assemble("one", [sae("relu")])
     found = {at.latent: at for at in count_moves(outcomes, suite)}
     assert set(found) == {3, 5}
-    assert (found[3].share, found[3].times.tolist()) == (9 / 18, [9, 0])
-    assert (found[5].share, found[5].times.tolist()) == (6 / 18, [3, 3])
+    assert (found[3].share, found[3].times.tolist()) == (27 / 54, [27, 0])
+    assert (found[5].share, found[5].times.tolist()) == (18 / 54, [9, 9])
 
 
 def test_a_site_that_the_suite_does_not_read_has_no_latents() -> None:

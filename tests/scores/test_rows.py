@@ -185,7 +185,7 @@ def test_arrays_have_columns_per_pair_their_clusters_and_named_matrices(
 ) -> None:
     arrays = score_arrays(scored)
     assert arrays["a|suite|suite|control"].shape == (6, 4)
-    assert arrays["a|suite|suite|interpretable"].shape == (6, 10)
+    assert arrays["a|suite|suite|interpretable"].shape == (6, 28)
     assert arrays["a|suite|permuted|approximation"].shape == (6, 4)
     assert arrays["a|suite|*|clusters"].shape == (6,)
     pairs = scored.node_set.data.test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -63,7 +64,7 @@ class Activations:
         device = next(iter(self.values.values())).device
         return torch.tensor([prompt.index[position] for prompt in self.prompts], device=device)
 
-    @property
+    @cached_property
     def prompt_labels(self) -> Labels:
         """Every prompt's labels, its template family among them: all an edit may know of it."""
         return [labels_of(prompt) for prompt in self.prompts]

@@ -53,13 +53,10 @@ class Column:
     def feature(self, labels: Labels) -> Int[Tensor, "prompt"]:
         """Which of the block's features each prompt has; -1 for none."""
         index = {key: number for number, key in enumerate(self.keys)}
-        if len(self.attributes) == 1:
-            (attribute,) = self.attributes
-            features = [index.get((prompt[attribute],), -1) for prompt in labels]
-        else:
-            features = [index.get(self.key(prompt), -1) for prompt in labels]
+        prompt_keys = self.keys_of(labels)
+        features = [index.get(key, -1) for key in prompt_keys]
         if -1 in features and not (self.coupled or self.nuisance):
-            stranger = self.key(labels[features.index(-1)])
+            stranger = prompt_keys[features.index(-1)]
             raise BadTask(
                 f"The value {'/'.join(map(str, stranger))} of attribute '{self.name}' does not "
                 f"occur in the prompts of the fit ({len(self.keys)} values do). Give more prompts "
@@ -67,9 +64,9 @@ class Column:
             )
         return torch.tensor(features, dtype=torch.long)
 
-    def key(self, labels: Mapping[str, Label]) -> Key:
-        """A prompt's labels of the block's attributes."""
-        return tuple(labels[attribute] for attribute in self.attributes)
+    def keys_of(self, labels: Labels) -> list[Key]:
+        """Every prompt's labels of the block's attributes."""
+        return [tuple(prompt[attribute] for attribute in self.attributes) for prompt in labels]
 
     def inside(self, other: Column) -> bool:
         """Whether this block's keys are the other's, or finer ones."""

@@ -68,8 +68,8 @@ def control(
 ) -> list[list[Edited]]:
     """`base` moved towards the aim for p' with these labels: one edit for each way and budget.
 
-    Every site has as many budgets; a way has an edit for each at which it is taken. Sites without candidates, and nodes whose variance is 0, stay as
-    they are.
+    Every site has as many budgets; a way has an edit for each at which it is taken. Sites without
+    candidates, and nodes whose variance is 0, stay as they are.
     """
     any_site = next(iter(budgets.values()))
     drafts = [[_Draft(base, aim, variance) for _ in way.budgets(any_site)] for way in ways]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -134,6 +135,7 @@ class Scatter(NamedTuple):
         )
 
 
+@cache
 def hook_point(node: Node) -> HookPoint:
     """Where the whole activation stands that a node is of."""
     return EMBED if node.kind == "embed" else HookPoint(node.kind, node.layer)

@@ -87,11 +87,8 @@ def _with_known_values(node_set: NodeSet, fit: Activations, rows: Sequence[int])
     shared = node_set.data.shared
     columns = design_columns(shared.attributes, shared.within, fit.prompt_labels)
     sides = [run.prompt_labels for run in node_set.data.decide]
-    return [
-        row
-        for row in rows
-        if all(column.key(labels[row]) in column.keys for column in columns for labels in sides)
-    ]
+    keys = [(column, column.keys_of(labels)) for column in columns for labels in sides]
+    return [row for row in rows if all(own[row] in column.keys for column, own in keys)]
 
 
 def _untouched(base: Activations) -> Edited:

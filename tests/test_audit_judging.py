@@ -208,7 +208,8 @@ def test_blind_edits_may_gain_no_more_than_noise(
     """Noise of one run: 2.77 x .01."""
 
     def record(role: str, value: float, atoms: float) -> Measured:
-        return Measured("gaming", "w", "sae", role, {"x": value}, {"atoms": atoms})
+        at = 7.0 if role.startswith("after") else 0.0
+        return Measured("gaming", "w", "sae", role, {"x": value}, {"atoms": atoms}, at=at)
 
     records = [
         record("before, seen", 0.5, 0.5), record("after, seen", 0.7, quality),
@@ -217,6 +218,7 @@ def test_blind_edits_may_gain_no_more_than_noise(
     [cell] = judge_gaming(records, "x", {"w": Noise(1.0, 0.01, 0.0, 1.0, None, 5)})
     assert cell.passed is passed
     assert cell.figures["gain where climbed"] == pytest.approx(0.2)
+    assert "7 edits kept" in cell.said
 
 
 @pytest.mark.parametrize(("some", "passed"), [(0.66, True), (0.6, False)])

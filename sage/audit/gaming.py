@@ -38,12 +38,19 @@ ROUNDING = 0.002
 PAIRS, FRESH = 200, 1
 
 
+class Climb(NamedTuple):
+    """Where a climb ended, and how many of its edits were kept."""
+
+    sae: ToySAE
+    kept: int
+
+
 def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Measured]:
     """The SAE before and after the climb, on the draws climbed on and on fresh ones."""
     small = replace(plan, contrasts=min(2, plan.contrasts), pairs=min(PAIRS, plan.pairs))
     seen, fresh = WorldBench(world, small), WorldBench(world, small, FRESH)
     quality = PlantedQuality(world, seen.attributes)
-    best = hill_climb(
+    best, kept = hill_climb(
         sae, quality, lambda tried: seen.one(tried.dictionary, metric),
         edits=plan.edits, random=generator(f"gaming/{world.name}/{metric}"),
     )  # fmt: skip
@@ -56,7 +63,7 @@ def climb(world: World, sae: ToySAE, plan: AuditPlan, *, metric: str) -> list[Me
             "gaming", world.name, one.name, f"{when}, {draws}",
             defined({metric: values[place]}),
             quality.of(one)._asdict(),
-            at=float(plan.edits * place),
+            at=float(kept * place),
         )
         for draws, values in ends.items()
         for place, (when, one) in enumerate((("before", sae), ("after", best)))
@@ -70,20 +77,20 @@ def hill_climb(
     *,
     edits: int,
     random: torch.Generator,
-) -> ToySAE:
+) -> Climb:
     """The SAE after so many blind edits, each kept where the score rises, L0 stays and nothing is
     better that quality sees."""
     world = quality.world
     limits, start = quality.of(sae), _l0(sae, world)
-    best, highest = sae, score(sae)
+    best, highest, kept = sae, score(sae), 0
     for _ in range(edits):
         tried = _edited(best, random)
         if abs(_l0(tried, world) - start) > MOST_L0 * start or _better(quality.of(tried), limits):
             continue
         value = score(tried)
         if value > highest:
-            best, highest = tried, value
-    return best
+            best, highest, kept = tried, value, kept + 1
+    return Climb(best, kept)
 
 
 class PlantedQuality(NamedTuple):
@@ -139,10 +146,11 @@ def judge_gaming(
         better = after.quality["atoms"] - before.quality["atoms"]
         limit = ONE_RUN * noises[world].sd if world in noises else 0.0
         passed = gains["fresh"] <= limit
+        kept = int(after.at or 0)
         said = f"gain {gains['fresh']:+.3f} on fresh draws, {gains['seen']:+.3f} where it climbed, "
-        said += f"quality {better:+.3f}, noise {limit:.3f}"
+        said += f"quality {better:+.3f}, noise {limit:.3f}, {kept} edits kept"
         figures = {"gain": gains["fresh"], "gain where climbed": gains["seen"],
-                   "quality": better, "noise": limit}  # fmt: skip
+                   "quality": better, "noise": limit, "kept": float(kept)}  # fmt: skip
         failed = () if passed else (f"blind edits gain {gains['fresh']:.2f}",)
         cells.append(Cell(metric, "gaming", world, passed, said, figures, failed))
     return cells

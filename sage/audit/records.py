@@ -34,7 +34,7 @@ class Measured:
 
     `where` is a planted world or `task on model`; `role` what it is there to show (built, control,
     trained, frozen, soft-frozen, snapshot, reseeded, climbed, ...), `seed` from which it, or what
-    it was measured on, was drawn, `at` how far along it is (steps of training, edits tried).
+    it was measured on, was drawn, `at` how far along it is (steps of training, edits kept).
     `quality` is how good it is by the planted features, empty where they are not known. A metric
     that is undefined is None; `errors` has half the width of its 95 % interval where it has one.
     """

@@ -206,7 +206,7 @@ def gaming(rules: Sequence[Rule], climbs: int, workshop: Workshop) -> pd.DataFra
     rows = [{"climbed": "", "climb": 0, "draw": n, **dict(b)} for n, b in enumerate(before)]
     for rule in rules:
         for climb in range(climbs):
-            climbed = hill_climb(
+            climbed, kept = hill_climb(
                 sae,
                 quality,
                 lambda tried, rule=rule: float(
@@ -221,6 +221,7 @@ def gaming(rules: Sequence[Rule], climbs: int, workshop: Workshop) -> pd.DataFra
                 gained = dict(after - before[draw])
                 rows.append(
                     {"climbed": rule.name, "climb": climb, "draw": draw, **gained, **better}
+                    | {"edits kept": float(kept)}
                 )
     return pd.DataFrame(rows)
 

@@ -117,7 +117,7 @@ def _run_difference(first: RunInfo, second: RunInfo, *, without: Sequence[str] =
         if entry.name in (*_OF_THE_TIME, *without):
             continue
         if getattr(first, entry.name) != getattr(second, entry.name):
-            return f"run's {entry.name}"
+            return "version of the scores" if entry.name == "scores" else f"run's {entry.name}"
     return None
 
 

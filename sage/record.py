@@ -31,6 +31,7 @@ from sage.run import WHOLE, Plan
 from sage.saes.residual_tokens import measure_on
 from sage.saes.suite import Suite
 from sage.scores.data import SharedData
+from sage.scores.score import versions
 from sage.scores.suite import SuiteScores
 from sage.scores.summary import summary_rows
 from sage.stopwatch import Stopwatch
@@ -111,6 +112,7 @@ def run_info(model: Model, plan: Plan) -> RunInfo:
         plan=plan.facts,
         device=model.device,
         libraries={library: version(library) for library in LIBRARIES},
+        scores=versions(),
     )
 
 

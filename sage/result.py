@@ -55,7 +55,8 @@ class StageInfo:
 @dataclass(frozen=True)
 class RunInfo:
     """How it was run; `forwards` counts clean-forward-pass equivalents over the test prompts,
-    `stages` where seconds and forwards went."""
+    `stages` where seconds and forwards went, `scores` has the version of every score's
+    definition."""
 
     sage: str
     seed: int
@@ -68,6 +69,7 @@ class RunInfo:
     plan: dict[str, Any] = field(default_factory=dict[str, Any])
     device: str = "cpu"
     libraries: dict[str, str] = field(default_factory=dict[str, str])
+    scores: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True)

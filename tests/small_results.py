@@ -18,10 +18,11 @@ from sage.result import (
     TaskInfo,
 )
 from sage.run import make_plan
+from sage.scores.score import versions
 
 RUN = RunInfo(
     "0.1.0", 0, {"test": 50}, "first", 10.0, 4.0, None, [StageInfo("scores", 9.0, 4.0)],
-    make_plan("quick").facts, "cpu", {"torch": "2.0"},
+    make_plan("quick").facts, "cpu", {"torch": "2.0"}, versions(),
 )  # fmt: skip
 
 SAE = SAEInfo("s", "topk", "1.resid_pre", 8, 4.0, 0.2)

@@ -215,6 +215,7 @@ def test_again_may_replace_a_suite_by_another_of_its_name(
         (("run", "sage"), "9.9", "run's sage"),
         (("run", "plan", "pairs"), 41, "run's plan"),
         (("run", "device"), "cuda", "run's device"),
+        (("run", "scores", "interpretable"), 2, "version of the scores"),
     ],
 )
 def test_a_cell_of_another_state_is_refused_before_anything_is_run(

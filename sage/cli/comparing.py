@@ -48,8 +48,9 @@ def _print_noise(results: tuple[Path, ...]) -> None:
     """Where there are several seeds: how much of a score is the draw, and of each difference."""
     from sage.audit.seed_noise import difference_rows, noise_rows
     from sage.cells import load_results
+    from sage.report.sources import defined_as_today
 
-    loaded = load_results(*results)
+    loaded = [one for one in load_results(*results) if defined_as_today(one.run.scores)]
     if rows := noise_rows(loaded):
         print_rows(rows, title="\nNoise of sage over seeds, everything but the SAE redrawn")
     if rows := difference_rows(loaded):

@@ -38,11 +38,11 @@ def write_overview(
     suites: Sequence[RankedSuite],
     runs: Sequence[RunSummary],
     *,
-    outdated: int,
+    left_out: str | None,
 ) -> Path:
     """Write index.html and, with the claim and the tables alone, report.md.
 
-    `outdated` results were left out. Returns the path of the page.
+    `left_out` says which results were. Returns the path of the page.
     """
     score_tables = suite_tables(suites)
     tables = {
@@ -51,7 +51,7 @@ def write_overview(
         "stages": stage_table(runs),
         "time": time_table(runs),
     }
-    notes = _notes(runs, outdated)
+    notes = _notes(runs, left_out)
     every_table = {**score_tables, **tables}
     write_file(out / "report.md", _markdown(claim, notes, every_table).encode())
     return write_page(
@@ -84,16 +84,10 @@ def _score_words() -> list[ScoreWords]:
     ]
 
 
-def _notes(runs: Sequence[RunSummary], outdated: int) -> list[str]:
+def _notes(runs: Sequence[RunSummary], left_out: str | None) -> list[str]:
     """What must stand beside all numbers: results left out, and what plans saved on."""
-    notes: list[str] = []
-    if outdated:
-        are = "is" if outdated == 1 else "are"
-        notes.append(
-            f"Left out: {count(outdated, 'result')} of version 1 of the scores, which could be"
-            f" faked and {are} not to be compared with those of today."
-        )
-    return [*notes, *told_notes(_shared_notes(runs)), *verdict_notes()]
+    shown = [left_out] if left_out else []
+    return [*shown, *told_notes(_shared_notes(runs)), *verdict_notes()]
 
 
 def _shared_notes(runs: Sequence[RunSummary]) -> list[str]:

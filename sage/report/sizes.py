@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,13 +71,14 @@ class SizeMatch(NamedTuple):
 
 @dataclass(frozen=True)
 class SizeComparison:
-    """What is known of several sizes: the models, the tasks that all of them do, every match, and
-    why there is none."""
+    """What is known of several sizes: the models, the tasks that all of them do, every match, why
+    there is none, and which results were left out."""
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     matches: tuple[SizeMatch, ...]
     why: str = ""
+    left_out: str | None = None
 
     @property
     def above(self) -> Estimate | None:
@@ -112,8 +113,9 @@ class SizeComparison:
     @property
     def beside(self) -> list[str]:
         """What must stand beside the claim."""
+        left_out = [self.left_out] if self.left_out else []
         if not self.matches:
-            return []
+            return left_out
         pairs = [" with ".join(row.suite.label for row in match.rows) for match in self.matches]
         paired = all(match.paired for match in self.matches)
         how = (
@@ -127,6 +129,7 @@ class SizeComparison:
             f" {', '.join(self.tasks)}.",
             f"{how} The 95 % interval is over test prompts, with models, SAEs and tasks as given:"
             " one pair of models says nothing of size in general.",
+            *left_out,
         ]
 
     def table(self) -> list[dict[str, object]]:
@@ -140,8 +143,9 @@ def compare(paths: Sequence[Path | str]) -> SizeComparison:
     Each path is a folder that `sage score` wrote, or is searched for such. BadFile where there is
     no result.
     """
-    sources, _ = find_sources([Path(path) for path in paths])
-    return compare_sizes([read_run(source) for source in sources])
+    found = find_sources([Path(path) for path in paths])
+    comparison = compare_sizes([read_run(source) for source in found.listed])
+    return replace(comparison, left_out=found.left_out)
 
 
 def compare_sizes(runs: Sequence[ScoredRun]) -> SizeComparison:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from sage.errors import BadFile, SageError
+from sage.report.words import count
 from sage.result import SCHEMA
 from sage.result_file import RESULT, load_result
 
@@ -69,10 +70,22 @@ class Source(NamedTuple):
 
 
 class ReportSources(NamedTuple):
-    """What there is to report on, and how many results of older scores were left out."""
+    """What there is to report on, and how many results of other versions of the scores were left
+    out."""
 
     listed: list[Source]
     outdated: int
+
+    @property
+    def left_out(self) -> str | None:
+        """What a reader must know of the results that were left out."""
+        if not self.outdated:
+            return None
+        are = "is" if self.outdated == 1 else "are"
+        return (
+            f"Left out: {count(self.outdated, 'result')} of other versions of the scores, which "
+            f"{are} not to be compared with those of today. Score again (`--again`) to have them."
+        )
 
 
 class _Head(NamedTuple):
@@ -80,33 +93,47 @@ class _Head(NamedTuple):
 
     source: Source
     schema: int
+    scores: Mapping[str, int]
+
+    @property
+    def of_today(self) -> bool:
+        """Whether its scores are defined as today's."""
+        return self.schema == SCHEMA and defined_as_today(self.scores)
 
 
 def find_sources(folders: Sequence[Path]) -> ReportSources:
     """Every result in the folders, smaller models first; those of one cell are one source.
 
-    Results of older scores are counted and left out: they are not to be compared. Raises SageError
-    where nothing else is there.
+    Results of other versions of the scores are counted and left out: they are not to be compared.
+    Raises SageError where nothing else is there.
     """
     paths = list(dict.fromkeys(path.resolve() for folder in folders for path in _results(folder)))
     heads = [_read_head(path) for path in paths]
     cells: dict[tuple[str, str, str, int], Source] = {}
     for head in heads:
-        if head.schema == SCHEMA:
+        if head.of_today:
             source = head.source
             before = cells.get(source.is_of)
             cells[source.is_of] = (
                 source if before is None else before._replace(paths=before.paths + source.paths)
             )
-    outdated = sum(head.schema != SCHEMA for head in heads)
+    outdated = sum(not head.of_today for head in heads)
     if not cells:
         raise SageError(
-            f"All results here ({outdated}) are of version 1 of the scores, which could be faked "
-            "and are not shown beside those of today. Score again, into a folder of its own."
+            f"All results here ({outdated}) are of other versions of the scores, which are not to "
+            "be compared with those of today. Score again, with --again or into another folder."
         )
     several = len({source.plan for source in cells.values()}) > 1
     sources = [source._replace(plan_told=several) for source in cells.values()]
     return ReportSources(sorted(sources, key=lambda source: source.lines_up), outdated)
+
+
+def defined_as_today(versions: Mapping[str, int]) -> bool:
+    """Whether scores of these versions are defined as this version of sage defines them."""
+    from sage.scores.score import versions as versions_of_today
+
+    today = versions_of_today()
+    return bool(versions) and all(today.get(name) == given for name, given in versions.items())
 
 
 def slug(*parts: str) -> str:
@@ -159,10 +186,11 @@ def _read_head(path: Path) -> _Head:
         plan = fields.validate_python(run.get("plan", {})).get("name", STANDARD)
         values = ((path,), task["name"], model["name"], run["seed"], model["d_model"], plan)
         source = TypeAdapter(Source).validate_python(values, strict=True)
-        return _Head(source, TypeAdapter(int).validate_python(schema, strict=True))
+        scores = TypeAdapter(dict[str, int]).validate_python(run.get("scores", {}))
+        return _Head(source, TypeAdapter(int).validate_python(schema, strict=True), scores)
     except (ValidationError, ValueError, KeyError):
         whole = load_result(path)
         plan = str(whole.run.plan.get("name", STANDARD))
         run, model = whole.run, whole.model
         source = Source((path,), whole.task.name, model.name, run.seed, model.d_model, plan)
-        return _Head(source, whole.schema)
+        return _Head(source, whole.schema, whole.run.scores)

@@ -40,7 +40,8 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
 
         sage.write_report([Path("out")], Path("out/report")).page
     """
-    sources, outdated = find_sources(folders)
+    found = find_sources(folders)
+    sources = found.listed
     out.mkdir(parents=True, exist_ok=True)
     write_assets(out)
     runs: list[RunSummary] = []
@@ -54,7 +55,7 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     write_comparison(out, claim, suites, runs)
     write_report_frontiers(out, folders, suites, page_links([run.source for run in runs]))
     write_leaderboard(out, suites, runs)
-    page = write_overview(out, claim, suites, runs, outdated=outdated)
+    page = write_overview(out, claim, suites, runs, left_out=found.left_out)
     return Report(page, claim.headline, suites)
 
 

@@ -143,6 +143,12 @@ def scores() -> Mapping[str, Score]:
     return dict(sorted(listed.items(), key=lambda entry: _rank(entry[0])))
 
 
+def versions() -> dict[str, int]:
+    """The version of every score's definition, by name: numbers of different versions are not to be
+    compared."""
+    return {name: score.version for name, score in scores().items()}
+
+
 def headlines() -> tuple[Score, ...]:
     """The scores that stand in every table."""
     return tuple(score for score in scores().values() if score.headline)

@@ -28,11 +28,12 @@ from sage.result import (
 )
 from sage.result_file import save_result
 from sage.scores.levels import OTHER_FORM
+from sage.scores.score import versions
 
 MAIN = "interpretable"
 NODES = ("1.0.z@END", "0.mlp_in@S2")
 KS = (1, 2, 4, 8)
-LEVELS = ("F1 >= 0.25", "F1 >= 0.5", "F1 >= 0.75")
+LEVELS = ("F1 >= 0.1", "F1 >= 0.5", "F1 >= 0.9")
 BUDGETS = ("need", "2 need", "4 need")
 STAGES = [StageInfo("gate", 0.5, 1.0), StageInfo("scores", 12.0, 29.0)]
 # What every dictionary beside a suite scores, everywhere; PCA has control alone.
@@ -63,6 +64,7 @@ RUN = RunInfo(
     {"name": "standard"},
     "cpu",
     {"torch": "2.13"},
+    versions(),
 )
 
 

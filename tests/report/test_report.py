@@ -382,7 +382,7 @@ def test_a_contrast_that_a_group_stands_in_for_says_which(tmp_path: Path) -> Non
 
 def test_details_stand_by_level_by_budget_and_by_part(report: Path) -> None:
     text = _pages(report)["successor--tiny.html"].text
-    assert "contrast on the nodes of dictionary score form the score F1 >= 0.25" in text
+    assert "contrast on the nodes of dictionary score form the score F1 >= 0.1" in text
     assert "number topk topk sage graded 0.20 [0.16, 0.24]" in text
     assert "number topk topk isolation all nodes 0.90 [0.86, 0.94], 6.0 moved" in text
     assert "sufficiency coverage decoding" in text
@@ -419,7 +419,7 @@ def test_scores_of_version_1_are_left_out_with_a_sentence(tmp_path: Path) -> Non
     write_results(tmp_path / "in", make_result({"a": 0.5}))
     write_report([tmp_path / "in"], tmp_path / "out")
     text = _pages(tmp_path / "out")["index.html"].text
-    assert "Left out: 1 result of version 1 of the scores" in text
+    assert "Left out: 1 result of other versions of the scores" in text
     assert [path.name for path in (tmp_path / "out").glob("*--tiny.html")] == ["ioi--tiny.html"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from report.by_hand import make_result, write_old_result, write_results
 from sage.errors import BadFile, SageError
 from sage.report.sources import find_sources, slug
+from sage.result_file import save_result
 
 
 def test_results_are_found_below_a_folder_smaller_models_first(tmp_path: Path) -> None:
@@ -71,16 +73,22 @@ def test_the_plan_goes_without_saying_where_all_results_have_the_same(tmp_path: 
     assert source.model_and_plan == "tiny"
 
 
-def test_results_of_version_1_are_counted_and_left_out(tmp_path: Path) -> None:
+def test_results_of_other_versions_are_counted_and_left_out(tmp_path: Path) -> None:
+    """One of version 1, one that says no version, one in which a score was defined otherwise."""
     write_old_result(tmp_path / "old")
-    write_results(tmp_path, make_result({"a": 0.5}))
-    sources, outdated = find_sources([tmp_path])
-    assert ([source.task for source in sources], outdated) == (["ioi"], 1)
+    made = make_result({"a": 0.5})
+    before = {**made.run.scores, "interpretable": made.run.scores["interpretable"] - 1}
+    for name, scores in (("silent", {}), ("before", before)):
+        save_result(replace(made, run=replace(made.run, scores=scores)), tmp_path / name)
+    write_results(tmp_path / "today", made)
+    found = find_sources([tmp_path])
+    assert ([source.task for source in found.listed], found.outdated) == (["ioi"], 3)
+    assert (found.left_out or "").startswith("Left out: 3 results of other versions of the scores")
 
 
 def test_where_all_results_are_of_version_1_there_is_no_report(tmp_path: Path) -> None:
     write_old_result(tmp_path)
-    with pytest.raises(SageError, match=r"All results here \(1\) are of version 1 of the scores"):
+    with pytest.raises(SageError, match=r"All results here \(1\) are of other versions of the"):
         find_sources([tmp_path])
 
 

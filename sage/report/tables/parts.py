@@ -32,8 +32,14 @@ class _Pivot(NamedTuple):
 
 
 def level_table(run: ScoredRun) -> ReportTable:
-    """Every score with the latents that mean something at each F1 level, in both forms."""
+    """The scores of moved latents with those that mean something at each F1 level, in both
+    forms; the others have neither."""
     details = _only(run, lambda row: row.metric in HEADLINES and _is_plain(row))
+    several = {row.metric for detail in details for row in detail.rows if row.at is not None}
+    details = [
+        detail._replace(rows=[row for row in detail.rows if row.metric in several])
+        for detail in details
+    ]
     rows = [row for detail in details for row in detail.rows]
     formless = {row.metric for row in rows if row.at is not None and row.form is None}
     pivot = _Pivot(

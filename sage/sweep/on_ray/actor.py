@@ -30,6 +30,7 @@ Made = TypeVar("Made")
 # What workers are told of the network and the cache.
 _PASSED_ON = (
     "HF_HOME",
+    "HF_ENDPOINT",
     "HF_HUB_CACHE",
     "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE",

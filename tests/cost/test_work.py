@@ -72,12 +72,12 @@ def test_dictionaries_count_as_far_as_they_are_measured_in_full() -> None:
 
 
 def test_a_suite_counts_its_edits_sites_nodes_and_tokens() -> None:
-    """40 pairs in all. Of each dictionary 12 edits and 2 reconstructions of all pairs, and 2 copies
+    """40 pairs in all. Of each dictionary 16 edits and 2 reconstructions of all pairs, and 2 copies
     of the 30 test pairs; 5.3 of them. Its SAEs and one control's encode 12 tokens a prompt."""
     counted = work.suite_work(SIZES, "IO", SHAPE, SUITE)
     assert counted == {
         "suite.weight": 2 * 64 * 8,
-        "suite.run": pytest.approx(5.3 * (14 + 2 * 30 / 40) * 40 * 20 * 0.5),
+        "suite.run": pytest.approx(5.3 * (18 + 2 * 30 / 40) * 40 * 20 * 0.5),
         "suite.call": pytest.approx(2 * 5.3 * 3 * 2),
         "suite.dictionary": pytest.approx(5.3),
         "suite.node": pytest.approx(5.3 * 6),

@@ -16,7 +16,7 @@ from sage.errors import BadFile
 from sage.fidelity.measures import COLUMNS
 from sage.fidelity.reconstruction import LatentShare
 from sage.fidelity.result import FidelityResult, FidelityRow, MeasuredSAE, TextInfo
-from sage.files import write_atomically
+from sage.files import one_process_at_once, write_atomically
 from sage.result import ModelInfo
 
 FIDELITY, SUMS = "fidelity.json", "fidelity.safetensors"
@@ -46,7 +46,8 @@ class _Stored:
 
 
 def save_fidelity(result: FidelityResult, folder: Path) -> Path:
-    """Write both files into the folder, each whole or not at all; returns the path of the JSON."""
+    """Write both files into the folder, each whole or not at all, both of one process; returns the
+    path of the JSON."""
     from safetensors.numpy import save as pack
 
     arrays: dict[str, np.ndarray] = {}
@@ -55,7 +56,6 @@ def save_fidelity(result: FidelityResult, folder: Path) -> Path:
         for name in ("dead", "dense"):
             share: LatentShare = getattr(sae, name)
             arrays[f"{number}.{name}"] = np.array([share.whole, *share.without])
-    write_atomically(folder / SUMS, pack(arrays))
     saes = [
         _StoredSAE(sae.suite, sae.id, sae.hook, sae.architecture, sae.width) for sae in result.saes
     ]
@@ -68,7 +68,9 @@ def save_fidelity(result: FidelityResult, folder: Path) -> Path:
         list(COLUMNS),
         result.rows(),
     )
-    return write_atomically(folder / FIDELITY, _text(stored).encode())
+    with one_process_at_once(folder):
+        write_atomically(folder / SUMS, pack(arrays))
+        return write_atomically(folder / FIDELITY, _text(stored).encode())
 
 
 def load_fidelity(path: Path | str) -> FidelityResult:

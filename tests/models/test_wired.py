@@ -234,6 +234,18 @@ def test_the_cache_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "mark" not in json.loads((folder / "config.json").read_text())
 
 
+def test_what_a_killed_process_left_in_the_cache_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path))
+    folder = wired_folder(1)
+    left = tmp_path / f".{folder.name}-killed" / "model"
+    left.mkdir(parents=True)
+    folder.rename(tmp_path / "elsewhere")
+    assert wired_folder(1) == folder
+    assert not left.parent.exists()
+
+
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadFile, match=r"cannot be written to .*file/wired.* SAGE_CACHE"):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from sage.errors import BadFile
-from sage.files import cache_folder
+from sage.files import cache_folder, one_process_at_once
 from sage.models.wired import language
 from sage.models.wired.circuit import N_HEADS, N_LAYERS
 from sage.models.wired.layout import D_MODEL
@@ -30,17 +31,36 @@ def wired_folder(seed: int = 0, folder: Path | None = None) -> Path:
     half a file. BadFile where nothing can be written.
     """
     target = folder or cache_folder() / f"wired-{seed}-{_fingerprint()}"
-    if folder is not None or not target.is_dir():
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".wired-") as scratch:
-                _install(_write(seed, Path(scratch) / "model"), target)
-        except OSError as error:
-            raise BadFile(
-                f"The wired model cannot be written to {target}: {error}. "
-                "Set SAGE_CACHE to a folder that can be written."
-            ) from error
+    try:
+        if folder is not None:
+            _write_anew(seed, target)
+        elif not target.is_dir():
+            with one_process_at_once(target):
+                _clean_beside(target)
+                _write_anew(seed, target)
+    except OSError as error:
+        raise BadFile(
+            f"The wired model cannot be written to {target}: {error}. "
+            "Set SAGE_CACHE to a folder that can be written."
+        ) from error
     return target
+
+
+def _clean_beside(target: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    for left in target.parent.glob(f"{_unfinished(target)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_anew(seed: int, target: Path) -> None:
+    """Write the model beside its place and move it there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_unfinished(target)) as scratch:
+        _install(_write(seed, Path(scratch) / "model"), target)
+
+
+def _unfinished(target: Path) -> str:
+    return f".{target.name}-"
 
 
 def _install(written: Path, target: Path) -> None:

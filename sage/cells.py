@@ -7,12 +7,13 @@ there is recognised and not scored again.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sage.errors import BadFile
+from sage.errors import BadFile, SageWarning
 from sage.evaluation import Evaluation, evaluate
 from sage.files import clean_leftovers, one_process_at_once
 from sage.merging import can_merge, difference, difference_ahead, merge, without
@@ -23,6 +24,7 @@ from sage.result import Result
 from sage.result_file import RESULT, load_arrays, load_result, save_result
 from sage.run import Plan
 from sage.saes.suite import Suite, fitted
+from sage.scores.score import defined_as_today
 from sage.scores.text import Text, no_text
 from sage.store.key import suite_digest
 from sage.store.store import Store
@@ -231,6 +233,13 @@ def load_results(*paths: Path | str) -> list[Result]:
         print(result)
     """
     results = [load_result(folder) for folder in result_folders([Path(path) for path in paths])]
+    if len({defined_as_today(result.run.scores) for result in results}) > 1:
+        warnings.warn(
+            "Some of these results are of other versions of the scores, and are not to be compared "
+            "with the rest: `result.run.scores` says which.",
+            SageWarning,
+            stacklevel=2,
+        )
     cells: list[list[Result]] = []
     for result in results:
         for cell in cells:
@@ -240,6 +249,23 @@ def load_results(*paths: Path | str) -> list[Result]:
         else:
             cells.append([result])
     return [merge(cell) for cell in cells]
+
+
+def results_of_today(*paths: Path | str) -> list[Result]:
+    """The same, without results of other versions of the scores, which are not to be compared with
+    those of today; a warning says how many there were."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SageWarning)
+        loaded = load_results(*paths)
+    kept = [result for result in loaded if defined_as_today(result.run.scores)]
+    if len(kept) < len(loaded):
+        warnings.warn(
+            f"Left out: {len(loaded) - len(kept)} of {len(loaded)} results, of other versions of "
+            "the scores.",
+            SageWarning,
+            stacklevel=2,
+        )
+    return kept
 
 
 def _hidden(file: Path, root: Path) -> bool:

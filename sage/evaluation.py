@@ -19,6 +19,7 @@ from sage.models.base import Model
 from sage.preparation import (
     Prepared,
     check_gate,
+    find_roles,
     find_sections,
     hooks_read,
     prepare,
@@ -103,6 +104,7 @@ def _score(
     """Discover, read, fit, and score every contrast of every suite."""
     with run.stage("discovery"):
         discovery = find_sections(model, prepared, run)
+        roles = find_roles(model, prepared, discovery, run)
     learned(discovery)
     hooks = hooks_read(model, discovery, suites)
     with run.stage("features"):
@@ -129,4 +131,4 @@ def _score(
                         lambda suite=suite, at=node_sets: score_suite(at, suite, wanted),
                         *(contrast, suite.id, suite_digest(suite), memory),
                     )
-    return Findings(*prepared, gate, discovery, shared, parts)
+    return Findings(*prepared, gate, discovery, shared, parts, roles)

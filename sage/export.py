@@ -52,11 +52,19 @@ def export_results(results: Sequence[Path], out: Path) -> Path:
 
 
 def write_saebench(results: Sequence[Result], out: Path) -> Path:
-    """A file for each suite in a folder for each result; returns the folder of all."""
+    """A file for each suite in a folder for each result; returns the folder of all. SageError where
+    two results would have one folder: of one cell, by other versions of the scores, say."""
+    folders: set[Path] = set()
     for result in results:
         plan = str(result.run.plan.get("name", "standard"))
         parts = (result.task.name, _plain(result.model.name), _plain(plan))
         folder = out / "--".join([*parts, f"seed{result.run.seed}"])
+        if folder in folders:
+            raise SageError(
+                f"Two results of {result.task.name} on {result.model.name} are of different states "
+                "of the task, the model or the scores, and would be one file. Export them apart."
+            )
+        folders.add(folder)
         for suite, record in zip(result.suites, saebench_records(result), strict=True):
             write_json(folder / f"{_plain(suite.id)}{_SUFFIX}", record)
     return out
@@ -102,7 +110,10 @@ def _plain(name: str) -> str:
 
 
 def _record(result: Result, suite: SuiteInfo) -> dict[str, Any]:
-    identity = f"{result.task.sha256} {result.model.revision} {suite.id} {result.run.seed}"
+    run = result.run
+    versions = [f"{name}@{version}" for name, version in sorted(run.scores.items())]
+    states = (result.task.sha256, result.model.revision, suite.id, str(run.seed), *versions)
+    identity = " ".join(states)
     return {
         "eval_type_id": "sage",
         "eval_config": {

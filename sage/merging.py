@@ -7,7 +7,7 @@ nothing in it is replaced.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import cast
 
@@ -57,6 +57,7 @@ def _grown(result: Result, other: Result) -> Result:
         rows=[*result.rows, *(row for row in other.rows if row.suite in names)],
         moved=[*result.moved, *(latent for latent in other.moved if latent.suite in names)],
         features=result.features or other.features,
+        heads=result.heads or other.heads,
         notes=list(dict.fromkeys((*result.notes, *other.notes))),
         run=_together(result.run, other.run),
     )
@@ -116,9 +117,18 @@ def _run_difference(first: RunInfo, second: RunInfo, *, without: Sequence[str] =
     for entry in fields(RunInfo):
         if entry.name in (*_OF_THE_TIME, *without):
             continue
-        if getattr(first, entry.name) != getattr(second, entry.name):
-            return "version of the scores" if entry.name == "scores" else f"run's {entry.name}"
+        if entry.name == "scores":
+            if _defined_apart(first.scores, second.scores):
+                return "version of the scores"
+        elif getattr(first, entry.name) != getattr(second, entry.name):
+            return f"run's {entry.name}"
     return None
+
+
+def _defined_apart(first: Mapping[str, int], second: Mapping[str, int]) -> bool:
+    """Whether a score that both have is defined otherwise, or one alone says no versions."""
+    shared = first.keys() & second.keys()
+    return bool(first) != bool(second) or any(first[name] != second[name] for name in shared)
 
 
 def _together(first: RunInfo, second: RunInfo) -> RunInfo:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from sage.circuits.roles import HeadRole, head_roles
 from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
 from sage.models.precision import check_precision
@@ -23,6 +24,7 @@ from sage.task.token_audit import audit
 from sage.task.tokens import Tokenized
 
 GATE_PROMPTS = 500
+ROLE_PROMPTS = 32
 
 
 class Prepared(NamedTuple):
@@ -87,6 +89,17 @@ def find_sections(model: Model, prepared: Prepared, run: Run) -> Discovery:
         return found.to_dict()
 
     return Discovery.from_dict(run.task_once("discovery", search))
+
+
+def find_roles(
+    model: Model, prepared: Prepared, discovery: Discovery, run: Run
+) -> Sequence[HeadRole]:
+    """What the heads do whose z some section has: found by an earlier run, or now."""
+    nodes = {node for section in discovery.sections.values() for node in section.nodes}
+    heads = sorted(node for node in nodes if node.kind == "z")
+    prompts = prepared.splits.fit[:ROLE_PROMPTS]
+    named = list(map(str, heads))
+    return run.task_once("roles", lambda: head_roles(model, heads, prompts), named)
 
 
 def read_features(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sage.circuits.roles import HeadRole
 from sage.discovery import Discovery
 from sage.models.base import Model
 from sage.nodes import EVERYWHERE
@@ -16,6 +17,7 @@ from sage.preparation import GATE_PROMPTS
 from sage.result import (
     FeatureInfo,
     Gate,
+    HeadInfo,
     ModelInfo,
     NodeRow,
     Result,
@@ -53,6 +55,7 @@ class Findings(NamedTuple):
     discovery: Discovery | None
     shared: SharedData | None
     by_suite: Mapping[tuple[str, str], SuiteScores]
+    roles: Sequence[HeadRole] = ()
 
     @property
     def parts(self) -> list[SuiteScores]:
@@ -89,6 +92,7 @@ def make_result(
         discovery=_node_rows(findings.discovery),
         rows=[*rows, *(row for suite in suites for row in _summary(suite.id, findings, plan.seed))],
         features=_features(findings),
+        heads=_heads(findings),
         notes=_notes(model, plan, findings),
         moved=[latent for part in findings.parts for latent in part.moved],
     )
@@ -197,6 +201,22 @@ def _features(findings: Findings) -> list[FeatureInfo]:
                     )
                 )
     return features
+
+
+def _heads(findings: Findings) -> list[HeadInfo]:
+    """What every confirmed head does, and which sections it is in."""
+    sections = findings.discovery.sections if findings.discovery else {}
+    return [
+        HeadInfo(
+            node=str(role.node),
+            contrasts=[name for name, section in sections.items() if role.node in section.nodes],
+            attends=dict(role.attends),
+            direct=role.direct,
+            stderr=role.stderr,
+            n=role.n,
+        )
+        for role in findings.roles
+    ]
 
 
 def _run(model: Model, splits: Splits, plan: Plan, started: str, watch: Stopwatch) -> RunInfo:

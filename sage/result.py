@@ -138,6 +138,23 @@ class NodeRow:
 
 
 @dataclass(frozen=True)
+class HeadInfo:
+    """What a confirmed head does at its position, on `n` prompts of fit: the mean attention that it
+    pays to each named position, the most first, and at END its direct effect, by how much its
+    output alone moves the logit of the answer above that of the foil, with the standard error.
+
+    `contrasts` are those whose section its z is in.
+    """
+
+    node: str
+    contrasts: list[str]
+    attends: dict[str, float]
+    direct: float | None
+    stderr: float | None
+    n: int
+
+
+@dataclass(frozen=True)
 class FeatureInfo:
     """What the supervised features of one attribute are at one node of a contrast's section.
 
@@ -279,6 +296,7 @@ class Result:
     features: list[FeatureInfo] = field(default_factory=list[FeatureInfo])
     notes: list[str] = field(default_factory=list[str])
     moved: list[MovedLatent] = field(default_factory=list[MovedLatent])
+    heads: list[HeadInfo] = field(default_factory=list[HeadInfo])
     schema: int = SCHEMA
 
     def __repr__(self) -> str:

@@ -15,8 +15,15 @@ import pytest
 import sage.cells
 import sage.evaluation
 from beside import Beside
-from sage.cells import ScoredCell, cell_in, cell_name, load_results, result_folders
-from sage.errors import BadFile
+from sage.cells import (
+    ScoredCell,
+    cell_in,
+    cell_name,
+    load_results,
+    result_folders,
+    results_of_today,
+)
+from sage.errors import BadFile, SageWarning
 from sage.evaluation import Evaluation
 from sage.models.base import Model
 from sage.progress import Stage, Watcher, watching
@@ -382,3 +389,15 @@ def test_results_of_one_cell_in_several_folders_are_loaded_as_one(tmp_path: Path
     loaded = load_results(tmp_path / "1", str(tmp_path / "2"), tmp_path / "3")
     suites = [[suite.id for suite in result.suites] for result in loaded]
     assert suites == [["a", "b"], ["a"]]
+
+
+def test_results_of_other_versions_are_told_apart(tmp_path: Path) -> None:
+    today = small_result("a")
+    before = {**today.run.scores, "interpretable": today.run.scores["interpretable"] - 1}
+    save_result(today, tmp_path / "today")
+    assert results_of_today(tmp_path) == [today]
+    save_result(replace(today, run=replace(today.run, scores=before)), tmp_path / "before")
+    with pytest.warns(SageWarning, match="Some of these results are of other versions"):
+        assert len(load_results(tmp_path)) == 2
+    with pytest.warns(SageWarning, match="Left out: 1 of 2 results"):
+        assert results_of_today(tmp_path) == [today]

@@ -405,6 +405,15 @@ def test_export_searches_a_folder_and_brings_the_suites_of_a_cell_together(tmp_p
     assert "Give a folder instead" in told
 
 
+def test_export_does_not_write_one_cell_over_another_version_of_it(tmp_path: Path) -> None:
+    result = _result()
+    told = replace(result, run=replace(result.run, scores={"control": 9}))
+    save_result(result, tmp_path / "in" / "one")
+    save_result(told, tmp_path / "in" / "two")
+    refused = _refused("export", str(tmp_path / "in"), "--out", str(tmp_path / "records"))
+    assert "would be one file. Export them apart" in refused
+
+
 def test_saebench_reads_what_is_exported(tmp_path: Path) -> None:
     """By its own definition of an evaluation's output, with our metrics for a category."""
     base = pytest.importorskip("sae_bench.evals.base_eval_output")

@@ -114,6 +114,23 @@ def test_the_latents_that_were_moved_are_the_planted_features_of_what_changes(
         assert all(told["edited"] == told["wanted"] != told["said"] for told in examples)
 
 
+def test_every_confirmed_head_says_where_it_attends_and_what_it_says(scored: Evaluation) -> None:
+    """Of `kind` two heads bring the quality to END; an MLP makes the answer of it, not they."""
+    result = scored.result
+    sections = {info.section: info for info in result.sections if info.section == info.contrast}
+    nodes = {node for info in sections.values() for node in info.nodes if ".z@" in node}
+    assert {head.node for head in result.heads} == nodes
+    for head in result.heads:
+        assert head.contrasts == [
+            name for name, info in sections.items() if head.node in info.nodes
+        ]
+        assert sum(head.attends.values()) <= 1.001
+        assert (head.direct is None) == (not head.node.endswith("@END"))
+    for head in (head for head in result.heads if "kind" in head.contrasts):
+        assert next(iter(head.attends)) == "quality+1"
+        assert head.direct == pytest.approx(0, abs=1e-5)
+
+
 def test_without_a_text_the_notes_say_that_no_text_lookup_stands_beside(
     scored: Evaluation,
 ) -> None:

@@ -48,6 +48,11 @@ def test_features_of_a_run_that_has_none_come_from_the_other() -> None:
     assert merged.features == [feature]
 
 
+def test_a_score_that_one_of_them_lacks_keeps_no_results_apart() -> None:
+    more = {**RUN.scores, "another": 1}
+    assert can_merge(result("a"), result("b", run=replace(RUN, scores=more)))
+
+
 OTHER: list[tuple[dict[str, Any], str]] = [
     ({"task": TaskInfo("ioi", "by hand", "ff")}, "task"),
     ({"model": ModelInfo("tiny", "ffff", "nnsight", "float32", 64)}, "model"),
@@ -59,6 +64,8 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"run": replace(RUN, device="cuda")}, "run's device"),
     ({"run": replace(RUN, prompts={"test": 60})}, "run's prompts"),
     ({"run": replace(RUN, libraries={"torch": "2.1"})}, "run's libraries"),
+    ({"run": replace(RUN, scores={})}, "version of the scores"),
+    ({"run": replace(RUN, scores={**RUN.scores, "move": 1})}, "version of the scores"),
     ({"run": replace(RUN, plan=make_plan("quick", pairs=60).facts)}, "run's plan"),
 ]
 

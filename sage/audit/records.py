@@ -21,7 +21,7 @@ from sage.files import write_json
 from sage.version import __version__
 
 # Raised whenever what a part measures changes.
-REVISION = 1
+REVISION = 2
 # Settings of a plan that say which parts there are, and change none of them.
 _WHICH_PARTS = ("name", "tasks", "worlds", "sae_seeds", "snapshot_seeds", "seeds")
 # The folder of an audit in which its parts lie.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from sage.cli.options import existing_path, folder_path, json_option
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.telling import Telling, tell, telling_options
+from sage.errors import SageWarning
 
 
 @click.command()
@@ -47,10 +49,12 @@ def compare(results: tuple[Path, ...], out: Path | None, as_json: bool, telling:
 def _print_noise(results: tuple[Path, ...]) -> None:
     """Where there are several seeds: how much of a score is the draw, and of each difference."""
     from sage.audit.seed_noise import difference_rows, noise_rows
-    from sage.cells import load_results
-    from sage.report.sources import defined_as_today
+    from sage.cells import results_of_today
 
-    loaded = [one for one in load_results(*results) if defined_as_today(one.run.scores)]
+    with warnings.catch_warnings():
+        # What was left out stands beside the claim.
+        warnings.simplefilter("ignore", SageWarning)
+        loaded = results_of_today(*results)
     if rows := noise_rows(loaded):
         print_rows(rows, title="\nNoise of sage over seeds, everything but the SAE redrawn")
     if rows := difference_rows(loaded):

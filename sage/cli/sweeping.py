@@ -244,13 +244,18 @@ def _print_all(
     """The leaderboard of the result folder, the cells that failed, and where everything is."""
     from sage.cells import result_folders
     from sage.report.leaderboard import leaderboard_rows
+    from sage.report.sources import NoneOfToday
     from sage.sweep.screened import ranked_alike
 
     try:
         folders = result_folders([described.out])
     except SageError:
         folders = []
-    rows = leaderboard_rows(folders) if folders else []
+    try:
+        rows = leaderboard_rows(folders) if folders else []
+    except NoneOfToday as error:
+        rows = []
+        click.echo(str(error), err=True)
     if as_json:
         print_json({"suites": rows, "cells": [end._asdict() for end in ends]})
         return

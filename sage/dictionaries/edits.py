@@ -138,7 +138,7 @@ def _let_through(moves: SiteMoves, masks: Sequence[Masks | None]) -> Int[Tensor,
         if mask is None:
             return None
         for node in moves.nodes:
-            let |= mask[node][moves.latents]
+            let |= mask[node][moves.latents].to(let)
     return let.nonzero().flatten()
 
 

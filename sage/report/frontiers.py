@@ -5,6 +5,7 @@ Method, section 8. No two SAEs are compared at unequal sparsity without its bein
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from sage.report.html import write_file
 from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite, over_tasks, summarise_run
 from sage.report.scored_run import read_run
-from sage.report.sources import find_sources
+from sage.report.sources import NoneOfToday, find_sources
 from sage.report.tables.table import csv_text
 from sage.result_file import RESULT
 
@@ -78,8 +79,7 @@ def read_frontiers(paths: Sequence[Path], settings: FrontierSettings) -> FoundFr
     results = join_fidelity([load_fidelity(file) for file in fidelity_files(paths)])
     suites: list[RankedSuite] = []
     if scored := [path for path in paths if _has_scores(path)]:
-        sources, _ = find_sources(scored)
-        suites = over_tasks([summarise_run(read_run(source)) for source in sources])
+        suites = _scored_suites(scored, alone=not results)
     pictures = frontiers_of(results, suites, settings)
     if not pictures:
         listed = ", ".join(map(str, paths))
@@ -88,6 +88,21 @@ def read_frontiers(paths: Sequence[Path], settings: FrontierSettings) -> FoundFr
             "fidelity, `sage score ... --out DIR` scores."
         )
     return FoundFrontiers(pictures, results)
+
+
+def _scored_suites(paths: Sequence[Path], *, alone: bool) -> list[RankedSuite]:
+    """The suites of score results. Those of other versions of the scores are left out, which is
+    said; where nothing else is there, NoneOfToday if there is nothing else to draw."""
+    try:
+        found = find_sources(paths)
+    except NoneOfToday as error:
+        if alone:
+            raise
+        logging.getLogger("sage").warning(str(error))
+        return []
+    if found.left_out:
+        logging.getLogger("sage").warning(found.left_out)
+    return over_tasks([summarise_run(read_run(source)) for source in found.listed])
 
 
 def frontiers_of(

@@ -6,6 +6,7 @@ suite that was scored on other nodes or tasks than those compared says so (metho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,14 @@ _HEADS = (
 )
 
 
-def write_leaderboard(out: Path, suites: Sequence[RankedSuite], runs: Sequence[RunSummary]) -> Path:
-    """Write leaderboard.html."""
+def write_leaderboard(
+    out: Path,
+    suites: Sequence[RankedSuite],
+    runs: Sequence[RunSummary],
+    *,
+    left_out: str | None = None,
+) -> Path:
+    """Write leaderboard.html, with a sentence on results that were left out."""
     lines = [suite.line(MAIN) for suite in suites]
     return write_page(
         out / PAGE,
@@ -50,6 +57,7 @@ def write_leaderboard(out: Path, suites: Sequence[RankedSuite], runs: Sequence[R
         title="Leaderboard",
         links=page_links([run.source for run in runs]),
         table=leaderboard_table(suites),
+        left_out=left_out,
         covers=covers([part for line in lines for part in (line.score, line.gain)]),
         models=list(dict.fromkeys(suite.model for suite in suites)),
         architectures=sorted({suite.architecture for suite in suites}),
@@ -81,7 +89,10 @@ def leaderboard_table(suites: Sequence[RankedSuite]) -> ReportTable:
 def leaderboard_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The same as numbers, of the results that lie in these folders; SageError where there is
     none."""
-    runs = [summarise_run(read_run(source)) for source in find_sources(folders).listed]
+    found = find_sources(folders)
+    if found.left_out:
+        logging.getLogger("sage").warning(found.left_out)
+    runs = [summarise_run(read_run(source)) for source in found.listed]
     return [_row(suite) for suite in over_tasks(runs)]
 
 

@@ -49,6 +49,7 @@ def _tables(run: ScoredRun) -> dict[str, ReportTable]:
     return {
         "contrasts": discovery.contrast_table(run),
         "nodes": discovery.node_table(run),
+        "heads": discovery.head_table(run),
         "strongest_features": discovery.strongest_features_table(run),
         "all_features": discovery.all_features_table(run),
         "dictionaries": scores.dictionary_table(run),

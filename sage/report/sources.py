@@ -88,6 +88,10 @@ class ReportSources(NamedTuple):
         )
 
 
+class NoneOfToday(SageError):
+    """All results are of other versions of the scores."""
+
+
 class _Head(NamedTuple):
     """What one file is of."""
 
@@ -98,6 +102,8 @@ class _Head(NamedTuple):
     @property
     def of_today(self) -> bool:
         """Whether its scores are defined as today's."""
+        from sage.scores.score import defined_as_today
+
         return self.schema == SCHEMA and defined_as_today(self.scores)
 
 
@@ -105,7 +111,7 @@ def find_sources(folders: Sequence[Path]) -> ReportSources:
     """Every result in the folders, smaller models first; those of one cell are one source.
 
     Results of other versions of the scores are counted and left out: they are not to be compared.
-    Raises SageError where nothing else is there.
+    Raises NoneOfToday where nothing else is there.
     """
     paths = list(dict.fromkeys(path.resolve() for folder in folders for path in _results(folder)))
     heads = [_read_head(path) for path in paths]
@@ -119,21 +125,13 @@ def find_sources(folders: Sequence[Path]) -> ReportSources:
             )
     outdated = sum(not head.of_today for head in heads)
     if not cells:
-        raise SageError(
+        raise NoneOfToday(
             f"All results here ({outdated}) are of other versions of the scores, which are not to "
             "be compared with those of today. Score again, with --again or into another folder."
         )
     several = len({source.plan for source in cells.values()}) > 1
     sources = [source._replace(plan_told=several) for source in cells.values()]
     return ReportSources(sorted(sources, key=lambda source: source.lines_up), outdated)
-
-
-def defined_as_today(versions: Mapping[str, int]) -> bool:
-    """Whether scores of these versions are defined as this version of sage defines them."""
-    from sage.scores.score import versions as versions_of_today
-
-    today = versions_of_today()
-    return bool(versions) and all(today.get(name) == given for name, given in versions.items())
 
 
 def slug(*parts: str) -> str:

@@ -54,7 +54,7 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     claim = make_claim(suites, runs)
     write_comparison(out, claim, suites, runs)
     write_report_frontiers(out, folders, suites, page_links([run.source for run in runs]))
-    write_leaderboard(out, suites, runs)
+    write_leaderboard(out, suites, runs, left_out=found.left_out)
     page = write_overview(out, claim, suites, runs, left_out=found.left_out)
     return Report(page, claim.headline, suites)
 

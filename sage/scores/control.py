@@ -178,12 +178,17 @@ def run_edits(
     alone."""
     values = [edit.values for made in edits.values() for edit in made.values()]
     results = iter(behaviours(model, values, split.pairs, answers))
+    alone = {
+        id(edit): watched.isolation(edit.values)
+        for made in edits.values()
+        for edit in made.values()
+    }
     return {
         name: EditOutcomes(
             split.behaviour,
             {key: edit._replace(values={}) for key, edit in made.items()},
             {key: next(results) for key in made},
-            {key: watched.isolation(edit.values) for key, edit in made.items()},
+            {key: alone[id(edit)] for key, edit in made.items()},
         )
         for name, made in edits.items()
     }
@@ -218,7 +223,8 @@ def measure(
     numbers = sum(value.numel() for value in runs.pairs.base.values.values())
     for group in _told_alike(contenders):
         waiting |= _edits_of(node_set, group, runs)
-        if numbers * sum(map(len, waiting.values())) > EDITED_NUMBERS_HELD:
+        apart = {id(edit) for made in waiting.values() for edit in made.values()}
+        if numbers * len(apart) > EDITED_NUMBERS_HELD:
             outcomes |= run_edits(node_set.model, waiting, runs, watched, answers)
             waiting = {}
     return outcomes | run_edits(node_set.model, waiting, runs, watched, answers)

@@ -149,6 +149,13 @@ def versions() -> dict[str, int]:
     return {name: score.version for name, score in scores().items()}
 
 
+def defined_as_today(given: Mapping[str, int]) -> bool:
+    """Whether scores of these versions are defined as this version of sage defines them."""
+    today = versions()
+    known = all(today.get(name) == version for name, version in given.items())
+    return known and given.keys() >= {score.name for score in headlines()}
+
+
 def headlines() -> tuple[Score, ...]:
     """The scores that stand in every table."""
     return tuple(score for score in scores().values() if score.headline)

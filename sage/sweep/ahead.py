@@ -15,6 +15,7 @@ from sage.cost.machine import prices_of
 from sage.errors import SageError
 from sage.progress import StagePath
 from sage.result_file import RESULT, load_result
+from sage.scores.score import defined_as_today
 from sage.scores.text import MOST_TOKENS, no_text
 from sage.store.store import user_store
 from sage.sweep.cells import SweepCell
@@ -130,11 +131,13 @@ def _named_like(ahead: CellAhead, cell: SweepCell) -> str:
 
 
 def _standing(cell: SweepCell, name: str) -> tuple[str, ...]:
-    """The cell's suites that have a result, as far as names tell: all where the model fails the
-    gate."""
+    """The cell's suites that have a result of today's scores, as far as names tell: all where the
+    model fails the gate."""
     folder = Path(cell.run.out) / name
     if not (folder / RESULT).is_file():
         return ()
     result = load_result(folder)
+    if not defined_as_today(result.run.scores):
+        return ()
     present = {suite.id for suite in result.suites} if result.gate.passed else cell.suites
     return tuple(suite for suite in cell.suites if suite in present)

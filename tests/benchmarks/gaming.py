@@ -45,7 +45,7 @@ from sage.scores.control import (
     run_edits,
 )
 from sage.scores.levels import ANY, BUDGETS, LEVELS
-from sage.scores.meaning import find_meaning
+from sage.scores.meaning import TIE, find_meaning
 from sage.scores.node_set import NodeSet
 from sage.scores.score import at_means
 from sage.threads import one_thread
@@ -138,7 +138,7 @@ def _outcomes(
     node_set: NodeSet, candidates: LabelMoves, f1: Float[Tensor, "latent"], levels: Sequence[float]
 ) -> EditOutcomes:
     """The pairs of test edited at every level; levels that let the same latents through share."""
-    masks = {level: f1 >= level for level in levels}
+    masks = {level: f1 >= level - TIE for level in levels}
     first = {level: _first_alike(masks, level) for level in levels}
     apart: dict[float, Masks | None] = {
         level: None if level == ANY else {NODE: masks[level]} for level in {*first.values()}
@@ -184,7 +184,7 @@ def _parts(outcomes: EditOutcomes, f1: Float[Tensor, "latent"]) -> Iterator[tupl
         columns = outcomes.columns("success", (level,))
         yield f"control at F1 >= {level}", at_means(columns, control_statistic)
     for level in THREE:
-        yield f"latents of F1 >= {level}", float((f1 >= level).sum())
+        yield f"latents of F1 >= {level}", float((f1 >= level - TIE).sum())
     yield "sum of F1", float(f1.sum())
 
 

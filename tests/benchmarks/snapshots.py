@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sage.cells import cell_in, load_results
+from sage.cells import cell_in, results_of_today
 from sage.models.load import load_model
 from sage.result import HEADLINES, SUPERVISED, Result
 from sage.run import make_plan
@@ -62,7 +62,7 @@ def main() -> None:
         arguments.workers, mp_context=get_context("spawn"), initializer=one_thread
     ) as pool:
         list(pool.map(run, jobs))
-    tell(load_results(arguments.out))
+    tell(results_of_today(arguments.out))
 
 
 def tell(results: list[Result]) -> None:

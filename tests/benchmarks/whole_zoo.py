@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sage.cells import load_results
+from sage.cells import results_of_today
 from sage.cli.output import short_number
 from sage.result import HEADLINES, MAIN, SUPERVISED, Result
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, help="Folders of results.")
     given = parser.parse_args(arguments)
-    listed = load_results(*given.folders)
+    listed = results_of_today(*given.folders)
     frame = pd.DataFrame([number for result in listed for number in _numbers(result)])
     for model, of_model in frame.groupby("model", sort=False):
         tasks = ", ".join(_common(of_model)[0])

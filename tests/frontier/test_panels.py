@@ -26,7 +26,8 @@ from sage.report.frontiers import (
 )
 from sage.report.ranking import over_tasks, summarise_run
 from sage.report.scored_run import read_run
-from sage.report.sources import find_sources
+from sage.report.sources import NoneOfToday, find_sources
+from sage.result_file import save_result
 from tests.fidelity.by_hand import measured_sae, result
 from tests.frontier.planted import hits
 
@@ -228,3 +229,15 @@ def test_scores_have_the_same_pictures(tmp_path: Path) -> None:
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SageError, match="nothing to draw"):
         find_frontiers([tmp_path], FrontierSettings())
+
+
+def test_scores_of_other_versions_are_left_out_and_fidelity_is_drawn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_fidelity(result([*family("relu", 0.5)]), tmp_path / "fidelity")
+    made = every_case()[0]
+    save_result(replace(made, run=replace(made.run, scores={})), tmp_path / "scores")
+    assert find_frontiers([tmp_path], FrontierSettings())
+    assert "are of other versions of the scores" in caplog.text
+    with pytest.raises(NoneOfToday, match="of other versions of the scores"):
+        find_frontiers([tmp_path / "scores"], FrontierSettings())

@@ -15,6 +15,7 @@ from sage.result import (
     BestControl,
     FeatureInfo,
     Gate,
+    HeadInfo,
     ModelInfo,
     NodeRow,
     Result,
@@ -119,6 +120,10 @@ def make_result(
         suites=[_suite_info(suite, contrasts, place) for place, suite in enumerate(scored)],
         discovery=[],
         rows=[],
+        heads=[
+            HeadInfo("0.1.z@S2", contrasts[:1], {"S1": 0.08, "END": 0.02}, None, None, 32),
+            HeadInfo("1.0.z@END", list(contrasts), {"IO": 0.5, "S2": 0.25}, -0.625, 0.125, 32),
+        ],
     )
     for contrast in contrasts:
         result.sections.append(SectionInfo(contrast, contrast, list(NODES), 1.5))

@@ -546,3 +546,10 @@ def test_the_comparison_has_the_difference_of_suites_paired_by_seed(report: Path
     table = text.partition("Differences of two suites, paired by seed")[2].partition("</table>")[0]
     assert "+0.30" in table
     assert ">63<" in table
+
+
+def test_what_heads_do_stands_with_the_largest_direct_effect_first(report: Path) -> None:
+    """Attention below a tenth is told only where there is no more."""
+    text = _pages(report)["successor--tiny.html"].text
+    assert "What heads do, on 32 prompts of the fit" in text
+    assert "1.0.z@END number, word IO 0.50, S2 0.25 -0.62 ± 0.12 0.1.z@S2 number S1 0.08" in text

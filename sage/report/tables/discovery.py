@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sage.report.scored_run import ScoredRun
+from sage.report.tables.scores import blank_entry
 from sage.report.tables.table import (
     ReportTable,
     TableColumn,
@@ -14,12 +15,17 @@ from sage.report.tables.table import (
     number_entry,
     text_entry,
 )
-from sage.result import FeatureInfo
+from sage.result import FeatureInfo, HeadInfo
 
 _NULL = "99th percentile of the statistic where only an irrelevant attribute changes"
 _SHARE = "of the node's variance that this attribute's features carry"
 _UNEXPLAINED = "of the node's variance, by all supervised features together, cross-validated"
 _NUISANCE = "the same by what is irrelevant and the template alone: features must lower it by 1 %"
+_DIRECT = (
+    "how far its output alone, through the final norm, moves the logit of the answer above that of "
+    "the foil, and the standard error; at END alone"
+)
+MOST_POSITIONS, LEAST_ATTENTION = 4, 0.1
 _FEATURES = "where there are none, the node is left out for all dictionaries alike"
 
 
@@ -48,6 +54,27 @@ def node_table(run: ScoredRun) -> ReportTable:
     return table
 
 
+def head_table(run: ScoredRun) -> ReportTable:
+    """What every confirmed head does: where it attends, and what it says directly."""
+    heads = [
+        TableColumn("head", "the output z of a head at a position"),
+        TableColumn("contrasts", "in whose sections it is"),
+        TableColumn("attends to", "mean attention from its position, the most first"),
+        TableColumn("direct effect", _DIRECT),
+    ]
+    rows = [
+        [
+            text_entry(head.node),
+            text_entry(", ".join(head.contrasts)),
+            text_entry(_attention(head)),
+            _direct(head),
+        ]
+        for head in sorted(run.result.heads, key=lambda head: -abs(head.direct or 0.0))
+    ]
+    counted = run.result.heads[0].n if rows else 0
+    return ReportTable(f"What heads do, on {counted} prompts of the fit", heads, rows)
+
+
 def strongest_features_table(run: ScoredRun) -> ReportTable:
     """The supervised features at each contrast's strongest node."""
     features: list[FeatureInfo] = []
@@ -63,6 +90,20 @@ def strongest_features_table(run: ScoredRun) -> ReportTable:
 def all_features_table(run: ScoredRun) -> ReportTable:
     """The supervised features at every node."""
     return _feature_table("Ground-truth features at every node", run.result.features)
+
+
+def _attention(head: HeadInfo) -> str:
+    """The positions that get most of the attention: all from a tenth on, and the first in any
+    case."""
+    shares = list(head.attends.items())
+    shown = [entry for entry in shares[:MOST_POSITIONS] if entry[1] >= LEAST_ATTENTION]
+    return ", ".join(f"{name} {share:.2f}" for name, share in shown or shares[:1])
+
+
+def _direct(head: HeadInfo) -> TableEntry:
+    if head.direct is None or head.stderr is None:
+        return blank_entry()
+    return number_entry(head.direct)._replace(beside=f"± {head.stderr:.2f}")
 
 
 def _contrast_row(run: ScoredRun, contrast: str) -> list[TableEntry]:

@@ -117,7 +117,7 @@ def test_the_latents_that_were_moved_are_the_planted_features_of_what_changes(
 def test_every_confirmed_head_says_where_it_attends_and_what_it_says(scored: Evaluation) -> None:
     """Of `kind` two heads bring the quality to END; an MLP makes the answer of it, not they."""
     result = scored.result
-    sections = {info.section: info for info in result.sections if info.section == info.contrast}
+    sections = {info.id: info for info in result.sections if info.id == info.contrast}
     nodes = {node for info in sections.values() for node in info.nodes if ".z@" in node}
     assert {head.node for head in result.heads} == nodes
     for head in result.heads:

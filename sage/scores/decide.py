@@ -20,9 +20,11 @@ MIN_EFFECT = 0.02
 MIN_SUPERVISED = 0.2
 # Success leaves too little room above what nothing does: the graded form then.
 MOST_UNCHANGED = 0.5
-# Where features fitted to shuffled labels match these ones better, T4 has no room above its zero:
-# what one shuffle differs from the next is divided by less than a fifth.
+# Where features fitted to shuffled labels match these ones better, T4 has no room above its zero.
 MOST_CHANCE = 0.8
+# Where one shuffle differs more from the next, in units of T4, the mean of twenty is no zero: it is
+# not known to within .045.
+MOST_SPREAD = 0.2
 
 
 def decide(node_set: NodeSet) -> Decisions:
@@ -87,7 +89,9 @@ def _why_no_geometry(node_set: NodeSet) -> str | None:
     targets = targets_at(node_set)
     if not targets:
         return "no node carries an attribute that the contrast changes"
-    null = chance(targets, node_set.data.section)
-    if null > MOST_CHANCE:
-        return f"features fitted to shuffled labels match these ones to {null:.3f}"
+    mean, spread = chance(targets, node_set.data.section)
+    if mean > MOST_CHANCE:
+        return f"features fitted to shuffled labels match these ones to {mean:.3f}"
+    if spread > MOST_SPREAD:
+        return f"features fitted to shuffled labels come to a T4 of 0 ± {spread:.2f}"
     return None

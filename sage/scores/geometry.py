@@ -107,14 +107,26 @@ def score_geometry(
     return Geometry(nodes, weights / weights.sum())
 
 
-def chance(targets: Mapping[Node, Targets], section: Section) -> float:
-    """The mean matched cosine of the features themselves with their refits to shuffled labels: 1
-    where the nodes hold no other direction."""
-    nulls = [
-        np.mean([matched(draw) for draw in _attain(cosines(t.directions, t.shuffled), t)])
-        for t in targets.values()
+class Chance(NamedTuple):
+    """What refits of the features to shuffled labels come to: the mean matched cosine with the
+    features, 1 where the nodes hold no other direction, and by how much the T4 of one shuffle
+    differs from that of another (standard deviation)."""
+
+    mean: float
+    spread: float
+
+
+def chance(targets: Mapping[Node, Targets], section: Section) -> Chance:
+    """Of the features of a section, over all shuffles."""
+    by_node = [
+        [matched(draw) for draw in _attain(cosines(target.directions, target.shuffled), target)]
+        for target in targets.values()
     ]
-    return float(np.average(nulls, weights=[section.statistic[node] for node in targets]))
+    weights = [section.statistic[node] for node in targets]
+    shuffles = np.average(by_node, axis=0, weights=weights)
+    mean = float(shuffles.mean())
+    room = max(1 - mean, ROUNDING)
+    return Chance(mean, float(shuffles.std(ddof=1)) / room)
 
 
 class EncoderCosines(NamedTuple):
@@ -293,7 +305,7 @@ def _details(part: Geometry, decisions: Decisions) -> Iterator[Detail]:
 
 SCORE = Score(
     name="geometry",
-    version=3,
+    version=4,
     symbol="T4",
     title="geometry",
     zero="features fitted to shuffled labels",

@@ -65,7 +65,8 @@ def _numbers(result: Result) -> Iterable[Number]:
             if row.metric == MAIN:
                 yield Number(*place, SHUFFLED_T3, row.value)
             elif row.metric == "geometry":
-                yield Number(*place, f"{SHUFFLED_T4}{row.contrast}", row.raw)
+                raw = None if row.value is None else row.raw
+                yield Number(*place, f"{SHUFFLED_T4}{row.contrast}", raw)
         for metric in HEADLINES:
             row = result.value(metric, suite=suite.id, dictionary=suite.id)
             yield Number(*place, metric, None if row is None else row.value)
@@ -138,7 +139,7 @@ def _line_by_task(numbers: pd.DataFrame, suite: str, what: str, name: str) -> di
 
 def _shuffled(numbers: pd.DataFrame) -> str:
     """How far the scores of shuffled labels are from 0, over all node sets, suites and seeds: T3
-    as it is printed, T4 before it is clipped, contrast by contrast."""
+    as it is printed, T4 where it is defined and before it is clipped, contrast by contrast."""
     told: list[str] = []
     of_nulls = numbers[numbers["what"].str.startswith((SHUFFLED_T3, SHUFFLED_T4))]
     for what, values in of_nulls.dropna().groupby("what")["value"]:

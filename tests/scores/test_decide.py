@@ -197,8 +197,8 @@ def test_what_was_decided_is_not_decided_again() -> None:
     assert made.model.counter.tokens == spent
 
 
-def geometry_world(mlp: torch.Tensor) -> World:
-    labels = [{"a": n % 2} for n in range(60)]
+def geometry_world(mlp: torch.Tensor, *, count: int = 2) -> World:
+    labels = [{"a": n % count} for n in range(60)]
     roles = Roles(fit=range(48), decide=in_turn(0, 48), test=in_turn(48, 60))
     facts = Facts(attributes=("a",), changed=("a",))
     return make_world(activations(labels, mlp=mlp), roles, facts, read=READ)
@@ -220,4 +220,17 @@ def test_geometry_is_undefined_where_shuffled_labels_point_the_same_way() -> Non
     assert told.geometry == "features fitted to shuffled labels match these ones to 1.000"
     with_hardly_another = decisions(geometry_world(values)).geometry or ""
     assert 0.8 < float(with_hardly_another.rpartition(" ")[2]) < 1
-    assert decisions(geometry_world(values + 9 * noise)).geometry is None
+
+
+def test_geometry_is_undefined_where_one_shuffle_differs_too_much_from_the_next() -> None:
+    """Two values have one direction and its opposite, which in a space of eight dimensions a
+    shuffle meets by chance to anything between -1 and 1; of six values the mean hardly differs."""
+    noise = torch.randn(60, D, generator=torch.Generator().manual_seed(0))
+    axes = torch.eye(D)
+    two = torch.stack([axes[n % 2] for n in range(60)])
+    told = decisions(geometry_world(two + noise)).geometry or ""
+    opening, _, spread = told.rpartition(" ")
+    assert opening == "features fitted to shuffled labels come to a T4 of 0 ±"
+    assert 0.2 < float(spread) < 1
+    six = torch.stack([3 * axes[n % 6] for n in range(60)])
+    assert decisions(geometry_world(six + noise, count=6)).geometry is None

@@ -365,7 +365,24 @@ def test_chance_is_one_where_a_node_holds_one_direction_and_less_where_it_holds_
         given = activations(labels, mlp=values * (torch.arange(D) < directions))
         supervised = fit_features(given, attributes=("a",))
         wanted = find_targets(supervised, given, attributes=("a",), seed=0)
-        assert low <= chance(wanted, ONE_NODE) <= high
+        assert low <= chance(wanted, ONE_NODE).mean <= high
+
+
+def test_the_spread_of_chance_is_that_of_shuffles_in_units_of_the_score() -> None:
+    """A literal twin: the T4 of every shuffle's refit by the mean of all as its zero."""
+    given = world()
+    supervised = fit_features(given, attributes=("a",))
+    wanted = find_targets(supervised, given, attributes=("a",), seed=0)
+    (target,) = wanted.values()
+    shuffled = [
+        matched((cosines(target.directions, one) / target.attainable).clamp(0, 1))
+        for one in target.shuffled
+    ]
+    zero = sum(shuffled) / len(shuffled)
+    scores = [(value - zero) / (1 - zero) for value in shuffled]
+    expected = (sum(score**2 for score in scores) / (len(scores) - 1)) ** 0.5
+    found = chance(wanted, ONE_NODE)
+    assert (found.mean, found.spread) == pytest.approx((zero, expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("angle", [np.arccos(0.6), 1e-3, 1e-6])

@@ -17,9 +17,16 @@ from sage.models.base import Model
 from sage.nodes import parse_node
 from sage.preparation import prepare
 from sage.progress import StagePath
-from sage.real.places import HELD_OUT, RESULTS, STREAMS, is_trained, model_folder, training_stage
+from sage.real.places import (
+    HELD_OUT,
+    RESULTS,
+    STREAMS,
+    is_scored,
+    is_trained,
+    model_folder,
+    training_stage,
+)
 from sage.real.plan import RealModel, RealPlan
-from sage.result_file import RESULT
 from sage.scores.text import MOST_TOKENS
 from sage.task.catalog import load_task
 
@@ -43,7 +50,7 @@ def stages_left(
     stages[HELD_OUT,] = _reading(chosen, plan.held_out, prices)
     for task in chosen.tasks if score else ():
         cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
-        if not (cell.folder / RESULT).is_file():
+        if not is_scored(cell.folder):
             seconds = _scores(model, chosen, plan, task, prices)
             stages |= {(cell.name, *path): taken for path, taken in seconds.items()}
     return stages

@@ -35,6 +35,7 @@ from sage.real.places import (
     HELD_OUT,
     RESULTS,
     STREAMS,
+    is_scored,
     is_trained,
     model_folder,
     sae_folder,
@@ -257,7 +258,9 @@ def score_all(
     folders: list[Path] = []
     for task in chosen.tasks:
         cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
-        folders.append(cell.score(suites, text=text_of(prompts), store=store).folder)
+        # What lies there of other versions of the scores is this run's own, and scored anew.
+        again = not is_scored(cell.folder)
+        folders.append(cell.score(suites, text=text_of(prompts), store=store, again=again).folder)
     return folders
 
 

@@ -24,7 +24,9 @@ from sage.real import fetch, run
 from sage.real.estimate import stages_left, told_stages
 from sage.real.plan import REAL_PLANS, RealModel, RealPlan, RealSuite
 from sage.real.streams import WINDOWS_A_SHARD, TextStreams, take_windows
+from sage.result_file import save_result
 from sage.saes.residual_tokens import residual_tokens
+from small_results import result as small_result
 from tests.tiny import WORDS, save_random_model
 
 ARTICLES = {"One": {"extract": "One is\na number."}, "Two": {"extract": " "}}
@@ -157,7 +159,12 @@ def test_what_a_run_will_take_is_told_first_and_what_is_done_is_not_counted(tmp_
         "scores of gendered_pronoun",
     ]
     write_json(trained / "topk4" / "1.resid_pre" / "cfg.json", {})
-    write_json(tmp_path / "results" / cell / "result.json", {})
+    before = small_result("a")
+    stale = replace(before, run=replace(before.run, scores={}))
+    save_result(stale, tmp_path / "results" / cell)
+    left = stages_left(model, chosen, plan, tmp_path, PRICES)
+    assert set(left) == {("streams",), other, ("held out",), (cell,)}
+    save_result(before, tmp_path / "results" / cell)
     left = stages_left(model, chosen, plan, tmp_path, PRICES)
     assert left == {path: stages[path] for path in (("streams",), other, ("held out",))}
     write_json(trained / "topk4-soft-frozen" / "1.resid_pre" / "cfg.json", {})

@@ -251,6 +251,11 @@ def load_results(*paths: Path | str) -> list[Result]:
     return [merge(cell) for cell in cells]
 
 
+def holds_today(folder: Path) -> bool:
+    """Whether a result of today's scores lies in a cell's folder."""
+    return (folder / RESULT).is_file() and defined_as_today(load_result(folder).run.scores)
+
+
 def results_of_today(*paths: Path | str) -> list[Result]:
     """The same, without results of other versions of the scores, which are not to be compared with
     those of today; a warning says how many there were."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sage.audit.metrics import audited
 from sage.audit.records import Measured
-from sage.cells import cell_in
+from sage.cells import cell_in, holds_today
 from sage.models.load import load_model
 from sage.result import Result, Row
 from sage.run import PLANS
@@ -39,7 +39,8 @@ def score_snapshots(task: str, folder: Path) -> list[Measured]:
         [f"{MODEL}/{name}" for name in names], d_model=anatomy.d_model, hooks=anatomy.hooks
     )
     cell = cell_in(folder, model, load_task(task), PLANS["quick"])
-    result = cell.score(suites, store=user_store()).result
+    again = not holds_today(cell.folder)
+    result = cell.score(suites, store=user_store(), again=again).result
     return [_measured(result, name, f"{task} on {MODEL}") for name in names]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sage.cells import cell_in
+from sage.cells import cell_in, holds_today
 from sage.cost.estimate import CellWork, estimate
 from sage.cost.machine import Prices
 from sage.cost.sizes import SuiteSize, sizes_of
@@ -21,7 +21,6 @@ from sage.real.places import (
     HELD_OUT,
     RESULTS,
     STREAMS,
-    is_scored,
     is_trained,
     model_folder,
     training_stage,
@@ -50,7 +49,7 @@ def stages_left(
     stages[HELD_OUT,] = _reading(chosen, plan.held_out, prices)
     for task in chosen.tasks if score else ():
         cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
-        if not is_scored(cell.folder):
+        if not holds_today(cell.folder):
             seconds = _scores(model, chosen, plan, task, prices)
             stages |= {(cell.name, *path): taken for path, taken in seconds.items()}
     return stages

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from sage.nodes import Node
 from sage.real.plan import RealSuite
-from sage.result_file import RESULT, load_result
 from sage.saes.sae import hook_label
-from sage.scores.score import defined_as_today
 
 RESULTS = "results"
 STREAMS = "streams"
@@ -33,8 +31,3 @@ def is_trained(folder: Path, suite: RealSuite, hook: Node) -> bool:
 def training_stage(suite: RealSuite, hook: Node) -> str:
     """`topk32 20.resid_pre`."""
     return f"{suite.name} {hook_label(hook)}"
-
-
-def is_scored(cell: Path) -> bool:
-    """Whether a result of today's scores lies in a cell's folder."""
-    return (cell / RESULT).is_file() and defined_as_today(load_result(cell).run.scores)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sage.cells import cell_in
+from sage.cells import cell_in, holds_today
 from sage.errors import SageError
 from sage.files import parse_object, write_json
 from sage.models.base import Model
@@ -35,7 +35,6 @@ from sage.real.places import (
     HELD_OUT,
     RESULTS,
     STREAMS,
-    is_scored,
     is_trained,
     model_folder,
     sae_folder,
@@ -259,7 +258,7 @@ def score_all(
     for task in chosen.tasks:
         cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
         # What lies there of other versions of the scores is this run's own, and scored anew.
-        again = not is_scored(cell.folder)
+        again = not holds_today(cell.folder)
         folders.append(cell.score(suites, text=text_of(prompts), store=store, again=again).folder)
     return folders
 

@@ -43,7 +43,7 @@ MODELS = ("tiny-gpt2", "tiny-gemma2", "tiny-neox")
 QUICK_TASKS = {
     "tiny-gpt2": ("subject_verb_agreement", "gendered_pronoun", "greater_than"),
     "tiny-gemma2": ("gendered_pronoun", "successor", "country_capital"),
-    "tiny-neox": ("ioi", "gendered_pronoun", "induction"),
+    "tiny-neox": ("induction", "gendered_pronoun", "greater_than"),
 }
 SUITES = ("topk4", "topk16")
 # Scored in place of the second where they ship: a null, and the suite that it is the null of.

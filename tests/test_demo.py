@@ -46,10 +46,11 @@ def result(demo: Demo) -> Result:
     return demo.results[0]
 
 
-def test_three_tasks_are_scored_on_each_model_and_every_task_is_on_one() -> None:
+def test_three_tasks_are_scored_on_each_model_and_every_task_but_the_longest_on_one() -> None:
+    """IOI alone would take a fifth of the time."""
     quick, thorough = demo_cells(), demo_cells(thorough=True)
     assert len(thorough) == len(TASKS) * len(MODELS) == 21
-    assert {cell.task for cell in quick} == set(TASKS)
+    assert {cell.task for cell in quick} == set(TASKS) - {"ioi"}
     for model in MODELS:
         tasks = [cell.task for cell in quick if cell.model == model]
         assert len(tasks) == len(set(tasks)) == LEAST_TASKS

@@ -54,7 +54,7 @@ def export_results(results: Sequence[Path], out: Path) -> Path:
 def write_saebench(results: Sequence[Result], out: Path) -> Path:
     """A file for each suite in a folder for each result; returns the folder of all. SageError where
     two results would have one folder: of one cell, by other versions of the scores, say."""
-    folders: set[Path] = set()
+    folders: dict[Path, Result] = {}
     for result in results:
         plan = str(result.run.plan.get("name", "standard"))
         parts = (result.task.name, _plain(result.model.name), _plain(plan))
@@ -64,7 +64,8 @@ def write_saebench(results: Sequence[Result], out: Path) -> Path:
                 f"Two results of {result.task.name} on {result.model.name} are of different states "
                 "of the task, the model or the scores, and would be one file. Export them apart."
             )
-        folders.add(folder)
+        folders[folder] = result
+    for folder, result in folders.items():
         for suite, record in zip(result.suites, saebench_records(result), strict=True):
             write_json(folder / f"{_plain(suite.id)}{_SUFFIX}", record)
     return out

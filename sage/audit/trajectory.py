@@ -41,7 +41,8 @@ def _judge(
             for course in courses]  # fmt: skip
     tau = sum(taus) / len(taus)
     slope = sum(_slope(course, metric) for course in courses) / len(courses)
-    last = [course[-1].score(metric) for course in courses]
+    ends = _ends(here, courses)
+    last = [record.score(metric) for record in ends]
     soft = [r.score(metric) for r in here if r.role == "soft-frozen"]
     figures: dict[str, float | None] = {
         "tau": tau, "slope": slope, "trained": _mean(last), "soft-frozen": _mean(soft),
@@ -55,7 +56,7 @@ def _judge(
     failed = [] if tau >= LEAST_TAU else [f"tau {tau:.2f}"]
     if soft:
         said += f", trained {_mean(last):.2f} to soft-frozen {_mean(soft):.2f}"
-        if not _apart(here, metric, last, soft):
+        if not _apart(here, ends, metric):
             failed.append("does not put every trained above every soft-frozen")
     return Cell(metric, "discriminability", where, not failed, said, figures, tuple(failed))
 
@@ -69,6 +70,11 @@ def _courses(snapshots: Sequence[Measured]) -> list[list[Measured]]:
     return [course for course in courses if len(course) > 2]
 
 
+def _ends(here: Sequence[Measured], courses: Sequence[Sequence[Measured]]) -> list[Measured]:
+    """The SAEs that were trained to the end: the last of every course, and those without one."""
+    return [*(course[-1] for course in courses), *(r for r in here if r.role == "finished")]
+
+
 def _slope(course: Sequence[Measured], metric: str) -> float:
     """Of the metric on log10 of the steps, without the first, which has none."""
     points = [(math.log10(r.at), r.score(metric)) for r in course if r.at]
@@ -76,22 +82,19 @@ def _slope(course: Sequence[Measured], metric: str) -> float:
     return float(np.polyfit(steps, scores, 1)[0])
 
 
-def _apart(
-    here: Sequence[Measured], metric: str, trained: Sequence[float], soft: Sequence[float]
-) -> bool:
-    """Whether trained and soft-frozen do not overlap: every one, or, where scores have intervals,
-    the intervals of their means."""
-    ends = _mean_interval([r for r in here if r.role in ("snapshot", "finished")], metric)
-    null = _mean_interval([r for r in here if r.role == "soft-frozen"], metric)
-    if ends is None or null is None:
-        return min(trained) > max(soft)
-    return ends.low > null.high
+def _apart(here: Sequence[Measured], ends: Sequence[Measured], metric: str) -> bool:
+    """Whether those trained to the end and the soft-frozen do not overlap: every one, or, where
+    scores have intervals, the intervals of their means."""
+    frozen = [r for r in here if r.role == "soft-frozen"]
+    trained, null = _mean_interval(ends, metric), _mean_interval(frozen, metric)
+    if trained is None or null is None:
+        return min(r.score(metric) for r in ends) > max(r.score(metric) for r in frozen)
+    return trained.low > null.high
 
 
 def _mean_interval(records: Sequence[Measured], metric: str) -> Estimate | None:
     """The mean of scores on the same prompts, with their mean interval: they err together."""
-    last = [r for r in records if r.role != "snapshot"] or records
-    told = [r for r in last if metric in r.low and metric in r.high]
+    told = [r for r in records if metric in r.low and metric in r.high]
     if not told:
         return None
     low, high = (_mean([ends[metric] for ends in side]) for side in

@@ -86,16 +86,21 @@ def direct_effects(
 def _attention(
     pattern: Float[Tensor, "prompt key"], prompts: Sequence[Tokenized]
 ) -> tuple[tuple[str, float], ...]:
-    """Mean attention to every position that all prompts name; of two names of one, the first."""
-    means: dict[str, float] = {}
-    taken: set[tuple[int, ...]] = set()
-    rows = torch.arange(len(prompts), device=pattern.device)
-    for name in prompts[0].index:
-        if name.endswith(":first") or not all(name in prompt.index for prompt in prompts):
-            continue
-        places = tuple(prompt.index[name] for prompt in prompts)
-        if places not in taken:
-            taken.add(places)
-            at = torch.tensor(places, device=pattern.device)
-            means[name] = pattern[rows, at].mean().item()
+    """Mean attention to every position that all prompts name. A token counts once in each prompt,
+    for its own name where it has one, and not for `name+1` of the token before it."""
+    names = [
+        name
+        for name in prompts[0].index
+        if not name.endswith(":first") and all(name in prompt.index for prompt in prompts)
+    ]
+    names.sort(key=lambda name: name.endswith("+1"))
+    sums = dict.fromkeys(names, 0.0)
+    for row, prompt in zip(pattern.cpu(), prompts, strict=True):
+        taken: set[int] = set()
+        for name in names:
+            place = prompt.index[name]
+            if place not in taken:
+                taken.add(place)
+                sums[name] += row[place].item()
+    means = {name: total / len(prompts) for name, total in sums.items() if total}
     return tuple(sorted(means.items(), key=lambda item: -item[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     """
     found = find_sources(folders)
     sources = found.listed
+    if found.left_out:
+        logging.getLogger("sage").warning(found.left_out)
     out.mkdir(parents=True, exist_ok=True)
     write_assets(out)
     runs: list[RunSummary] = []

@@ -219,6 +219,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(COMMANDS))
     given = parser.parse_args()
+    # Started in the background of a script it would hand on that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     commands = [given.only] if given.only else list(COMMANDS)
     rng = Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="sage-kills-") as made:

@@ -102,5 +102,5 @@ def _attention(
             if place not in taken:
                 taken.add(place)
                 sums[name] += row[place].item()
-    means = {name: total / len(prompts) for name, total in sums.items() if total}
+    means = {name: total / len(prompts) for name, total in sums.items()}
     return tuple(sorted(means.items(), key=lambda item: -item[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_attention_is_that_from_the_heads_position_to_every_name(tmp_path: Path)
     pattern = model.read([Node("pattern", 1, 2, "B")], PROMPTS)[Node("pattern", 1, 2, "B")]
     means = {"A": pattern[:, 1].mean().item(), "B": pattern[:, 3].mean().item(), "END": 0.0}
     assert dict(role.attends) == pytest.approx(means)
-    assert [weight for _, weight in role.attends] == sorted(means.values(), reverse=True)
+    weights = [weight for _, weight in role.attends]
+    assert weights == pytest.approx(sorted(means.values(), reverse=True))
     assert (role.direct, role.n) == (None, 3)
     assert not torch.allclose(pattern[:, 1], pattern[:, 3])
+
+
+def test_a_token_counts_once_for_its_own_name(tmp_path: Path) -> None:
+    """In the first prompt the token behind A is B: what it gets is B's. In the second it is its
+    own."""
+    model = load_model(str(save_random_model(tmp_path, "llama")), device="cpu")
+    first, second = (
+        replace(PROMPTS[0], index={"A": 1, "A+1": place, "B": 3, "END": 3}) for place in (3, 2)
+    )
+    (role,) = head_roles(model, [Node("z", 1, 2, "B")], [first, second])
+    node = Node("pattern", 1, 2, "B")
+    pattern = model.read([node], [first, second])[node]
+    attends = dict(role.attends)
+    assert attends["A+1"] == pytest.approx(pattern[1, 2].item() / 2)
+    assert attends["B"] == pytest.approx(pattern[:, 3].mean().item())
+    assert sum(attends.values()) <= 1.001

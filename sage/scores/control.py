@@ -160,7 +160,11 @@ def make_edits(
         {
             (level, name): edit
             for level, mask in each.masks.items()
-            for name, edit in zip(aim.names, by_way[id(mask), id(each.directions)], strict=False)
+            for name, edit in zip(
+                aim.names if mask is None else [n for n in aim.names if n != UNBOUNDED],
+                by_way[id(mask), id(each.directions)],
+                strict=True,
+            )
             if name != UNBOUNDED or level == ANY
         }
         for each in along

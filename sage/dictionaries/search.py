@@ -13,7 +13,8 @@ choices the best prefix counts (method, section 5.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -139,7 +140,7 @@ def search_together(
         chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
         distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)
         choices.append(Choice(chosen, distance, by_greedy.start))
-    prompts = len(site.energy) // len(some)
+    prompts = len(site.size) // len(some)
     return [
         [choice.of(slice(n * prompts, (n + 1) * prompts)) for choice in choices]
         for n in range(len(some))
@@ -156,9 +157,16 @@ def _stacked(some: Sequence[Candidates]) -> Candidates:
     return Candidates(steps, first.directions)
 
 
-Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Which candidate comes next, from every candidate's <move, wrong> and |move|^2 and from D at the
-start; and whether there is one."""
+class Rule(NamedTuple):
+    """Which candidate comes next.
+
+    `size` measures moves once, from their |move|^2; `choose` takes every candidate's <move, wrong>,
+    which it may write over, its size, and D at the start, and tells the candidate of each prompt
+    and whether there is one.
+    """
+
+    size: Callable[[Tensor], Tensor]
+    choose: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def walk(
@@ -182,43 +190,51 @@ def _best(path: Path, budget: Budget, candidates: int) -> Choice:
     return Choice(path.first(length, candidates), distance, path.distance[:, 0])
 
 
-def greedy(
+def _most_lowering(
     product: Float[Tensor, "prompt candidate"],
     energy: Float[Tensor, "prompt candidate"],
     start: Float[Tensor, "prompt 1"],
 ) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
     """The candidate that lowers D most, the first of those that tie, and whether it lowers it."""
-    change = energy + 2 * product
-    best = change.min(1, keepdim=True).values
-    tie = TIE * start
-    return (change <= best + tie).byte().argmax(1), (best < -tie)[:, 0]
+    return _least(torch.add(energy, product, alpha=2, out=product), TIE * start)
 
 
-def pursuit(
+def _best_pointing(
     product: Float[Tensor, "prompt candidate"],
-    energy: Float[Tensor, "prompt candidate"],
+    length: Float[Tensor, "prompt candidate"],
     start: Float[Tensor, "prompt 1"],
 ) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
     """The candidate with the largest <move, what is missing> / |move|, the first of those that tie,
     and whether it is positive."""
-    along = -product / energy.sqrt()
-    best = along.max(1, keepdim=True).values
-    tie = TIE * start.sqrt()
-    return (along >= best - tie).byte().argmax(1), (best > tie)[:, 0]
+    return _least(product.div_(length), TIE * start.sqrt())
+
+
+def _least(
+    value: Float[Tensor, "prompt candidate"], tie: Float[Tensor, "prompt 1"]
+) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
+    """The first of the candidates whose value is the least up to a tie, and whether it is below 0
+    by more than one."""
+    least = value.min(1, keepdim=True).values
+    return (value <= least + tie).view(torch.uint8).argmax(1), (least < -tie)[:, 0]
+
+
+greedy = Rule(torch.clone, _most_lowering)
+pursuit = Rule(torch.sqrt, _best_pointing)
 
 
 @dataclass(frozen=True)
 class _Site:
     """One site's candidates and what is wrong, every node in units of its standard deviation.
 
-    `energy` is |move|^2, infinite for candidates that do not move a prompt.
+    `size` is |move|^2, in a walk what its rule makes of it; infinite for candidates that do not
+    move a prompt.
     """
 
     steps: Mapping[Node, Tensor]
     directions: Mapping[Node, Tensor]
     shift: Mapping[Node, Tensor] | None
     wrong: Mapping[Node, Tensor]
-    energy: Float[Tensor, "prompt candidate"]
+    size: Float[Tensor, "prompt candidate"]
 
     @staticmethod
     def of(
@@ -240,7 +256,7 @@ class _Site:
     @property
     def candidates(self) -> int:
         """How many candidates there are, the shift among them."""
-        return self.energy.shape[1]
+        return self.size.shape[1]
 
     @property
     def distance(self) -> Float[Tensor, "prompt"]:
@@ -257,15 +273,17 @@ class _Site:
         """
         start = self.distance
         rows = torch.arange(len(start), device=start.device)
-        left, current = self, start
+        left, current = replace(self, size=rule.size(self.size)), start
         chosen: list[Tensor] = []
         distances = [start]
         while len(rows) and self.candidates and (most is None or len(chosen) < most):
-            pick, moves = rule(left.product(), left.energy, start[rows, None])
-            left, rows, pick = left.at(moves), rows[moves], pick[moves]
+            pick, moves = rule.choose(left.product(), left.size, start[rows, None])
+            if not bool(moves.all()):
+                left, rows, pick = left.at(moves), rows[moves], pick[moves]
             if not len(rows):
                 break
             left = left.after(pick)
+            left.size.scatter_(1, pick[:, None], torch.inf)  # A walk's sizes are its own.
             chosen.append(torch.full_like(start, -1, dtype=torch.long).index_copy(0, rows, pick))
             current = current.index_copy(0, rows, left.distance)
             distances.append(current)
@@ -274,8 +292,8 @@ class _Site:
 
     def product(self) -> Float[Tensor, "prompt candidate"]:
         """<move, wrong> of every candidate."""
-        parts = [self.steps[n] * (wrong @ self.directions[n].T) for n, wrong in self.wrong.items()]
-        product = torch.stack(parts).sum(0)
+        parts = ((w @ self.directions[n].T).mul_(self.steps[n]) for n, w in self.wrong.items())
+        product = reduce(Tensor.add_, parts)
         if self.shift is None:
             return product
         along = [(self.shift[n] * wrong).sum(-1, keepdim=True) for n, wrong in self.wrong.items()]
@@ -283,18 +301,16 @@ class _Site:
 
     def at(self, kept: Bool[Tensor, "prompt"]) -> _Site:
         """The same of some of the prompts."""
-        if bool(kept.all()):
-            return self
         return _Site(
             {node: step[kept] for node, step in self.steps.items()},
             self.directions,
             self.shift and {node: move[kept] for node, move in self.shift.items()},
             {node: wrong[kept] for node, wrong in self.wrong.items()},
-            self.energy[kept],
+            self.size[kept],
         )
 
     def after(self, pick: Int[Tensor, "prompt"]) -> _Site:
-        """The same with one candidate of each prompt moved, which is no candidate any more."""
+        """The same with one candidate of each prompt moved."""
         count = self.candidates - (self.shift is not None)
         latent = pick.clamp(max=max(count - 1, 0))
         wrong: dict[Node, Tensor] = {}
@@ -305,5 +321,4 @@ class _Site:
             if self.shift is not None:
                 move = torch.where((pick == count)[:, None], self.shift[node], move)
             wrong[node] = before + move
-        energy = self.energy.scatter(1, pick[:, None], torch.inf)
-        return _Site(self.steps, self.directions, self.shift, wrong, energy)
+        return replace(self, wrong=wrong)

@@ -6,7 +6,7 @@ Method, section 4. A 24,576-latent SAE with 60 active latents keeps 1/400 of its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +35,15 @@ class Entries(NamedTuple):
         codes = self.code.new_zeros(tokens, len(latents))
         codes[self.token, torch.searchsorted(latents, self.latent)] = self.code
         return codes
+
+
+@runtime_checkable
+class SparseEncoder(Protocol):
+    """An encoder that knows which latents are not 0 without a matrix of all codes."""
+
+    def encode_sparse(self, x_in: Float[Tensor, "token d_model"]) -> Entries:
+        """The codes of normalised inputs that are not 0, in the order of tokens and latents."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +78,16 @@ def sparse_codes(sae: SAE, x: Float[Tensor, "token d_model"]) -> SparseCodes:
     codes = [x.new_zeros(0, dtype=torch.float32)]
     counts = [x.new_zeros(1, dtype=torch.long)]
     for chunk in token_chunks(sae, x):
-        dense = sae.encode(chunk)
-        token, latent = dense.nonzero(as_tuple=True)
-        latents.append(latent.to(torch.int32))
-        codes.append(dense[token, latent])
-        counts.append(torch.bincount(token, minlength=len(chunk)))
+        entries = _entries(sae, chunk)
+        latents.append(entries.latent.to(torch.int32))
+        codes.append(entries.code)
+        counts.append(torch.bincount(entries.token, minlength=len(chunk)))
     return SparseCodes(torch.cat(counts).cumsum(0), torch.cat(latents), torch.cat(codes))
+
+
+def _entries(sae: SAE, x: Float[Tensor, "token d_model"]) -> Entries:
+    if isinstance(sae.encoder, SparseEncoder):
+        return sae.encoder.encode_sparse(sae.normalise(x).x_in)
+    dense = sae.encode(x)
+    token, latent = dense.nonzero(as_tuple=True)
+    return Entries(token, latent, dense[token, latent])

@@ -182,7 +182,7 @@ class _Judging:
         names = [control.name for control in controls]
         contest = hold(node_set, contenders, controls=names, thorough=wanted.thorough)
         l0 = {
-            control.name: _mean(mean_l0(control.dictionary, node_set.fit))
+            control.name: _l0(node_set, control, control.dictionary)
             for control in controls
             if isinstance(control.dictionary, ProjectedSuite)
         }
@@ -193,8 +193,16 @@ class _Judging:
         return collect(self.node_set, self.contest, id=id, suite=self.suite.id)
 
 
-def _mean(l0: Mapping[Node, float]) -> float:
-    return sum(l0.values()) / len(l0)
+def _l0(node_set: NodeSet, control: Control, dictionary: ProjectedSuite) -> float:
+    """A control's mean L0 over its hooks; of those of one content measured once."""
+    key = None if control.content is None else f"l0 | {control.content}"
+    if key is not None and key in node_set.memo:
+        return node_set.memo[key]
+    l0 = mean_l0(dictionary, node_set.fit)
+    mean = sum(l0.values()) / len(l0)
+    if key is not None:
+        node_set.memo[key] = mean
+    return mean
 
 
 def _control(node_set: NodeSet, control: Control, wanted: Wanted) -> Contender:

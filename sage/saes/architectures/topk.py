@@ -6,6 +6,7 @@ Gao et al. 2024, https://arxiv.org/abs/2406.04093.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from sage.errors import SageError
 from sage.saes.architectures.architecture import Architecture, Trainer
 from sage.saes.sae import SAE, scale_codes
+from sage.saes.sparse import Entries
 from sage.saes.stored import (
     LINEAR_LAYERS,
     DictionaryClass,
@@ -45,9 +47,28 @@ class TopK:
 
     def encode(self, x_in: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token latent"]:
         """The codes of normalised inputs."""
-        p = x_in @ self.W_enc + self.b_enc
-        winners = torch.topk(p * self.priority, self.k, dim=-1, sorted=False).indices
-        return torch.zeros_like(p).scatter(-1, winners, torch.relu(p.gather(-1, winners)))
+        winners, codes = self._kept(x_in)
+        nothing = codes.new_zeros(*codes.shape[:-1], len(self.b_enc))
+        return nothing.scatter(-1, winners, codes)
+
+    def encode_sparse(self, x_in: Float[Tensor, "token d_model"]) -> Entries:
+        """The codes that are not 0, token by token, without a matrix of all of them."""
+        winners, codes = self._kept(x_in)
+        winners, order = winners.sort(-1)
+        codes = codes.gather(-1, order)
+        token, place = codes.nonzero(as_tuple=True)
+        return Entries(token, winners[token, place], codes[token, place])
+
+    def _kept(self, x_in: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents that win at each token, and their codes."""
+        p = (x_in @ self.W_enc).add_(self.b_enc)
+        compared = p if self._compared_as_they_are else p * self.priority
+        winners = torch.topk(compared, self.k, dim=-1, sorted=False).indices
+        return winners, torch.relu(p.gather(-1, winners))
+
+    @cached_property
+    def _compared_as_they_are(self) -> bool:
+        return bool((self.priority == 1).all())
 
     def scaled(self, scale: Float[Tensor, " latent"]) -> TopK:
         """The encoder whose codes are these times `scale`, which is positive.

@@ -189,6 +189,15 @@ def test_a_course_that_wavers_or_ends_below_the_null_fails(
     assert cell.failed[0].startswith(said)
 
 
+def test_every_sae_that_was_trained_to_its_end_counts() -> None:
+    """The last snapshot has .5, an SAE without snapshots .3: their mean is the null's, and the null
+    stands above one of them."""
+    finished = Measured("discriminability", "w", "other", "finished", {"x": 0.3})
+    [cell] = judge_trajectory([*course([0.0, 0.1, 0.3, 0.5], 0.4), finished], "x", {})
+    assert cell.figures["trained"] == pytest.approx(0.4)
+    assert cell.failed == ("does not put every trained above every soft-frozen",)
+
+
 def test_snr_is_the_sd_between_saes_over_that_of_a_redraw() -> None:
     """0 and .2 have an sd of .1414."""
     apart = [Measured("truth", "w", str(value), "trained", {"x": value}) for value in (0.0, 0.2)]

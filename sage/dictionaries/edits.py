@@ -82,6 +82,8 @@ def control(
                 own = ways[some[0]].budgets(budgets[part.site])
                 by_way = _choices(along, masks, missing, variance, budgets=own)
                 for number, mask, choices in zip(some, masks, by_way, strict=True):
+                    # Of all candidates, not of those searched: a sum of the same few moves must
+                    # not depend on how many others there are, or equal edits would be run twice.
                     site = _candidates(along, mask)
                     for edit, choice in zip(drafts[number], choices, strict=True):
                         edit.add(part, site, choice)

@@ -81,7 +81,7 @@ def look_ahead(
     kept, discovery = _kept(run)
     work = CellWork(
         sizes_of(cell.model.anatomy, prepared, cell.plan),
-        [suite_size(suite) for suite in rest],
+        [suite_size(suite, cell.model.anatomy) for suite in rest],
         [suite.id for suite in rest],
         text_tokens=text_tokens,
         screens=screens,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sage.cost import work
 from sage.cost.machine import Prices
-from sage.cost.sizes import SECTION_SHARES, SectionShapes, Sizes, SuiteSize, guessed_shapes
+from sage.cost.sizes import SECTION_NODES, SectionShapes, Sizes, SuiteSize, guessed_shapes
 from sage.cost.work import Units
 from sage.errors import BadFile
 from sage.progress import StagePath
@@ -57,23 +57,23 @@ class CostEstimate:
 
 def estimate(cell: CellWork, prices: Prices) -> CostEstimate:
     """What a cell will take on a machine with these prices."""
-    middle = _stages(cell, prices, SECTION_SHARES[1])
+    middle = _stages(cell, prices, SECTION_NODES[1])
     if cell.shapes is not None:
         seconds = sum(middle.values(), 0.0)
         return CostEstimate(middle, seconds, seconds)
     low, high = (
-        sum(_stages(cell, prices, share).values(), 0.0)
-        for share in (SECTION_SHARES[0], SECTION_SHARES[2])
+        sum(_stages(cell, prices, nodes).values(), 0.0)
+        for nodes in (SECTION_NODES[0], SECTION_NODES[2])
     )
     return CostEstimate(middle, low, high)
 
 
-def units(cell: CellWork, share: float = SECTION_SHARES[1]) -> dict[StagePath, Units]:
+def units(cell: CellWork, nodes: float = SECTION_NODES[1]) -> dict[StagePath, Units]:
     """How many of each term every stage does; of sections that are not known, as many as of
-    sections with this share of the candidates."""
+    sections with so many nodes times a power of the candidates."""
     sizes, contrasts = cell.sizes, cell.sizes.contrasts
     shapes = cell.shapes or {
-        name: guessed_shapes(sizes, name, cell.suites, share=share) for name in contrasts
+        name: guessed_shapes(sizes, name, cell.suites, nodes=nodes) for name in contrasts
     }
     whole = {name: of.whole for name, of in shapes.items()}
     stages: dict[StagePath, Units] = {("prompts",): work.prompts_work(sizes)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from sage.cells import cell_in, holds_today
 from sage.cost.estimate import CellWork, estimate
 from sage.cost.machine import Prices
-from sage.cost.sizes import SuiteSize, sizes_of
+from sage.cost.sizes import sizes_of, suite_at
 from sage.errors import BadTask
 from sage.models.base import Model
 from sage.nodes import parse_node
@@ -26,6 +26,7 @@ from sage.real.places import (
     training_stage,
 )
 from sage.real.plan import RealModel, RealPlan
+from sage.saes.sae import canonical
 from sage.scores.text import MOST_TOKENS
 from sage.task.catalog import load_task
 
@@ -111,7 +112,8 @@ def _scores(
     except BadTask:
         return {}
     width = plan.times * model.anatomy.d_model
-    sizes = [SuiteSize(width, len(chosen.hooks))] * len(plan.suites)
+    hooks = [canonical(parse_node(hook)) for hook in chosen.hooks]
+    sizes = [suite_at(hooks, model.anatomy, width=width)] * len(plan.suites)
     names = [suite.name for suite in plan.suites]
     work = CellWork(sizes_of(model.anatomy, prepared, how), sizes, names, MOST_TOKENS)
     return dict(estimate(work, prices).stages)

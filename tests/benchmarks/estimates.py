@@ -32,7 +32,7 @@ from sage.cells import cell_in
 from sage.cost.ahead import Ahead, look_ahead
 from sage.cost.estimate import TABLE, coefficients, units
 from sage.cost.machine import Prices, calibrate
-from sage.cost.sizes import SECTION_SHARES
+from sage.cost.sizes import SECTION_NODES
 from sage.cost.work import Units
 from sage.discovery import Discovery
 from sage.discovery.discovery import NodeEffect
@@ -138,7 +138,7 @@ def _measured(
     assert ahead.work is not None
     known, guess = ahead.knowing(recorder.discovery), ahead.work
     stages = {"/".join(path[1:]): taken for path, taken in recorder.seconds.items()}
-    guessed = [_priced(units(guess, share), prices) for share in SECTION_SHARES]
+    guessed = [_priced(units(guess, nodes), prices) for nodes in SECTION_NODES]
     return Measured(name, seconds, stages, _priced(units(known), prices), guessed)
 
 

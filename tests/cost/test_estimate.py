@@ -10,7 +10,7 @@ from sage.cost import work
 from sage.cost.estimate import SHARED, CellWork, coefficients, estimate, price, units
 from sage.cost.machine import Prices
 from sage.cost.sizes import (
-    SECTION_SHARES,
+    SECTION_NODES,
     ContrastSize,
     ModelSize,
     PromptSizes,
@@ -19,7 +19,10 @@ from sage.cost.sizes import (
     Sizes,
     SuiteSize,
     guessed_shapes,
+    suite_at,
 )
+from sage.models.load import load_model
+from sage.nodes import Node
 from sage.run import make_plan
 
 PRICES = Prices(token_layer=1e-6, layer_call=1e-4, step=1e-3, number=1e-9, flop=1e-11)
@@ -85,19 +88,27 @@ def test_a_second_suite_takes_less_and_so_does_the_first_where_an_earlier_run_ke
 def test_a_range_is_given_until_it_is_known_where_contrasts_live() -> None:
     before = estimate(CELL, PRICES)
     assert before.low < before.seconds < before.high
-    most = SECTION_SHARES[2]
+    most = SECTION_NODES[2]
     shapes = {
-        name: guessed_shapes(SIZES, name, CELL.suites, share=most) for name in SIZES.contrasts
+        name: guessed_shapes(SIZES, name, CELL.suites, nodes=most) for name in SIZES.contrasts
     }
     after = estimate(replace(CELL, shapes=shapes), PRICES)
     assert after.seconds == after.low == after.high == pytest.approx(before.high)
 
 
-def test_a_suite_is_thought_to_reach_as_much_as_it_has_saes() -> None:
-    """Of eight residual streams four have one: half of the 10 nodes that 5 % of 200 are."""
-    sizes = replace(SIZES, model=replace(SIZES.model, hooks=8))
-    shapes = guessed_shapes(sizes, "IO", CELL.suites)
-    assert (shapes.whole.nodes, shapes.reached[0].nodes) == (10, 5)
+def test_a_suite_is_thought_to_reach_the_root_of_its_share() -> None:
+    """1.1 times 200 to the power .43 = e^(.43 x 5.2983) = e^2.2783 = 9.760 are 10.736 nodes; a
+    quarter of all candidates read an SAE, so that half of these do."""
+    shapes = guessed_shapes(SIZES, "IO", [SuiteSize(256, 1, share=0.25)])
+    assert shapes.whole.nodes == pytest.approx(10.736, abs=2e-3)
+    assert shapes.reached[0].nodes == pytest.approx(5.368, abs=1e-3)
+
+
+def test_the_share_of_a_suite_counts_the_nodes_that_read_its_streams() -> None:
+    """tiny-gpt2 reads 16 nodes at each of four attention inputs and one at each MLP's."""
+    anatomy = load_model("tiny-gpt2", device="cpu").anatomy
+    hooks = [Node("resid_pre", 0), Node("resid_mid", 2)]
+    assert suite_at(hooks, anatomy, width=8) == SuiteSize(8, 2, 17 / 68)
 
 
 def test_a_contrast_that_lives_nowhere_takes_next_to_nothing() -> None:

@@ -41,6 +41,7 @@ PACKAGED = ("smollm2-135m", "gemma-3-270m")
 @click.option("--tokens", type=click.IntRange(min=2), help="Tokens of text to read.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of each training.")
 @click.option("--pairs", type=click.IntRange(min=1), help="Test pairs per contrast.")
+@click.option("--seeds", type=click.IntRange(1, 1000), help="Redraw all but the SAEs so often.")
 @click.option("--text", type=text_path, help="Text to train on, one passage per line.")
 @click.option("--out", type=folder_path, default=Path("out/real"), show_default=True)
 @json_option
@@ -111,7 +112,9 @@ def chosen_plan(name: str, given: dict[str, object]) -> RealPlan:
             raise unknown("suite of the plan", suite, suites)
     kept = tuple(suites[suite] for suite in _names(given, "suites")) or plan.suites
     numbers = {
-        name: n for name in ("tokens", "steps", "pairs") if isinstance(n := given[name], int)
+        name: n
+        for name in ("tokens", "steps", "pairs", "seeds")
+        if isinstance(n := given[name], int)
     }
     if "tokens" in numbers:
         numbers["held_out"] = min(plan.held_out, numbers["tokens"] // 5 + 1)

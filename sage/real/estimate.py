@@ -6,6 +6,7 @@ scores as `sage score` prices them before it is known where contrasts live.
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from sage.cells import cell_in, holds_today
@@ -26,6 +27,7 @@ from sage.real.places import (
     training_stage,
 )
 from sage.real.plan import RealModel, RealPlan
+from sage.run import Plan
 from sage.saes.sae import canonical
 from sage.scores.text import MOST_TOKENS
 from sage.task.catalog import load_task
@@ -48,10 +50,10 @@ def stages_left(
     cannot carry has none. Held-out text is read each time."""
     stages = _training(model, chosen, plan, out, prices)
     stages[HELD_OUT,] = _reading(chosen, plan.held_out, prices)
-    for task in chosen.tasks if score else ():
-        cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
+    for task, how in product(chosen.tasks if score else (), plan.scorings()):
+        cell = cell_in(out / RESULTS, model, load_task(task), how)
         if not holds_today(cell.folder):
-            seconds = _scores(model, chosen, plan, task, prices)
+            seconds = _scores(model, chosen, plan, task, how, prices)
             stages |= {(cell.name, *path): taken for path, taken in seconds.items()}
     return stages
 
@@ -103,10 +105,9 @@ def _reading(chosen: RealModel, tokens: int, prices: Prices) -> float:
 
 
 def _scores(
-    model: Model, chosen: RealModel, plan: RealPlan, task: str, prices: Prices
+    model: Model, chosen: RealModel, plan: RealPlan, task: str, how: Plan, prices: Prices
 ) -> dict[StagePath, float]:
     """What `sage score` expects of a task, by its stages."""
-    how = plan.scoring()
     try:
         prepared = prepare(model, load_task(task), how)
     except BadTask:

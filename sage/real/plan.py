@@ -34,7 +34,8 @@ class RealPlan:
 
     `tokens` of text are read, of which `held_out` are kept for measuring; SAEs have `times` the
     model's width in latents and are trained for `steps` of `batch` tokens. `scores` is the plan of
-    `sage score`, with `pairs` test pairs where these are given.
+    `sage score`, with `pairs` test pairs where these are given, and everything but the SAEs drawn
+    anew for each of `seeds` seeds from `seed` on.
     """
 
     name: str
@@ -48,6 +49,7 @@ class RealPlan:
     scores: str = "quick"
     pairs: int | None = None
     seed: int = 0
+    seeds: int = 1
 
     def training(self, suite: RealSuite, d_model: int) -> TrainingSettings:
         """How an SAE of a suite is trained on a model of this width."""
@@ -63,10 +65,11 @@ class RealPlan:
             freeze=suite.freeze,
         )
 
-    def scoring(self) -> Plan:
-        """How its SAEs are scored."""
+    def scorings(self) -> list[Plan]:
+        """How its SAEs are scored, seed by seed."""
         changes = {} if self.pairs is None else {"pairs": self.pairs}
-        return make_plan(self.scores, seed=self.seed, **changes)
+        seeds = range(self.seed, self.seed + self.seeds)
+        return [make_plan(self.scores, seed=seed, **changes) for seed in seeds]
 
 
 _TOPK32 = RealSuite("topk32", "topk", 32.0)

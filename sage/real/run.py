@@ -5,7 +5,7 @@
     streams   residual streams at the plan's hooks, without sinks
     SAEs      every suite of the plan at every hook
     held out  L0, unexplained variance and dead latents on text that no SAE was trained on
-    scores    every task of the plan, in a result folder that grows
+    scores    every task and seed of the plan, in a result folder that grows
     report
 
 What lies in the folder is taken as it is, so that a run that was interrupted goes on.
@@ -18,6 +18,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -248,15 +249,15 @@ def score_all(
     *,
     store: Store | None,
 ) -> list[Path]:
-    """Every task of the plan, with all suites; the folders of their results."""
+    """Every task and seed of the plan, with all suites; the folders of their results."""
     folder = model_folder(out, model.name) / "saes"
     suites = [
         replace(suite, id=f"{Path(model.name).name}/{Path(suite.id).name}")
         for suite in load_suites([str(folder / suite.name) for suite in plan.suites])
     ]
     folders: list[Path] = []
-    for task in chosen.tasks:
-        cell = cell_in(out / RESULTS, model, load_task(task), plan.scoring())
+    for task, how in product(chosen.tasks, plan.scorings()):
+        cell = cell_in(out / RESULTS, model, load_task(task), how)
         # What lies there of other versions of the scores is this run's own, and scored anew.
         again = not holds_today(cell.folder)
         folders.append(cell.score(suites, text=text_of(prompts), store=store, again=again).folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sage.cells import Cell, ScoredCell
 from sage.cli.real import chosen_plan
 from sage.cost.machine import Prices
 from sage.errors import BadFile, SageError, Unsupported
@@ -26,6 +27,7 @@ from sage.real.plan import REAL_PLANS, RealModel, RealPlan, RealSuite
 from sage.real.streams import WINDOWS_A_SHARD, TextStreams, take_windows
 from sage.result_file import save_result
 from sage.saes.residual_tokens import residual_tokens
+from sage.saes.suite import Suite
 from small_results import result as small_result
 from tests.tiny import WORDS, save_random_model
 
@@ -33,7 +35,7 @@ ARTICLES = {"One": {"extract": "One is\na number."}, "Two": {"extract": " "}}
 PRICES = Prices(token_layer=1e-6, layer_call=1e-4, step=1e-3, number=1e-9, flop=1e-11)
 NOTHING_GIVEN: dict[str, object] = {
     **dict.fromkeys(("models", "hooks", "tasks", "suites"), ()),
-    **dict.fromkeys(("tokens", "steps", "pairs", "text")),
+    **dict.fromkeys(("tokens", "steps", "pairs", "seeds", "text")),
 }
 
 
@@ -190,6 +192,30 @@ def test_text_that_is_held_out_is_trained_on_by_none(model: Model) -> None:
     trained, held = run.split_text(model, passages(300), plan)
     assert {prompt.ids for prompt in held}
     assert not {prompt.prompt.text for prompt in trained} & {prompt.prompt.text for prompt in held}
+
+
+def test_every_seed_of_the_scores_is_a_cell_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, plan = load_model("tiny-gpt2"), replace(tiny_plan("tiny-gpt2"), seeds=3)
+    chosen = plan.models["tiny-gpt2"]
+    cells = [f"gendered_pronoun--tiny-gpt2--quick--seed{seed}" for seed in range(3)]
+    stages = stages_left(model, chosen, plan, tmp_path, PRICES)
+    assert [name for name in dict.fromkeys(path[0] for path in stages) if "--" in name] == cells
+
+    def scored(cell: Cell, suites: Sequence[Suite], **given: object) -> ScoredCell:
+        del suites, given
+        return ScoredCell(small_result("a"), cell.folder, (), ())
+
+    def no_suites(given: Sequence[str]) -> list[Suite]:
+        del given
+        return []
+
+    monkeypatch.setattr(Cell, "score", scored)
+    monkeypatch.setattr(run, "load_suites", no_suites)
+    folders = run.score_all(model, chosen, plan, tmp_path, [], store=None)
+    assert [folder.name for folder in folders] == cells
+    assert chosen_plan("quick", {**NOTHING_GIVEN, "seeds": 3}).seeds == 3
 
 
 def test_the_command_line_narrows_a_plan() -> None:

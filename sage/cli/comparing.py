@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import click
@@ -10,7 +9,6 @@ import click
 from sage.cli.options import existing_path, folder_path, json_option
 from sage.cli.output import print_json, print_path, print_rows
 from sage.cli.telling import Telling, tell, telling_options
-from sage.errors import SageWarning
 
 
 @click.command()
@@ -47,15 +45,17 @@ def compare(results: tuple[Path, ...], out: Path | None, as_json: bool, telling:
 
 
 def _print_noise(results: tuple[Path, ...]) -> None:
-    """Where there are several seeds: how much of a score is the draw, and of each difference."""
-    from sage.audit.seed_noise import difference_rows, noise_rows
-    from sage.cells import results_of_today
+    """How far suites are apart, and, of several seeds, how much of a score is the draw."""
+    from sage.report.differences import suite_differences
+    from sage.report.noise import noise_rows
+    from sage.report.ranking import over_tasks, summarise_run
+    from sage.report.scored_run import read_run
+    from sage.report.sources import find_sources
 
-    with warnings.catch_warnings():
-        # What was left out stands beside the claim.
-        warnings.simplefilter("ignore", SageWarning)
-        loaded = results_of_today(*results)
-    if rows := noise_rows(loaded):
+    sources, _ = find_sources(results)
+    runs = [summarise_run(read_run(source)) for source in sources]
+    if rows := noise_rows(runs):
         print_rows(rows, title="\nNoise of sage over seeds, everything but the SAE redrawn")
-    if rows := difference_rows(loaded):
-        print_rows(rows, title="\nDifferences of sage, paired by seed")
+    if pairs := suite_differences(over_tasks(runs), runs):
+        rows = [pair.columns() for pair in pairs]
+        print_rows(rows, title="\nDifferences of sage, in pairs: over seeds, of one over prompts")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sage.report.differences import difference_of
 from sage.report.metrics import HEADLINES, MAIN
 from sage.report.ranking import RankedSuite, Ranking, RunSummary, rankings
-from sage.report.reported_score import ReportedScore, covers
+from sage.report.reported_score import covers
 from sage.report.tables.all_runs import LINES
 from sage.report.words import count, listed
 
@@ -45,8 +46,10 @@ def make_claim(suites: Sequence[RankedSuite], runs: Sequence[RunSummary]) -> Cla
         return Claim((f"No suite has a {HEADLINES[MAIN]} score here.",), [f"Undefined: {why}."])
     led = [ranking for ranking in ranked if ranking.best is not None]
     if not led:
-        return Claim(_not_ranked(ranked), [*_beside(ranked), *_what_cannot_be_ranked(led, ranked)])
-    return Claim(_leaders(led), [*_beside(led), *_what_cannot_be_ranked(led, ranked)])
+        return Claim(
+            _not_ranked(ranked), [*_beside(ranked, runs), *_what_cannot_be_ranked(led, ranked)]
+        )
+    return Claim(_leaders(led), [*_beside(led, runs), *_what_cannot_be_ranked(led, ranked)])
 
 
 def _leaders(led: Sequence[Ranking]) -> tuple[str, ...]:
@@ -59,7 +62,16 @@ def _leaders(led: Sequence[Ranking]) -> tuple[str, ...]:
         best = ranking.suites[0]
         opening = f"Highest interpretable control ({label}): " if not parts else "; "
         parts += [opening, best.name, " ", str(best.shared), " at L0 ", f"{best.l0:.1f}"]
-    return (*parts, ".")
+    return (*parts, _gains(led))
+
+
+def _gains(led: Sequence[Ranking]) -> str:
+    """The end of the claim: whether any of those that lead is above its best control for sure."""
+    gains = [ranking.suites[0].line(MAIN).gain for ranking in led]
+    if any(gain.low is not None and gain.low > 0 for gain in gains):
+        return "."
+    who = "it is" if len(led) == 1 else "any of them is"
+    return f"; that {who} above its best control is not told."
 
 
 def _not_ranked(ranked: Sequence[Ranking]) -> tuple[str, ...]:
@@ -85,7 +97,7 @@ def _not_ranked(ranked: Sequence[Ranking]) -> tuple[str, ...]:
     return (f"Nothing is ranked here: {ranking.why}.",)
 
 
-def _beside(rankings: Sequence[Ranking]) -> Iterator[str]:
+def _beside(rankings: Sequence[Ranking], runs: Sequence[RunSummary]) -> Iterator[str]:
     """What stands beside the first suite of each ranking, and what its interval covers."""
     for ranking in rankings if len(rankings) <= MOST_NAMED else ():
         suite = ranking.suites[0]
@@ -102,7 +114,7 @@ def _beside(rankings: Sequence[Ranking]) -> Iterator[str]:
             f" {100 * suite.reach:.0f} % of the sections, by effect."
         )
         if len(ranking.suites) > 1 and ranking.best is not None:
-            yield _second(ranking)
+            yield _second(ranking, runs)
     scores = [ranking.suites[0].score(MAIN) for ranking in rankings]
     yield (
         "0 is what editing nothing does, 1 what setting the nodes to their values on the other"
@@ -123,14 +135,10 @@ def _lines(suite: RankedSuite) -> Iterator[str]:
             yield f"{name} ({HEADLINES[_CONTROL]}) {score}"
 
 
-def _second(ranking: Ranking) -> str:
-    """The runner-up, and whether the two can be told apart by their intervals."""
+def _second(ranking: Ranking, runs: Sequence[RunSummary]) -> str:
+    """The runner-up, and whether the two can be told apart."""
     best, second = ranking.suites[0], ranking.suites[1]
-    told = (
-        "; the intervals overlap, so that the two are not told apart"
-        if _overlap(best.shared, second.shared)
-        else ""
-    )
+    told = _told_apart(best, second, runs)
     return (
         f"Ranked on {ranking.model}: {count(len(ranking.suites), 'suite')} over the"
         f" {count(ranking.contrasts, 'contrast')} of {count(ranking.tasks, 'task')} that all of"
@@ -138,11 +146,14 @@ def _second(ranking: Ranking) -> str:
     )
 
 
-def _overlap(first: ReportedScore, second: ReportedScore) -> bool:
-    """Whether two intervals meet; without intervals nothing is told apart."""
-    if first.low is None or second.high is None:
-        return True
-    return first.low <= second.high
+def _told_apart(best: RankedSuite, second: RankedSuite, runs: Sequence[RunSummary]) -> str:
+    """How far the first is above the second, in pairs."""
+    difference = difference_of(best, second, runs)
+    if difference is None:
+        return ""
+    over = "seeds" if difference.redrawn else "test prompts"
+    told = "" if difference.told_apart else ", so that the two are not told apart"
+    return f"; the first is {difference} above it, in pairs over {over}{told}"
 
 
 def _what_cannot_be_ranked(led: Sequence[Ranking], ranked: Sequence[Ranking]) -> Iterator[str]:

@@ -33,6 +33,7 @@ def write_comparison(
 ) -> Path:
     """Write compare.html, which opens with the same claim as the overview."""
     sizes = _compare_sizes(runs)
+    differences = suite_differences(suites, runs)
     return write_page(
         out / "compare.html",
         "compare.html",
@@ -40,7 +41,8 @@ def write_comparison(
         claim=claim,
         links=page_links([run.source for run in runs]),
         figures=write_figures("compare", suites, FigureWriter(out, "figures/compare")),
-        differences=difference_table(suite_differences(suites, runs)),
+        differences=difference_table(differences),
+        one_seed=all(pair.redrawn is None for pair in differences),
         sizes=sizes,
         size_table=size_table(sizes),
         tables=[task_table(model, runs) for model in by_model(suites)],

@@ -25,6 +25,7 @@ from sage.report.scored_run import ScoredRun
 from sage.report.sources import Source
 from sage.report.words import count, is_null, suite_label
 from sage.result import SUPERVISED, Gate, RunInfo, SuiteInfo
+from sage.stats import Sampled
 
 LEAST_TASKS = 3
 NOT_COMPARED = ReportedScore(None, why="not compared", tasks=0, contrasts=0)
@@ -35,11 +36,12 @@ ScoresByDictionary = Mapping[str, Mapping[str, ReportedScore]]
 
 class ContrastPlace(NamedTuple):
     """Where a suite's headline score of a contrast counts, how much of the contrast's section it
-    reaches, and the score."""
+    reaches, and the score, with its draws over test prompts where these are known."""
 
     section: str
     reach: float
     score: ReportedScore
+    sampled: Sampled | None = None
 
     def is_where(self, other: ContrastPlace | None) -> bool:
         """Whether another suite was scored on the same nodes."""
@@ -181,7 +183,8 @@ def _summarise_suite(run: ScoredRun, suite: SuiteInfo) -> SuiteSummary:
         section = run.place(MAIN, name, contrast)
         if section is not None:
             score = run.score(MAIN, name, section=section)
-            places[contrast] = ContrastPlace(section, suite.reach.get(contrast, 0.0), score)
+            drawn = run.sampled(MAIN, name, section)
+            places[contrast] = ContrastPlace(section, suite.reach.get(contrast, 0.0), score, drawn)
     scores = {
         dictionary: {metric: run.score(metric, name, dictionary) for metric in HEADLINES}
         for dictionary in run.dictionaries(name)

@@ -21,11 +21,15 @@ from sage.report.sources import Source
 from sage.report.words import is_null, suite_label
 from sage.result import ALL, SUPERVISED, NodeRow, Result, Row, SectionInfo, SuiteInfo
 from sage.result_file import load_arrays, load_result, names
+from sage.scores.score import Columns, scores
+from sage.stats import Sampled
 
 # How many suites are shown in detail.
 DETAILED = 2
 
 COPYING, REACH = "copying", "reach"
+# Between the seeds of resamples of different prompts.
+_APART = 7919
 _Of = tuple[str, str, str]
 
 
@@ -141,6 +145,16 @@ class ScoredRun:
             if self._is_defined(MAIN, suite, group.id):
                 return group.id if self._is_defined(metric, suite, group.id) else None
         return None
+
+    def sampled(self, metric: str, suite: str, section: str, *, apart: int = 0) -> Sampled | None:
+        """A suite's score with its bootstrap draws, from its numbers pair by pair; None where these
+        do not stand beside the result. Resamples of one number `apart` are the same."""
+        values = self.arrays.get(f"{section}|{suite}|{suite}|{metric}")
+        clusters = self.arrays.get(f"{section}|{suite}|{ALL}|clusters")
+        if values is None or clusters is None:
+            return None
+        evidence = Columns(values.astype(float), tuple(clusters.tolist()))
+        return scores()[metric].sampled(evidence, seed=self.source.seed + _APART * apart)
 
     def lost(self, metric: str, suite: str) -> dict[str, str]:
         """The contrasts on which a suite has no such score, with the reason."""

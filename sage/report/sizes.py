@@ -23,13 +23,10 @@ from sage.report.scored_run import ScoredRun, read_run
 from sage.report.sources import find_sources
 from sage.report.words import count, is_null, suite_label
 from sage.result import ALL, SuiteInfo
-from sage.scores.score import Columns, scores
 from sage.stats import DRAWS, Estimate, Sampled, average, combine
 
 # Suites whose L0/D differ by a larger factor are not matched.
 MATCHED = 1.5
-# Between the seeds of resamples of different prompts.
-_APART = 7919
 
 Runs = Mapping[tuple[str, int], ScoredRun]
 """The runs of one model, by task and seed."""
@@ -318,16 +315,13 @@ def _sampled(suite: SizedSuite, runs: Runs, places: Mapping[_Place, int]) -> Sam
 def _sampled_score(run: ScoredRun, suite: str, contrast: str, number: int) -> Sampled:
     """The score of one contrast with its draws: from its numbers pair by pair, where these stand
     beside the result, else from its standard error."""
-    values = run.arrays.get(f"{contrast}|{suite}|{suite}|{MAIN}")
-    clusters = run.arrays.get(f"{contrast}|{suite}|{ALL}|clusters")
-    if values is None or clusters is None:
-        score = run.score(MAIN, suite, section=contrast)
-        name = f"{run.source.model}/{run.source.task}/{run.source.seed}/{contrast}"
-        generator = np.random.default_rng([*name.encode()])
-        draws = generator.normal(score.value or 0.0, score.stderr or 0.0, DRAWS)
-        return Sampled(score.value or 0.0, draws, score.n)
-    evidence = Columns(values.astype(float), tuple(clusters.tolist()))
-    return scores()[MAIN].sampled(evidence, seed=run.source.seed + _APART * number)
+    if (sampled := run.sampled(MAIN, suite, contrast, apart=number)) is not None:
+        return sampled
+    score = run.score(MAIN, suite, section=contrast)
+    name = f"{run.source.model}/{run.source.task}/{run.source.seed}/{contrast}"
+    generator = np.random.default_rng([*name.encode()])
+    draws = generator.normal(score.value or 0.0, score.stderr or 0.0, DRAWS)
+    return Sampled(score.value or 0.0, draws, score.n)
 
 
 def _same_prompts(suites: Sequence[SizedSuite], models: Sequence[Runs], place: _Place) -> bool:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sage.report.ranking import RunSummary, summarise_run
+from sage.report.scored_run import read_run
+from sage.report.sources import find_sources
 from sage.result import (
     ALL,
     HEADLINES,
@@ -27,7 +30,8 @@ from sage.result import (
     SuiteInfo,
     TaskInfo,
 )
-from sage.result_file import save_result
+from sage.result_file import load_arrays, load_result, save_result
+from sage.scores.levels import LEVELS as LEVELS_RUN
 from sage.scores.levels import OTHER_FORM
 from sage.scores.score import versions
 
@@ -158,6 +162,45 @@ def three_tasks(
     return [
         make_result(suites, task=task, model=model, seed=seed) for seed in seeds for task in tasks
     ]
+
+
+def with_scores(result: Result, scores: Mapping[str, Mapping[str, float]]) -> Result:
+    """The result with other headline scores of suites: suite -> contrast -> value."""
+    return replace(
+        result,
+        rows=[
+            replace(row, value=scores[row.suite][row.section])
+            if row.metric == MAIN
+            and row.headline
+            and row.dictionary == row.suite
+            and row.section in scores.get(row.suite, {})
+            else row
+            for row in result.rows
+        ],
+    )
+
+
+def with_draws(folder: Path, values: Mapping[str, Sequence[float]]) -> None:
+    """Pair by pair what suites of a written result score, at every level and budget, beside it: a
+    pair's number is its score, as with nothing edited it is 0."""
+    file = next(folder.rglob("result.safetensors"))
+    arrays = load_arrays(file.with_name("result.json"))
+    result = load_result(file.with_name("result.json"))
+    columns = 1 + len(LEVELS_RUN) * len(BUDGETS)
+    for section in result.sections:
+        for suite, numbers in values.items():
+            table = np.repeat(np.array(numbers, dtype=np.float32)[:, None], columns, 1)
+            table[:, 0] = 0.0
+            start = f"{section.id}|{suite}"
+            arrays[f"{start}|{suite}|{MAIN}"] = table
+            arrays[f"{start}|{ALL}|clusters"] = np.arange(len(numbers))
+    save_result(result, file.parent, arrays=arrays)
+
+
+def summaries(folder: Path, *results: Result) -> list[RunSummary]:
+    """The runs of these results, written and read."""
+    sources, _ = find_sources([write_results(folder, *results)])
+    return [summarise_run(read_run(source)) for source in sources]
 
 
 def make_arrays(suites: Sequence[str], *, contrasts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -35,23 +35,34 @@ def test_the_claim_names_the_suite_its_score_over_tasks_and_its_l0(tmp_path: Pat
 
 
 def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
-    """PCA was not measured with the latents that mean something: its control, T2, stands in."""
-    claim = _claim(tmp_path, *three_tasks({"a": 0.6, "b": 0.59}))
+    """PCA was not measured with the latents that mean something: its control, T2, stands in. The
+    two are .03 and -.01 apart: mean .01, sd .0283, and t(1) = 12.71 times .0283 / sqrt 2 = .254."""
+    others = three_tasks({"a": 0.6, "b": 0.61}, seeds=(1,))
+    claim = _claim(tmp_path, *three_tasks({"a": 0.6, "b": 0.57}), *others)
     beside = " ".join(claim.beside)
-    assert "tiny/a, over 3 contrasts of 3 tasks: best control 0.20, gain over it 0.40 [" in beside
+    assert "tiny/a, over 3 contrasts of 3 tasks: best control 0.20 [" in beside
+    assert "gain over it 0.40 [" in beside
     assert "supervised features 0.95 [" in beside
     assert "text lookup 0.10 [" in beside
     assert "PCA (T2) 0.40 [" in beside
     assert "reach 100 % of the sections" in beside
     assert "Ranked on tiny: 2 suites over the 3 contrasts of 3 tasks" in beside
     assert "Second: b 0.59" in beside
-    assert "not told apart" in beside
-    assert "over test prompts only" in beside
+    assert "; the first is +0.01 [-0.24, +0.26] above it, in pairs over seeds" in beside
+    assert "so that the two are not told apart" in beside
+    assert "t intervals over 2 seeds" in beside
 
 
 def test_suites_whose_intervals_are_apart_are_told_apart(tmp_path: Path) -> None:
-    claim = _claim(tmp_path, *three_tasks({"a": 0.8, "b": 0.4}))
+    claim = _claim(tmp_path, *three_tasks({"a": 0.8, "b": 0.4}, seeds=(0, 1)))
+    assert "the first is +0.40 [+0.40, +0.40] above it" in " ".join(claim.beside)
     assert "not told apart" not in " ".join(claim.beside)
+
+
+def test_a_leader_that_gains_nothing_for_sure_is_told_as_such(tmp_path: Path) -> None:
+    """.21 above .2, with an interval of .02 on both sides."""
+    claim = _claim(tmp_path, *three_tasks({"a": 0.21, "b": 0.1}))
+    assert claim.headline.endswith("; that it is above its best control is not told.")
 
 
 def test_nothing_is_ranked_over_fewer_than_three_tasks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from report.by_hand import make_result, write_results
+from report.by_hand import make_result, with_draws, with_scores, write_results
 from sage.report.differences import SuiteDifference, difference_table, suite_differences
 from sage.report.ranking import over_tasks, summarise_run
 from sage.report.scored_run import read_run
@@ -52,11 +52,41 @@ def test_tasks_are_averaged_seed_by_seed_over_the_seeds_that_all_of_them_have(
     ]
     results.append(make_result({"a": 0.9, "b": 0.0}, task="induction"))
     (pair,) = differences(tmp_path, *results)
-    assert (pair.tasks, pair.difference.over.seeds) == (2, 2)
-    assert pair.difference.over.mean == pytest.approx((0.3 + 0.19) / 2)
+    assert (pair.over.tasks, pair.over.seeds) == (2, 2)
+    assert pair.over.value == pytest.approx((0.3 + 0.19) / 2)
 
 
-def test_suites_on_other_nodes_and_single_seeds_are_not_paired(tmp_path: Path) -> None:
+def test_a_difference_is_over_the_contrasts_that_every_seed_has(tmp_path: Path) -> None:
+    """.2 apart on gender in both seeds; name, where they are equal, is lost in seed 1."""
+    both = {"a": {"gender": 0.6, "name": 0.2}, "b": {"gender": 0.4, "name": 0.2}}
+    whole = with_scores(make_result({"a": 0.4, "b": 0.3}, contrasts=("gender", "name")), both)
+    lost = {"a": ["name"], "b": ["name"]}
+    rest = make_result({"a": 0.7, "b": 0.5}, contrasts=("gender", "name"), lost=lost, seed=1)
+    (pair,) = differences(tmp_path, whole, rest)
+    assert (pair.over.value, pair.over.low) == (pytest.approx(0.2), pytest.approx(0.2))
+
+
+def test_of_one_seed_suites_are_paired_by_prompt(tmp_path: Path) -> None:
+    """Pair by pair a is .2 above b: the interval of the difference has no width, whereas the two
+    vary between 0 and .8 over the pairs, so that their own intervals overlap."""
+    written = write_results(tmp_path, make_result({"a": 0.5, "b": 0.3}))
+    low = [0.0, 0.8] * 5
+    with_draws(written, {"a": [value + 0.2 for value in low], "b": low})
+    runs = [summarise_run(read_run(source)) for source in find_sources([written])[0]]
+    (pair,) = suite_differences(over_tasks(runs), runs)
+    places = [next(iter(suite.places.values())) for suite in runs[0].suites]
+    drawn = [place.sampled.estimate() for place in places if place.sampled]
+    assert drawn[0].low < drawn[1].high
+    assert (pair.over.low, pair.over.high) == pytest.approx((0.2, 0.2))
+    assert (str(pair), pair.told_apart) == ("+0.20 [+0.20, +0.20]", True)
+    assert difference_table([pair]).markdown().splitlines()[-1] == (
+        "| tiny | a | b | 1 | 1 | +0.20 \\[+0.20, +0.20\\] | yes | one seed | one seed |"
+    )
+
+
+def test_suites_on_other_nodes_and_without_numbers_of_prompts_are_not_paired(
+    tmp_path: Path,
+) -> None:
     one = differences(tmp_path / "one", make_result({"a": 0.5, "b": 0.3}))
     reaches = [make_result({"a": 0.5, "b": 0.3}, reach={"b": 0.4}, seed=seed) for seed in range(3)]
     assert (one, differences(tmp_path / "apart", *reaches)) == ([], [])

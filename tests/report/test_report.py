@@ -543,7 +543,7 @@ def test_many_suites_are_cut_in_figures_and_whole_in_data(tmp_path: Path) -> Non
 def test_the_comparison_has_the_difference_of_suites_paired_by_seed(report: Path) -> None:
     """topk less relu: .2 and .4 in two seeds. .05 takes 7.85 x .02 / .0025 = 62.8 seeds."""
     text = (report / "compare.html").read_text(encoding="utf-8")
-    table = text.partition("Differences of two suites, paired by seed")[2].partition("</table>")[0]
+    table = text.partition("Differences of two suites, in pairs")[2].partition("</table>")[0]
     assert "+0.30" in table
     assert ">63<" in table
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sage.arguments import a_path, of_kind, several, told
+from sage.errors import SageError
 from sage.models.base import Model
 from sage.preparation import (
     Prepared,
@@ -59,7 +61,7 @@ def evaluate(
     *,
     plan: Plan = PLANS["standard"],
     text: Text = no_text,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     store: Store | None = None,
 ) -> Evaluation:
     """Score suites on one task and model.
@@ -68,11 +70,14 @@ def evaluate(
     the way, and a repeated call goes on from them. A store keeps what depends on no SAE, for other
     runs too. `text` reads ordinary text for the text lookup, `sage.default_text(model)` that of a
     model that ships; without it a note says that there is none. Raises SageError for an SAE that
-    does not fit the model, a task that its tokenizer cannot run, too few prompts.
+    does not fit the model, a task that its tokenizer cannot run, too few prompts, and for
+    arguments of another kind.
 
         plan, text = sage.make_plan("quick"), sage.default_text(model)
         result = sage.evaluate(model, task, suites, plan=plan, text=text).result
     """
+    _check_kinds(model, task, suites, plan, text)
+    folder = None if folder is None else a_path("folder", folder)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)
     check_names(suites)
@@ -96,6 +101,18 @@ def evaluate(
         save_result(result, folder, arrays=arrays)
         run.parts.clear()
     return Evaluation(result, arrays)
+
+
+def _check_kinds(model: object, task: object, suites: object, plan: object, text: object) -> None:
+    """SageError for an argument of another kind than is meant."""
+    of_kind("The model", model, Model, how="sage.load_model(name) gives one.")
+    of_kind("The task", task, Task, how="sage.load_task(name) gives one.")
+    several("Suites", suites, Suite, how="sage.load_suites and sage.as_suite give some.")
+    of_kind("The plan", plan, Plan, how='sage.make_plan("quick") gives one.')
+    if not callable(text):
+        raise SageError(
+            f"text is {told(text)}, and must read activations: sage.default_text(model) does."
+        )
 
 
 def _score(

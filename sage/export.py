@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sage.arguments import a_path, paths
 from sage.cells import load_results
 from sage.errors import BadFile, SageError
 from sage.files import spreadsheet_text, write_atomically, write_json
@@ -23,7 +24,7 @@ from sage.result import HEADLINES, SUPERVISED, Result, Row, SuiteInfo
 _SUFFIX = "_eval_results.json"
 
 
-def export_results(results: Sequence[Path], out: Path) -> Path:
+def export_results(results: Path | str | Sequence[Path | str], out: Path | str) -> Path:
     """Write results, given as files or folders, to a .csv, into a folder, or to a .json; returns
     its path.
 
@@ -31,9 +32,10 @@ def export_results(results: Sequence[Path], out: Path) -> Path:
     names them; a .json holds the object of the one suite there is. Results of one cell are written
     as one. Raises SageError for another ending, and for a .json of several suites.
 
-        sage.export_results([Path("out")], Path("rows.csv"))
+        sage.export_results("out", "rows.csv")
     """
-    loaded = load_results(*results)
+    out = a_path("out", out)
+    loaded = load_results(*paths("the results", results))
     if out.suffix == ".csv":
         return write_csv(loaded, out)
     if not out.suffix or out.is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 from sage.errors import BadFile
 from sage.files import write_atomically
 from sage.run import PLANS, Plan, plan_table, read_plan
-from sage.settings_file import FileSetting, check_tables, read_table, write_table
+from sage.settings_file import FileSetting, check_not_empty, check_tables, read_table, write_table
 
 RUN_SETTINGS = {
     "tasks": FileSetting("texts", "Names of tasks, or paths of task files."),
@@ -79,6 +79,7 @@ def read_run_file(path: Path) -> RunFile:
 
     Raises as `read_table` does.
     """
+    check_not_empty(path)
     check_tables(path, ("plan",))
     run = RunFile(**read_table(path, RUN_SETTINGS), plan=read_plan(path))
     if run.seeds < 1:

@@ -61,6 +61,12 @@ def read_tables(path: Path, settings: Settings, *, table: str) -> list[dict[str,
     return [_values(path, inner, settings, table) for inner in given]
 
 
+def check_not_empty(path: Path) -> None:
+    """BadFile where a file says nothing at all."""
+    if not _read(path):
+        raise BadFile(f"{path} is empty: it has no setting. --save-plan writes a file with all.")
+
+
 def check_tables(path: Path, tables: Sequence[str]) -> None:
     """UnknownName for a table of the file that is none of these."""
     for key, value in _read(path).items():

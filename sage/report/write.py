@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from sage.arguments import a_path, paths
 from sage.processes import worker_pool
 from sage.progress import advance, expect, stage
 from sage.report.claim import make_claim
@@ -21,6 +22,8 @@ from sage.report.ranking import RankedSuite, RunSummary, over_tasks
 from sage.report.run_page import write_run_page
 from sage.report.sources import Source, find_sources
 
+_WRITTEN = "A result is written by evaluate(..., folder=...), and that folder is given here."
+
 
 class Report(NamedTuple):
     """Where a report begins, what it says first, and how every suite stands over the tasks."""
@@ -30,7 +33,9 @@ class Report(NamedTuple):
     suites: list[RankedSuite]
 
 
-def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Report:
+def write_report(
+    folders: Path | str | Sequence[Path | str], out: Path | str, *, workers: int = 1
+) -> Report:
     """Write a report on the results in `folders` into `out`.
 
     Each folder is that of a result, or is searched for results; suites of one cell that were scored
@@ -39,8 +44,10 @@ def write_report(folders: Sequence[Path], out: Path, *, workers: int = 1) -> Rep
     own, so the caller's main module must be importable. Raises SageError where there is no result,
     one is damaged, or two of one task, model, plan and seed differ in more than their suites.
 
-        sage.write_report([Path("out")], Path("out/report")).page
+        sage.write_report("out", "out/report").page
     """
+    folders = paths("the folders of results", folders, how=_WRITTEN)
+    out = a_path("out", out)
     found = find_sources(folders)
     sources = found.listed
     if found.left_out:

@@ -132,8 +132,15 @@ def _oriented(
     W_dec = matrix.detach().float().clone()
     width, d_model = W_dec.shape
     b_dec = W_dec.new_zeros(d_model) if bias is None else bias.detach().float().clone()
+    if not torch.isfinite(W_dec).all():
+        raise SageError(f"{told}: its decoder matrix holds numbers that are not finite.")
     if tuple(b_dec.shape) != (d_model,):
-        raise SageError(f"{told}: the decoder's bias is {list(b_dec.shape)}, not [{d_model}].")
+        turned = tuple(b_dec.shape) == (width,)
+        how = " The matrix looks transposed: W_dec is [latent, d_model]." if turned else ""
+        raise SageError(
+            f"{told}: the decoder's bias is {list(b_dec.shape)}, and its matrix {[width, d_model]} "
+            f"asks for [{d_model}].{how}"
+        )
     try:
         codes = held.encode(_trial(W_dec))
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:

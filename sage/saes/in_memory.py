@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sage.arguments import of_kind
 from sage.errors import SageError
 from sage.nodes import RESIDUAL_KINDS, Node, parse_node
 from sage.saes.architectures.architecture import architectures
@@ -74,9 +75,11 @@ def as_suite(
         suite = sage.as_suite({"5.resid_pre": my_sae}, name="mine at step 1000")
         result = sage.evaluate(model, task, [suite], plan=sage.make_plan("quick")).result
     """
+    of_kind("saes", saes, Mapping, how='Give each SAE by its hook: {"5.resid_pre": my_sae}.')
     reading = Reading(reads_bos, centred, factor)
     converted: list[SAE] = []
     for hook, theirs in saes.items():
+        of_kind("A hook", hook, str, how='Write it as text, such as "5.resid_pre".')
         node = read_hook(hook)
         with torch.no_grad():
             converted.append(_convert(theirs, node, f"{name}/{hook_label(node)}", reading))

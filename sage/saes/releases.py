@@ -108,7 +108,7 @@ def load_suite(
 
 
 def load_suites(
-    specs: Sequence[str],
+    specs: str | Sequence[str],
     *,
     each: bool = False,
     d_model: int | None = None,
@@ -124,7 +124,7 @@ def load_suites(
         suites = sage.load_suites(["tiny-gpt2/topk8", "my_sae"])
     """
     suites: dict[str, Suite] = {}
-    for spec in specs:
+    for spec in [specs] if isinstance(specs, str) else specs:
         for suite_spec in suite_specs(spec):
             if only is not None and suite_spec.id not in only:
                 continue

@@ -73,14 +73,15 @@ def on_model(suite: Suite, anatomy: Anatomy, device: str) -> Suite:
 
 def fitted(suite: Suite, anatomy: Anatomy) -> Suite:
     """The suite with what its files say of a model of this anatomy; BadFile for an SAE of another
-    width.
+    width, SageError where no part of the model reads any of its hooks. Hooks that none reads are
+    left out with a warning.
 
     Only layer norms let writing weights be centred. Where a model has others, the library that
     trained such an SAE left them as they were, so a configuration that asks for centring does not
     describe its training: the SAE reads raw activations, and a warning says so.
     """
     saes: dict[Node, SAE] = {}
-    for hook, sae in suite.saes.items():
+    for hook, sae in _read_ones(suite, anatomy).items():
         check_fits(sae, anatomy.d_model)
         if sae.centred and any(layer.attention_norm.kind != "layer" for layer in anatomy.blocks):
             warnings.warn(
@@ -92,3 +93,33 @@ def fitted(suite: Suite, anatomy: Anatomy) -> Suite:
             sae = replace(sae, centred=False)
         saes[hook] = sae
     return Suite(suite.id, saes)
+
+
+def why_unread(hook: Node, anatomy: Anatomy) -> str | None:
+    """Why no sublayer of a model reads a residual stream; None where one does."""
+    if canonical(hook) in anatomy.hooks:
+        return None
+    if hook.layer >= anatomy.layers:
+        return f"the model has layers 0 to {anatomy.layers - 1}"
+    if canonical(hook).layer >= anatomy.layers:
+        return "no attention and no MLP comes after the last layer"
+    return "attention and MLP of this model read the same stream, resid_pre"
+
+
+def _read_ones(suite: Suite, anatomy: Anatomy) -> Mapping[Node, SAE]:
+    """The SAEs that some sublayer reads."""
+    unread = {
+        node: f"nothing reads {sae.hook.layer}.{sae.hook.kind}: {why}"
+        for node, sae in suite.saes.items()
+        if (why := why_unread(sae.hook, anatomy)) is not None
+    }
+    if len(unread) == len(suite.saes):
+        possible = ", ".join(f"{hook.layer}.{hook.kind}" for hook in anatomy.hooks)
+        raise SageError(
+            f"Suite '{suite.id}' cannot be judged on this model: {'; '.join(unread.values())}. "
+            f"Hooks that are read: {possible}."
+        )
+    for node, why in unread.items():
+        message = f"SAE '{suite.saes[node].id}' is left out: {why}."
+        warnings.warn(message, SageWarning, stacklevel=2)
+    return {node: sae for node, sae in suite.saes.items() if node not in unread}

@@ -11,7 +11,8 @@ from sage.models.base import Model
 from sage.nodes import RESIDUAL_KINDS, parse_node
 from sage.progress import advance, expect, stage
 from sage.saes.residual_tokens import residual_tokens, task_prompts, text_prompts
-from sage.saes.sae import SAE, canonical
+from sage.saes.sae import SAE, canonical, hook_label
+from sage.saes.suite import why_unread
 from sage.saes.train import shuffled, train
 from sage.saes.training import Training
 from sage.saes.training_settings import TrainingSettings
@@ -61,6 +62,12 @@ def train_on(
     if node.kind not in RESIDUAL_KINDS:
         raise Unsupported(
             f"SAEs are trained on the residual stream ({', '.join(RESIDUAL_KINDS)}), not on {node}."
+        )
+    if (why := why_unread(node, model.anatomy)) is not None:
+        possible = ", ".join(map(hook_label, model.anatomy.hooks))
+        raise SageError(
+            f"Nothing in {model.name} reads {hook_label(node)}: {why}. An SAE there could not be "
+            f"judged. Hooks that are read: {possible}."
         )
     training = Training(
         settings,

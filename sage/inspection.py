@@ -9,7 +9,7 @@ from sage.models.base import Model
 from sage.preparation import GATE_PROMPTS, measure_gate
 from sage.task.catalog import load_task
 from sage.task.task import Task
-from sage.task.token_audit import TokenAudit, audit, split_values
+from sage.task.token_audit import TokenAudit, audit, split_values, unknown_words
 
 
 class Inspection(NamedTuple):
@@ -57,14 +57,19 @@ def explain(model: Model, name: str) -> Explanation:
         kept = {slot: list(values) for slot, values in audited.kept.items()}
         dropped = _dropped_rows(audited)
     except BadTask as error:
-        why = str(error).split(". ", 1)[0] + "."
+        why = str(error)
         split = split_values(task, model.tokenizer)
-        kept = {slot: [v for v in values if v not in split[slot]] for slot, values in kept.items()}
+        words = unknown_words(task, model.tokenizer)
+        kept = {
+            slot: [v for v in values if v not in split[slot] and f"{slot} {v}" not in words]
+            for slot, values in kept.items()
+        }
         dropped = [
             {"what": f"{slot} {value}", "why": reason}
             for slot, reasons in split.items()
             for value, reason in reasons.items()
         ]
+        dropped += [{"what": what, "why": told} for what, told in words.items()]
     rows: list[dict[str, object]] = [
         {
             "slot": slot,
@@ -74,6 +79,8 @@ def explain(model: Model, name: str) -> Explanation:
         }
         for slot, values in task.slots.items()
     ]
+    if why and not dropped:
+        return Explanation(rows, dropped, [why])
     return Explanation(rows, dropped, [*([why] if why else []), *_remedies(task, dropped)])
 
 

@@ -110,6 +110,36 @@ def test_a_task_file_that_contradicts_itself_is_told_the_line(tmp_path: Path) ->
     assert "Did you mean 'gender'?" in refused
 
 
+def test_of_a_task_that_no_template_carries_all_unknown_words_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "weather.py"
+    path.write_text(
+        """from sage import Task
+
+task = Task(
+    name="weather",
+    source="mine",
+    templates={"went": {"first": "My {kin} flew to {land}. The weather there was"}},
+    slots={"land": ("Spain", "Norway"), "kin": ("father", "xyzzy")},
+    functions={"climate": lambda p: "warm" if p.slots["land"] == "Spain" else "cold"},
+    answer=lambda p: "hot" if p.slots["land"] == "Spain" else "cold",
+    foil=lambda p: "cold" if p.slots["land"] == "Spain" else "hot",
+    attributes=("climate",),
+    irrelevant=("kin",),
+    contrasts=("climate",),
+)
+"""
+    )
+    told = CliRunner().invoke(cli, ["tasks", str(path), "-m", "tiny-neox", "--explain", "--json"])
+    explained = json.loads(told.stdout)
+    dropped = {row["what"]: row["why"] for row in explained["dropped"]}
+    words = next(why for what, why in dropped.items() if what.startswith("template went"))
+    assert "'flew'" in words
+    assert "'weather'" in words
+    assert dropped["kin xyzzy"] == "not in the vocabulary"
+    assert "no template suits" in explained["remedies"][0]
+    assert "Nothing needs to be mended." not in explained["remedies"]
+
+
 def test_what_is_dropped_is_explained_with_a_remedy(tmp_path: Path) -> None:
     """A word without a space before it is not one that the tiny vocabularies hold."""
     _run("new-task", "mine", "--folder", str(tmp_path))

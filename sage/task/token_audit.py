@@ -198,6 +198,30 @@ def _unless_one_token(text: str, span: tuple[int, int], tokenizer: FastTokenizer
     return " + ".join(f"'{text[slice(*token)]}'" for token in tokens.spans[first : last + 1])
 
 
+def unknown_words(task: Task, tokenizer: FastTokenizer) -> Reasons:
+    """The words of every template that are not in the vocabulary, and the values of slots that may
+    have several tokens, by `template NAME` and `slot VALUE`."""
+    values = {slot: choices[0] for slot, choices in task.slots.items()}
+    unknown: Reasons = {}
+    for key in task.texts:
+        prompt = task.make(*key, values)
+        tokens = encode(prompt.text, tokenizer)
+        spans = [tokens.spans[place] for place in tokens.unknown]
+        words = dict.fromkeys(
+            prompt.text[slice(*span)].strip()
+            for span in spans
+            if not any(start < span[1] and span[0] < end for start, end in prompt.spans.values())
+        )
+        if words:
+            told = ", ".join(f"'{word}'" for word in words)
+            unknown[f"template {'/'.join(key)}"] = f"not in the vocabulary: {told}"
+    for slot in (slot for slot in task.slots if slot not in task.single_token):
+        for value in task.slots[slot]:
+            if encode(f" {value}", tokenizer).unknown:
+                unknown[f"{slot} {value}"] = "not in the vocabulary"
+    return unknown
+
+
 def _unfit_families(task: Task, tokenizer: FastTokenizer, pool: Pool) -> Reasons:
     """The template families none of whose prompts split as they should; BadTask if all are."""
     reasons = {

@@ -4,7 +4,9 @@ STAMP := .venv/installed
 
 DEMO ?= out/demo
 
-.PHONY: demo real docs figures test mutants attack lock check format clean
+.PHONY: install demo real docs figures test mutants attack lock check format clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/sage demo

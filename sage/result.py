@@ -466,7 +466,7 @@ class Result:
             SUPERVISED: value_of(supervised),
             **values,
             "contrasts": main and main.contrasts,
-            "n": self.run.prompts.get("test"),
+            "n": main and main.n,
         }
 
     def _nothing(self) -> dict[str, object]:

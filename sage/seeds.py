@@ -80,11 +80,11 @@ def _scores(results: Sequence[Result], suite: str) -> dict[str, object]:
         main = [found for _, found in rows]
         gains = [(found.gain, found) for found in main if found.gain is not None]
         one = main[0] if len(main) == 1 else None
-        row |= _spread("", rows, (one and one.low, one and one.high))
+        row |= _spread("", rows, (one and one.low, one and one.high), least=0.0)
         row["sd"] = over_seeds([value for value, _ in rows]).sd if len(rows) > 1 else None
         row["seeds"] = len(rows)
         row["gain"] = over_seeds([gain for gain, _ in gains]).mean if gains else None
-        row |= _spread("gain ", gains, (one and one.gain_low, one and one.gain_high))
+        row |= _spread("gain ", gains, (one and one.gain_low, one and one.gain_high), least=-1.0)
     return row
 
 
@@ -94,10 +94,15 @@ def _defined(results: Sequence[Result], suite: str, metric: str) -> list[tuple[f
 
 
 def _spread(
-    of: str, values: Sequence[tuple[float, Row]], alone: tuple[float | None, float | None]
+    of: str,
+    values: Sequence[tuple[float, Row]],
+    alone: tuple[float | None, float | None],
+    *,
+    least: float,
 ) -> dict[str, object]:
-    """The ends of a t interval; those of the one seed there is, where there is one alone."""
+    """The ends of a t interval, cut to [`least`, 1] like the numbers it is of; those of the one
+    seed there is, where there is one alone."""
     if len(values) > 1:
         told = over_seeds([value for value, _ in values])
-        alone = (told.low, told.high)
+        alone = (max(least, told.low), min(1.0, told.high))
     return {f"{of}low": alone[0], f"{of}high": alone[1]}

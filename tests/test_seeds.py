@@ -54,8 +54,16 @@ def test_a_seed_in_which_a_score_is_undefined_is_left_out() -> None:
     assert row["sd"] == pytest.approx(math.sqrt(0.02))
 
 
+def test_an_interval_of_three_seeds_by_hand() -> None:
+    """.4 .5 .6: sd .1, t(2) = 4.3027, so half of it is 4.3027 x .1 / sqrt 3."""
+    (row,) = seed_rows([redrawn(seed, {"a": 0.4 + 0.1 * seed}) for seed in range(3)])
+    half = 4.3027 * 0.1 / math.sqrt(3)
+    assert (row["low"], row["high"]) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-4)
+
+
 def test_every_task_and_suite_has_a_row_with_the_gain_seed_by_seed() -> None:
-    """The gains are .1 and .3 whatever the scores are."""
+    """The gains are .1 and .3 whatever the scores are: an interval is cut to what a score, and a
+    gain, can be."""
     results = [
         redrawn(0, {"a": 0.4, "b": 0.1}, gain=0.1),
         redrawn(1, {"a": 0.6, "b": 0.2}, gain=0.3),
@@ -69,9 +77,11 @@ def test_every_task_and_suite_has_a_row_with_the_gain_seed_by_seed() -> None:
         ("ioi", "b", pytest.approx(0.15), 2),
         ("other", "a", pytest.approx(0.9), 1),
     ]
-    assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-4)
+    assert (rows[0]["low"], rows[0]["high"]) == (0.0, 1.0)
+    assert half > 0.5
     assert rows[0]["gain"] == pytest.approx(0.2)
-    assert rows[0]["gain low"] == pytest.approx(0.2 - half, rel=1e-4)
+    assert rows[0]["gain low"] == pytest.approx(-1.0)
+    assert rows[0]["gain high"] == pytest.approx(1.0)
     assert rows[0]["sd"] == pytest.approx(math.sqrt(0.02))
     assert rows[2]["sd"] is None
     assert rows[0]["T2"] is None

@@ -17,6 +17,8 @@ from sage.progress import Stage, StagePath, Watcher, watching
 from sage.work_done import WorkDone, tell_time
 
 # Seconds after which a line is printed, where stderr is no terminal.
+# Room for `63 % of the work, about 25 s left`.
+STANDING_WIDTH = 33
 QUIET_SECONDS = 30.0
 # How deep a stage may stand to have a line of its own, unless all have.
 TOLD_DEPTH = 3
@@ -153,20 +155,25 @@ class LogLines(Teller):
 
 
 class Bar(Teller):
-    """One line on a terminal: the stage under way, the share of the work, the time left."""
+    """One line on a terminal: the share of the work, the time left, the time gone, and as much as
+    fits of the stage under way."""
 
     def __init__(self, work: WorkDone | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         super().__init__(work)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[standing]}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[standing]}", table_column=Column(min_width=STANDING_WIDTH)),
             TimeElapsedColumn(),
+            TextColumn(
+                "{task.description}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
         )
-        self.bars = Progress(*columns, console=Console(stderr=True))
+        self.bars = Progress(*columns, console=Console(stderr=True), expand=True)
         self.task = self.bars.add_task("", total=1.0, standing="")
 
     def say(self, line: str) -> None:
@@ -190,7 +197,7 @@ class Bar(Teller):
         """Draw it as it stands."""
         self.bars.update(
             self.task,
-            description=self.current,
+            description=self.current.rpartition(": ")[2],
             completed=self.work.share,
             standing=self.standing,
         )

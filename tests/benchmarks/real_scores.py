@@ -40,7 +40,7 @@ TASK = "gendered_pronoun"
 SEEDS = (0, 1, 2)
 STEPS = (0, 30, 100, 300, 600)
 ALONG = RealSuite("topk32", "topk", 32.0)
-SPARSITIES = tuple(RealSuite(f"topk{k}", "topk", float(k)) for k in (8, 64, 4))
+SPARSITIES = tuple(RealSuite(f"topk{k}", "topk", float(k)) for k in (8, 64))
 
 TRAINED = (ALONG, *SPARSITIES)
 

@@ -77,7 +77,9 @@ def load_result(path: Path | str) -> Result:
         _check_finite(asdict(result), file)
     for suite in result.suites:
         if not suite.saes:
-            raise BadFile(f"{file}: suite '{suite.id}' has no SAEs. Score it with --again to write it anew.")
+            raise BadFile(
+                f"{file}: suite '{suite.id}' has no SAEs. Score it with --again to write it anew."
+            )
     return result
 
 
@@ -92,7 +94,9 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
     except (SafetensorError, ValueError, KeyError, AttributeError) as error:
-        raise BadFile(f"{file} is damaged ({error}). Score it with --again to write it anew.") from error
+        raise BadFile(
+            f"{file} is damaged ({error}). Score it with --again to write it anew."
+        ) from error
 
 
 def names(array: UInt8[np.ndarray, "byte"]) -> list[str]:

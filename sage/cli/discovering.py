@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,20 +26,26 @@ from sage.progress import stage
 if TYPE_CHECKING:
     from sage.circuits.circuit import Circuit
     from sage.discovery import Discovery
+    from sage.task.task import Task
 
 METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
 
-
-@click.command(context_settings=old_words(attribute="contrast", a="c"))
-@click.argument("task")
-@model_options(required=True)
-@click.option(
+contrasts_option = click.option(
     "--contrast",
     "-c",
     "contrasts",
     multiple=True,
     help="Only this contrast; may be given more than once.",
 )
+pairs_option = click.option(
+    "--pairs", type=count, default=200, show_default=True, help="Prompt pairs per contrast."
+)
+
+
+@click.command(context_settings=old_words(attribute="contrast", a="c"))
+@click.argument("task")
+@model_options(required=True)
+@contrasts_option
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option(
     "--no-qk-fix",
@@ -48,9 +55,7 @@ METHODS = ("attribution patching", "integrated gradients", "graddrop", "exact")
     default=True,
     help="Rank q and k by the plain gradient.",
 )
-@click.option(
-    "--pairs", type=count, default=200, show_default=True, help="Prompt pairs per contrast."
-)
+@pairs_option
 @click.option(
     "--tau",
     type=FiniteRange(min=0),
@@ -82,9 +87,7 @@ def discover(
     from sage.task.catalog import load_task
 
     declared = load_task(task)
-    for name in contrasts:
-        if name not in declared.contrast_names:
-            raise unknown(f"contrast of task {declared.name}", name, declared.contrast_names)
+    _check_contrasts(declared, contrasts)
     loaded = model.load()
     plan = make_plan(seed=how["seed"], discover=how.pop("pairs"))
     prepared = prepare(loaded, declared, plan)
@@ -106,6 +109,12 @@ def discover(
         print_path(picture, telling)
 
 
+def _check_contrasts(task: Task, contrasts: Sequence[str]) -> None:
+    for name in contrasts:
+        if name not in task.contrast_names:
+            raise unknown(f"contrast of task {task.name}", name, task.contrast_names)
+
+
 def _print_discovery(discovery: Discovery, *, as_json: bool) -> None:
     if as_json:
         print_json(discovery.to_dict())
@@ -120,6 +129,8 @@ def _print_discovery(discovery: Discovery, *, as_json: bool) -> None:
 @click.command()
 @click.argument("circuit")
 @model_options(required=False)
+@contrasts_option
+@pairs_option
 @seed_option
 @click.option("--draw", type=file_path, help="Draw the published circuit (.png, .svg, .pdf).")
 @click.option("--graphml", type=file_path, help="Write the published circuit as GraphML.")
@@ -128,6 +139,8 @@ def _print_discovery(discovery: Discovery, *, as_json: bool) -> None:
 def check(
     circuit: str,
     model: ModelChoice,
+    contrasts: tuple[str, ...],
+    pairs: int,
     seed: int,
     draw: Path | None,
     graphml: Path | None,
@@ -149,14 +162,20 @@ def check(
 
     published = load_circuit(circuit)
     _write_published(published, draw, graphml)
+    task = load_task(published.task)
+    _check_contrasts(task, contrasts)
     loaded = model.load(default=published.model)
-    plan = make_plan(seed=seed)
-    prepared = prepare(loaded, load_task(published.task), plan)
+    plan = make_plan(seed=seed, discover=pairs)
+    prepared = prepare(loaded, task, plan)
     with tell(telling) as teller:
-        announce_discovery(teller, loaded, prepared, plan)
+        announce_discovery(teller, loaded, prepared, plan, among=contrasts)
         with stage(prepared.task.name), stage("discovery"):
-            settings = DiscoverySettings(seed=seed)
-            discovery = discover_sections(loaded, *prepared, settings=settings)
+            discovery = discover_sections(
+                loaded,
+                *prepared,
+                contrasts=contrasts or None,
+                settings=DiscoverySettings(seed=seed),
+            )
     comparison = compare(published, discovery, loaded)
     if as_json:
         print_json(comparison.to_dict())

@@ -26,7 +26,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "sage discover ioi --model tiny-gpt2",
         "sage discover ioi --model tiny-gpt2 -c IO --out found.json",
     ),
-    "check": ("sage check ioi --model gpt2-small",),
+    "check": (
+        "sage check ioi --model gpt2-small",
+        "sage check ioi_smollm2 --contrast repeated --pairs 50",
+    ),
     "score": (
         "sage score ioi -m tiny-gpt2 --sae tiny-gpt2/topk8 --plan quick --out out",
         "sage score ioi --model gpt2-small --sae gpt2-small-res-jb --out out",

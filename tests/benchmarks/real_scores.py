@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, default=Path("out/real"))
     parser.add_argument("--train", nargs="*", choices=every, default=every)
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--suites", nargs="*", help="to score; all where none is named")
     given = parser.parse_args()
     model = get_model(MODEL)
     saes = given.out / "saes"
@@ -147,9 +148,10 @@ def main() -> None:
         others = model_folder(given.beside, MODEL) / "saes"
         beside = [others / suite.name for suite in PLAN.suites]
         along = [saes / saved_at(step) for step in STEPS]
-        suites = suites_in([*beside, *along, *(saes / suite.name for suite in SPARSITIES)])
+        folders = [*beside, *along, *(saes / suite.name for suite in SPARSITIES)]
+        suites = suites_in([at for at in folders if at.name in (given.suites or [at.name])])
         score(model, suites, given.out / "results", given.seeds)
-        tell(given.out / "results")
+    tell(given.out / "results")
 
 
 if __name__ == "__main__":

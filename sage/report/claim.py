@@ -103,6 +103,7 @@ def _beside(rankings: Sequence[Ranking], runs: Sequence[RunSummary]) -> Iterator
         suite = ranking.suites[0]
         line = suite.line(MAIN)
         words = [
+            f"{HEADLINES[MAIN]} {line.score}",
             f"best control {line.best}",
             f"gain over it {line.gain}",
             f"supervised features {line.supervised}",
@@ -113,8 +114,8 @@ def _beside(rankings: Sequence[Ranking], runs: Sequence[RunSummary]) -> Iterator
             f"{suite.name}, over {over}: {', '.join(words)}. Its SAEs reach"
             f" {100 * suite.reach:.0f} % of the sections, by effect."
         )
-        if len(ranking.suites) > 1 and ranking.best is not None:
-            yield _second(ranking, runs)
+        if len(ranking.suites) > 1:
+            yield _second(ranking, runs) if ranking.best else _another(ranking, runs)
     scores = [ranking.suites[0].score(MAIN) for ranking in rankings]
     yield (
         "0 is what editing nothing does, 1 what setting the nodes to their values on the other"
@@ -144,6 +145,13 @@ def _second(ranking: Ranking, runs: Sequence[RunSummary]) -> str:
         f" {count(ranking.contrasts, 'contrast')} of {count(ranking.tasks, 'task')} that all of"
         f" them have. Second: {second.label} {second.shared} at L0 {second.l0:.1f}{told}."
     )
+
+
+def _another(ranking: Ranking, runs: Sequence[RunSummary]) -> str:
+    """The next of suites that are not ranked, and whether the first can be told from it."""
+    first, other = ranking.suites[:2]
+    told = _told_apart(first, other, runs)
+    return f"Beside it {other.label} {other.score(MAIN)} at L0 {other.l0:.1f}{told}."
 
 
 def _told_apart(best: RankedSuite, second: RankedSuite, runs: Sequence[RunSummary]) -> str:

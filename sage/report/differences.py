@@ -113,12 +113,13 @@ def difference_of(
 def difference_table(differences: Sequence[SuiteDifference]) -> ReportTable:
     """One row for each pair."""
     heads = [
-        *columns("model", "suite", "less", "tasks", "seeds"),
+        *columns("model", "suite", "less"),
         TableColumn(
             "difference",
             f"of {HEADLINES[MAIN]}, with a 95 % t interval over seeds; of one seed over prompts",
         ),
         TableColumn("told apart", "whether the interval leaves out 0"),
+        *columns("tasks", "seeds"),
         TableColumn("seeds for .05", "that tell a difference of .05, with a power of .8"),
         TableColumn("seeds for it", "that tell one as large as this"),
     ]
@@ -133,10 +134,10 @@ def _entries(pair: SuiteDifference) -> list[TableEntry]:
         text_entry(pair.suite.model),
         text_entry(pair.suite.label),
         text_entry(pair.less.label),
-        count_entry(pair.over.tasks),
-        count_entry(pair.over.seeds),
         TableEntry(value, pair.over.value, interval),
         text_entry("yes" if pair.told_apart else "no"),
+        count_entry(pair.over.tasks),
+        count_entry(pair.over.seeds),
         *_seeds_needed(pair.redrawn),
     ]
 

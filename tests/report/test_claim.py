@@ -40,7 +40,8 @@ def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
     others = three_tasks({"a": 0.6, "b": 0.61}, seeds=(1,))
     claim = _claim(tmp_path, *three_tasks({"a": 0.6, "b": 0.57}), *others)
     beside = " ".join(claim.beside)
-    assert "tiny/a, over 3 contrasts of 3 tasks: best control 0.20 [" in beside
+    assert "tiny/a, over 3 contrasts of 3 tasks: sage 0.60 [" in beside
+    assert "best control 0.20 [" in beside
     assert "gain over it 0.40 [" in beside
     assert "supervised features 0.95 [" in beside
     assert "text lookup 0.10 [" in beside
@@ -71,6 +72,18 @@ def test_nothing_is_ranked_over_fewer_than_three_tasks(tmp_path: Path) -> None:
     assert claim.headline == (
         "Nothing is ranked here: a ranking takes 3 tasks, and here there are 2."
     )
+
+
+def test_of_suites_that_are_not_ranked_the_next_stands_beside_the_first(tmp_path: Path) -> None:
+    """.4 apart in both of two seeds of two tasks."""
+    results = [
+        make_result({"a": 0.8, "b": 0.4}, task=task, seed=seed)
+        for task in ("ioi", "induction")
+        for seed in (0, 1)
+    ]
+    beside = " ".join(_claim(tmp_path, *results).beside)
+    assert "Beside it b 0.40 [0.40, 0.40] at L0 " in beside
+    assert "; the first is +0.40 [+0.40, +0.40] above it, in pairs over seeds." in beside
 
 
 def test_seeds_are_no_tasks(tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ def test_suites_are_paired_by_seed_and_have_the_seeds_that_telling_them_apart_ta
     results = [make_result(scores, seed=seed) for seed, scores in enumerate(SEEDS)]
     found = differences(tmp_path, *results)
     assert difference_table(found).markdown().splitlines()[2:] == [
-        "| model | suite | less | tasks | seeds | difference | told apart | seeds for .05 "
+        "| model | suite | less | difference | told apart | tasks | seeds | seeds for .05 "
         "| seeds for it |",
-        "|---|---|---|---:|---:|---:|---|---:|---:|",
-        "| tiny | a | b | 1 | 3 | +0.20 \\[+0.15, +0.25\\] | yes | 2 | 2 |",
+        "|---|---|---|---:|---|---:|---:|---:|---:|",
+        "| tiny | a | b | +0.20 \\[+0.15, +0.25\\] | yes | 1 | 3 | 2 | 2 |",
     ]
 
 
@@ -80,7 +80,7 @@ def test_of_one_seed_suites_are_paired_by_prompt(tmp_path: Path) -> None:
     assert (pair.over.low, pair.over.high) == pytest.approx((0.2, 0.2))
     assert (str(pair), pair.told_apart) == ("+0.20 [+0.20, +0.20]", True)
     assert difference_table([pair]).markdown().splitlines()[-1] == (
-        "| tiny | a | b | 1 | 1 | +0.20 \\[+0.20, +0.20\\] | yes | one seed | one seed |"
+        "| tiny | a | b | +0.20 \\[+0.20, +0.20\\] | yes | 1 | 1 | one seed | one seed |"
     )
 
 

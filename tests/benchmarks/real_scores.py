@@ -92,20 +92,21 @@ def score(model: Model, suites: Sequence[Suite], out: Path, seeds: Sequence[int]
         cell.score(suites, text=text_of(held), again=not holds_today(cell.folder))
 
 
-def tell(out: Path) -> None:
-    """Every headline by suite: its mean and standard deviation over the seeds, and how often it
+def tell(folders: Sequence[Path]) -> None:
+    """Every headline by suite: its mean and standard deviation over the seeds, and in how many it
     stands above soft-frozen."""
-    results = results_of_today(out)
+    results = [result for result in results_of_today(*folders) if result.task.name == TASK]
     rows = pd.DataFrame([row for result in results for row in scores_of(result)])
     for (metric, contrast), part in rows.groupby(["metric", "contrast"], sort=False):
         print(f"{metric}, {contrast} ({part['seed'].nunique()} seeds)")
         by_seed = part.pivot_table(index="dictionary", columns="seed", values="value", sort=False)
-        above = by_seed.gt(by_seed.loc["topk32-soft-frozen"]).sum(axis=1)
+        null = by_seed.T.get(f"{ALONG.name}-soft-frozen")
+        above = by_seed.gt(null, axis=1).sum(axis=1) if null is not None else {}
         for name, values in by_seed.iterrows():
             each = " ".join(f"{value:.2f}" for value in values)
             print(
                 f"    {name:20} {values.mean():.2f} sd {values.std():.2f}   {each}"
-                f"   above soft-frozen {above[name]}"
+                f"   above soft-frozen {above.get(name, 'unknown')}"
             )
 
 
@@ -151,7 +152,7 @@ def main() -> None:
         folders = [*beside, *along, *(saes / suite.name for suite in SPARSITIES)]
         suites = suites_in([at for at in folders if at.name in (given.suites or [at.name])])
         score(model, suites, given.out / "results", given.seeds)
-    tell(given.out / "results")
+    tell([given.out / "results", given.beside / "results"])
 
 
 if __name__ == "__main__":

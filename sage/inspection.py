@@ -64,12 +64,10 @@ def explain(model: Model, name: str) -> Explanation:
             slot: [v for v in values if v not in split[slot] and f"{slot} {v}" not in words]
             for slot, values in kept.items()
         }
-        dropped = [
-            {"what": f"{slot} {value}", "why": reason}
-            for slot, reasons in split.items()
-            for value, reason in reasons.items()
-        ]
-        dropped += [{"what": what, "why": told} for what, told in words.items()]
+        reasons = {
+            f"{slot} {value}": reason for slot in split for value, reason in split[slot].items()
+        }
+        dropped = [{"what": what, "why": told} for what, told in (reasons | words).items()]
     rows: list[dict[str, object]] = [
         {
             "slot": slot,

@@ -5,8 +5,9 @@ Without it a text in the place of a model is an AttributeError somewhere inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 from sage.errors import SageError
 
@@ -19,12 +20,11 @@ def of_kind(what: str, given: object, kind: type, *, how: str) -> None:
 
 def several(what: str, given: object, kind: type, *, how: str) -> None:
     """SageError where a value is not a list of things of a kind, or an empty one."""
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         raise SageError(f"{what} are {told(given)}, and must be a list. {how}")
-    listed = list(given)
-    if not listed:
+    if not given:
         raise SageError(f"{what} are an empty list. {how}")
-    for entry in listed:
+    for entry in cast("Sequence[object]", given):
         if not isinstance(entry, kind):
             raise SageError(f"Among {what.lower()} is {told(entry)}. {how}")
 

@@ -150,7 +150,8 @@ def check(
     """Compare a discovery with a published circuit.
 
     Precision, recall, AUROC, misses and extras, by kind of node and head by head. Without --model
-    it is checked on the model that the circuit was published for.
+    it is checked on the model that the circuit was published for. With --contrast, members that
+    only other contrasts find are misses.
     """
     from sage.circuits.catalog import load_circuit
     from sage.discovery import DiscoverySettings

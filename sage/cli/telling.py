@@ -16,9 +16,9 @@ import click
 from sage.progress import Stage, StagePath, Watcher, watching
 from sage.work_done import WorkDone, tell_time
 
-# Seconds after which a line is printed, where stderr is no terminal.
 # Room for `63 % of the work, about 25 s left`.
 STANDING_WIDTH = 33
+# Seconds after which a line is printed, where stderr is no terminal.
 QUIET_SECONDS = 30.0
 # How deep a stage may stand to have a line of its own, unless all have.
 TOLD_DEPTH = 3

@@ -66,12 +66,13 @@ def _leaders(led: Sequence[Ranking]) -> tuple[str, ...]:
 
 
 def _gains(led: Sequence[Ranking]) -> str:
-    """The end of the claim: whether any of those that lead is above its best control for sure."""
-    gains = [ranking.suites[0].line(MAIN).gain for ranking in led]
-    if any(gain.low is not None and gain.low > 0 for gain in gains):
+    """The end of the claim: which of those that lead are not above their best control for sure."""
+    gains = {ranking.suites[0].name: ranking.suites[0].line(MAIN).gain for ranking in led}
+    unsure = [name for name, gain in gains.items() if gain.low is None or gain.low <= 0]
+    if not unsure:
         return "."
-    who = "it is" if len(led) == 1 else "any of them is"
-    return f"; that {who} above its best control is not told."
+    who = "it" if len(led) == 1 else listed(unsure)
+    return f"; that {who} is above the best control is not told."
 
 
 def _not_ranked(ranked: Sequence[Ranking]) -> tuple[str, ...]:
@@ -155,13 +156,15 @@ def _another(ranking: Ranking, runs: Sequence[RunSummary]) -> str:
 
 
 def _told_apart(best: RankedSuite, second: RankedSuite, runs: Sequence[RunSummary]) -> str:
-    """How far the first is above the second, in pairs."""
+    """The first less the second, in pairs, and over how many of its tasks where these are fewer."""
     difference = difference_of(best, second, runs)
     if difference is None:
-        return ""
+        return "; whether the two can be told apart is not known"
     over = "seeds" if difference.redrawn else "test prompts"
+    if difference.over.tasks < best.score(MAIN).tasks:
+        over += f" of {count(difference.over.tasks, 'task')}"
     told = "" if difference.told_apart else ", so that the two are not told apart"
-    return f"; the first is {difference} above it, in pairs over {over}{told}"
+    return f"; the first less it is {difference}, in pairs over {over}{told}"
 
 
 def _what_cannot_be_ranked(led: Sequence[Ranking], ranked: Sequence[Ranking]) -> Iterator[str]:

@@ -42,7 +42,7 @@ def write_comparison(
         links=page_links([run.source for run in runs]),
         figures=write_figures("compare", suites, FigureWriter(out, "figures/compare")),
         differences=difference_table(differences),
-        one_seed=all(pair.redrawn is None for pair in differences),
+        one_seed=any(pair.redrawn is None for pair in differences),
         sizes=sizes,
         size_table=size_table(sizes),
         tables=[task_table(model, runs) for model in by_model(suites)],

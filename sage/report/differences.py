@@ -7,6 +7,7 @@ contrasts that both suites have on the same nodes, in every seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -168,9 +169,8 @@ def _over_seeds(
         return None
     drawn = paired(means)
     count = sum(bool(contrasts) for contrasts in common)
-    over = ReportedScore(
-        drawn.over.mean, drawn.over.low, drawn.over.high, tasks=count, seeds=drawn.over.seeds
-    )
+    low, high = max(-1.0, drawn.over.low), min(1.0, drawn.over.high)
+    over = ReportedScore(drawn.over.mean, low, high, tasks=count, seeds=drawn.over.seeds)
     return SuiteDifference(suite, less, over, drawn)
 
 
@@ -192,6 +192,8 @@ def _by_prompt(pair: _Pair, contrasts: Sequence[str]) -> ReportedScore | None:
     if not contrasts or any(len(side) < len(contrasts) for side in sides):
         return None
     over = combine(lambda one, other: one - other, *map(average, sides)).estimate()
+    if not math.isfinite(over.low):
+        return None
     return ReportedScore(over.value, over.low, over.high, over.stderr, over.n)
 
 

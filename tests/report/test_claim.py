@@ -49,21 +49,21 @@ def test_what_must_stand_beside_the_claim_does(tmp_path: Path) -> None:
     assert "reach 100 % of the sections" in beside
     assert "Ranked on tiny: 2 suites over the 3 contrasts of 3 tasks" in beside
     assert "Second: b 0.59" in beside
-    assert "; the first is +0.01 [-0.24, +0.26] above it, in pairs over seeds" in beside
+    assert "; the first less it is +0.01 [-0.24, +0.26], in pairs over seeds" in beside
     assert "so that the two are not told apart" in beside
     assert "t intervals over 2 seeds" in beside
 
 
 def test_suites_whose_intervals_are_apart_are_told_apart(tmp_path: Path) -> None:
     claim = _claim(tmp_path, *three_tasks({"a": 0.8, "b": 0.4}, seeds=(0, 1)))
-    assert "the first is +0.40 [+0.40, +0.40] above it" in " ".join(claim.beside)
+    assert "the first less it is +0.40 [+0.40, +0.40]" in " ".join(claim.beside)
     assert "not told apart" not in " ".join(claim.beside)
 
 
 def test_a_leader_that_gains_nothing_for_sure_is_told_as_such(tmp_path: Path) -> None:
     """.21 above .2, with an interval of .02 on both sides."""
     claim = _claim(tmp_path, *three_tasks({"a": 0.21, "b": 0.1}))
-    assert claim.headline.endswith("; that it is above its best control is not told.")
+    assert claim.headline.endswith("; that it is above the best control is not told.")
 
 
 def test_nothing_is_ranked_over_fewer_than_three_tasks(tmp_path: Path) -> None:
@@ -72,6 +72,12 @@ def test_nothing_is_ranked_over_fewer_than_three_tasks(tmp_path: Path) -> None:
     assert claim.headline == (
         "Nothing is ranked here: a ranking takes 3 tasks, and here there are 2."
     )
+
+
+def test_of_several_leaders_those_that_gain_nothing_for_sure_are_named(tmp_path: Path) -> None:
+    sure = three_tasks({"a": 0.6, "b": 0.1})
+    claim = _claim(tmp_path, *sure, *three_tasks({"c": 0.21, "d": 0.1}, model="large"))
+    assert claim.headline.endswith("; that large/c is above the best control is not told.")
 
 
 def test_of_suites_that_are_not_ranked_the_next_stands_beside_the_first(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_of_suites_that_are_not_ranked_the_next_stands_beside_the_first(tmp_path
     ]
     beside = " ".join(_claim(tmp_path, *results).beside)
     assert "Beside it b 0.40 [0.40, 0.40] at L0 " in beside
-    assert "; the first is +0.40 [+0.40, +0.40] above it, in pairs over seeds." in beside
+    assert "; the first less it is +0.40 [+0.40, +0.40], in pairs over seeds." in beside
 
 
 def test_seeds_are_no_tasks(tmp_path: Path) -> None:

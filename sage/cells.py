@@ -23,7 +23,7 @@ from sage.record import model_info, run_info
 from sage.result import Result
 from sage.result_file import RESULT, load_arrays, load_result, save_result
 from sage.run import Plan
-from sage.saes.suite import Suite, fitted
+from sage.saes.suite import Suite, fitted, judgeable
 from sage.scores.score import defined_as_today
 from sage.scores.text import Text, no_text
 from sage.store.key import suite_digest
@@ -81,7 +81,10 @@ class Cell:
         if before is None or again:
             return Standing(before, (), tuple(suites))
         _check_state(before, self.model, self.plan, self.folder)
-        _check_suites(before, [fitted(suite, self.model.anatomy) for suite in suites], self.folder)
+        anatomy = self.model.anatomy
+        _check_suites(
+            before, [fitted(judgeable(suite, anatomy), anatomy) for suite in suites], self.folder
+        )
         present = {suite.id for suite in before.suites}
         found = tuple(suite.id for suite in suites if suite.id in present)
         rest = [suite for suite in suites if suite.id not in present] if before.gate.passed else []

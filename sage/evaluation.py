@@ -32,7 +32,7 @@ from sage.record import Findings, make_result
 from sage.result import Gate, Result
 from sage.result_file import save_result
 from sage.run import PLANS, WHOLE, Plan, Run, begin
-from sage.saes.suite import Suite, on_model
+from sage.saes.suite import Suite, judgeable, on_model
 from sage.scores.data import read_contrast
 from sage.scores.suite import NodeSets, SuiteScores, check_names, score_suite
 from sage.scores.text import Text, no_text
@@ -81,6 +81,7 @@ def evaluate(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)
     check_names(suites)
+    suites = [judgeable(suite, model.anatomy) for suite in suites]
     suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with watch.stage(WHOLE):
         with watch.stage("prompts"), stage("prompts"):

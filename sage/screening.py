@@ -16,7 +16,7 @@ from sage.models.base import Model
 from sage.preparation import find_sections, hooks_read, prepare, read_features
 from sage.progress import expect, learned, stage
 from sage.run import PLANS, Plan, begin
-from sage.saes.suite import Suite, on_model
+from sage.saes.suite import Suite, judgeable, on_model
 from sage.scores.control import Along, EditOutcomes, make_aim, make_edits
 from sage.scores.data import ContrastData, read_contrast
 from sage.scores.levels import ANY, LEVELS
@@ -41,6 +41,7 @@ def screen(
 
     rows = sage.screen(model, task, suites, plan=plan, store=sage.user_store())
     """
+    suites = [judgeable(suite, model.anatomy) for suite in suites]
     suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
     with stage(cell_name(task, model, plan)):
         with stage("prompts"):

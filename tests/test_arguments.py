@@ -79,9 +79,9 @@ def test_an_sae_that_nothing_reads_is_refused_before_anything_is_computed() -> N
 
 
 def test_of_a_suite_what_nothing_reads_is_left_out_with_a_warning() -> None:
-    from sage.saes.suite import fitted
+    from sage.saes.suite import judgeable
 
     model = sage.load_model(MODEL, device="cpu")
     suite = sage.as_suite({"1.resid_pre": Mine(), "1.resid_post": Mine()}, name="mine")
     with pytest.warns(UserWarning, match="'mine/1.resid_post' is left out: nothing reads"):
-        assert [str(hook) for hook in fitted(suite, model.anatomy).hooks] == ["1.resid_pre@*"]
+        assert [str(hook) for hook in judgeable(suite, model.anatomy).hooks] == ["1.resid_pre@*"]

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         "errors",
+        "arguments",
         "version",
         "nodes",
         "stats",

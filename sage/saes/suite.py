@@ -73,15 +73,14 @@ def on_model(suite: Suite, anatomy: Anatomy, device: str) -> Suite:
 
 def fitted(suite: Suite, anatomy: Anatomy) -> Suite:
     """The suite with what its files say of a model of this anatomy; BadFile for an SAE of another
-    width, SageError where no part of the model reads any of its hooks. Hooks that none reads are
-    left out with a warning.
+    width.
 
     Only layer norms let writing weights be centred. Where a model has others, the library that
     trained such an SAE left them as they were, so a configuration that asks for centring does not
     describe its training: the SAE reads raw activations, and a warning says so.
     """
     saes: dict[Node, SAE] = {}
-    for hook, sae in _read_ones(suite, anatomy).items():
+    for hook, sae in suite.saes.items():
         check_fits(sae, anatomy.d_model)
         if sae.centred and any(layer.attention_norm.kind != "layer" for layer in anatomy.blocks):
             warnings.warn(
@@ -106,8 +105,9 @@ def why_unread(hook: Node, anatomy: Anatomy) -> str | None:
     return "attention and MLP of this model read the same stream, resid_pre"
 
 
-def _read_ones(suite: Suite, anatomy: Anatomy) -> Mapping[Node, SAE]:
-    """The SAEs that some sublayer reads."""
+def judgeable(suite: Suite, anatomy: Anatomy) -> Suite:
+    """The suite at the streams that some sublayer of a model reads: others cannot be projected, and
+    are left out with a warning. SageError where none is read."""
     unread = {
         node: f"nothing reads {sae.hook.layer}.{sae.hook.kind}: {why}"
         for node, sae in suite.saes.items()
@@ -122,4 +122,4 @@ def _read_ones(suite: Suite, anatomy: Anatomy) -> Mapping[Node, SAE]:
     for node, why in unread.items():
         message = f"SAE '{suite.saes[node].id}' is left out: {why}."
         warnings.warn(message, SageWarning, stacklevel=2)
-    return {node: sae for node, sae in suite.saes.items() if node not in unread}
+    return Suite(suite.id, {at: sae for at, sae in suite.saes.items() if at not in unread})

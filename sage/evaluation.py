@@ -81,8 +81,8 @@ def evaluate(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     watch = Stopwatch(lambda: model.counter.tokens)
     check_names(suites)
-    suites = [judgeable(suite, model.anatomy) for suite in suites]
-    suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
+    anatomy = model.anatomy
+    suites = [on_model(judgeable(suite, anatomy), anatomy, model.device) for suite in suites]
     with watch.stage(WHOLE):
         with watch.stage("prompts"), stage("prompts"):
             prepared = prepare(model, task, plan)

@@ -41,8 +41,8 @@ def screen(
 
     rows = sage.screen(model, task, suites, plan=plan, store=sage.user_store())
     """
-    suites = [judgeable(suite, model.anatomy) for suite in suites]
-    suites = [on_model(suite, model.anatomy, model.device) for suite in suites]
+    anatomy = model.anatomy
+    suites = [on_model(judgeable(suite, anatomy), anatomy, model.device) for suite in suites]
     with stage(cell_name(task, model, plan)):
         with stage("prompts"):
             prepared = prepare(model, task, plan)

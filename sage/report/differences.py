@@ -106,7 +106,7 @@ def difference_of(
     seeds = set[int]().union(*redrawn).intersection(*redrawn)
     if len(seeds) >= 2:
         return _over_seeds(
-            suite, less, [{seed: pairs[seed] for seed in seeds} for pairs in redrawn]
+            suite, less, [{seed: pairs[seed] for seed in sorted(seeds)} for pairs in redrawn]
         )
     return _over_prompts(suite, less, [pairs for pairs in by_task.values() if len(pairs) == 1])
 

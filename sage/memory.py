@@ -17,6 +17,9 @@ CLEAN_RUN_BYTES_KEPT = 2**30
 CODES_AT_ONCE = 2**23
 # Steps of one node, over prompts and candidates, that are searched together for several levels.
 STACKED_STEPS_AT_ONCE = 2**25
+# Numbers in the moves that a search chooses among, over prompts, candidates and nodes or other
+# candidates.
+SEARCHED_NUMBERS_AT_ONCE = 2**23
 # Prompts whose activations are read at once to train or measure an SAE.
 PROMPTS_READ_AT_ONCE = 256
 # Nonzero codes of streams that are kept while one set of nodes is scored.

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Labels, Site
+from sage.dictionaries.candidates import Candidates
 from sage.dictionaries.dictionary import Dictionary, LabelMoves, SiteCodes, SiteMoves, site_codes
-from sage.dictionaries.search import Budget, Candidates, Choice, greedy, search_together, walk
+from sage.dictionaries.search import Budget, Choice, greedy, search_together, walk
 from sage.errors import SageError
 from sage.memory import STACKED_STEPS_AT_ONCE
 from sage.nodes import Node

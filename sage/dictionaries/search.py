@@ -13,50 +13,19 @@ choices the best prefix counts (method, section 5.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
+from sage.dictionaries.candidates import Candidates, State, states
 from sage.nodes import Node
 
 # Of the distance at the start: changes of the distance closer than this are a tie, and a smaller
 # decrease is none.
 TIE = 1e-6
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What may be moved at one site, whose nodes move together.
-
-    `steps[node]` is [prompt, candidate], `directions[node]` [candidate, d]. `shift`, [prompt, d],
-    is the move of one candidate more, numbered after all others: copying's `bias` pseudo-latent.
-    """
-
-    steps: Mapping[Node, Tensor]
-    directions: Mapping[Node, Tensor]
-    shift: Mapping[Node, Tensor] | None = None
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(sorted(self.steps))
-
-    @property
-    def count(self) -> int:
-        """How many candidates there are, the shift not among them."""
-        return len(next(iter(self.directions.values())))
-
-    def moved(
-        self, node: Node, chosen: Bool[Tensor, "prompt candidate_and_shift"]
-    ) -> Float[Tensor, "prompt d"]:
-        """The sum of the chosen candidates' moves at a node."""
-        total = (self.steps[node] * chosen[:, : self.count]) @ self.directions[node]
-        if self.shift is None:
-            return total
-        return total + self.shift[node] * chosen[:, self.count :]
 
 
 class Path(NamedTuple):
@@ -128,19 +97,17 @@ def search_together(
 ) -> list[list[Choice]]:
     """The same for several sets of candidates that move along the same directions, each by itself:
     one pass, in which a prompt stands once for each of them."""
-    site = _Site.of(
-        _stacked(some), {n: m.repeat(len(some), 1) for n, m in missing.items()}, variance
-    )
+    stacked, aims = _stacked(some), {n: m.repeat(len(some), 1) for n, m in missing.items()}
     most = None if None in budgets else max(budget for budget in budgets if budget is not None)
-    paths = [site.walk(rule, most) for rule in (greedy, pursuit)]
+    paths = _walks(stacked, aims, variance, rules=(greedy, pursuit), most=most)
     choices: list[Choice] = []
     for budget in budgets:
-        by_greedy, by_pursuit = (_best(path, budget, site.candidates) for path in paths)
-        nearer = by_pursuit.distance < by_greedy.distance - site.tie
+        by_greedy, by_pursuit = (_best(path, budget, stacked.all) for path in paths)
+        nearer = by_pursuit.distance < by_greedy.distance - TIE * by_greedy.start
         chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
         distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)
         choices.append(Choice(chosen, distance, by_greedy.start))
-    prompts = len(site.size) // len(some)
+    prompts = len(paths[0].chosen) // len(some)
     return [
         [choice.of(slice(n * prompts, (n + 1) * prompts)) for choice in choices]
         for n in range(len(some))
@@ -161,8 +128,7 @@ class Rule(NamedTuple):
     """Which candidate comes next.
 
     `size` measures moves once, from their |move|^2; `choose` takes every candidate's <move, wrong>,
-    which it may write over, its size, and D at the start, and tells the candidate of each prompt
-    and whether there is one.
+    its size, and D at the start, and tells the candidate of each prompt and whether there is one.
     """
 
     size: Callable[[Tensor], Tensor]
@@ -179,7 +145,57 @@ def walk(
 ) -> Path:
     """One of the two searches alone, `greedy` or `pursuit`, until it finds no candidate or has
     chosen `most`."""
-    return _Site.of(candidates, missing, variance).walk(rule, most)
+    return _walks(candidates, missing, variance, rules=(rule,), most=most)[0]
+
+
+def _walks(
+    candidates: Candidates,
+    missing: Mapping[Node, Tensor],
+    variance: Mapping[Node, float],
+    *,
+    rules: Sequence[Rule],
+    most: Budget,
+) -> list[Path]:
+    """The path of each rule; prompts with about as many candidates walk together."""
+    parts: list[list[Path]] = [[] for _ in rules]
+    prompts: list[Tensor] = []
+    for state in states(candidates, missing, variance, long=most is None):
+        prompts.append(state.prompts)
+        for paths, rule in zip(parts, rules, strict=True):
+            paths.append(_walk(state, rule, most))
+    order = torch.cat(prompts).argsort()
+    return [_joined(paths, order) for paths in parts]
+
+
+def _walk(state: State, rule: Rule, most: Budget) -> Path:
+    """Choose one candidate after another by a rule until it finds none, or `most` are chosen.
+
+    A prompt that has come to its end goes on beside the others, and what it does is not told.
+    """
+    start, size = state.distance, rule.size(state.energy)
+    walking = torch.ones_like(start, dtype=torch.bool)
+    chosen: list[Tensor] = []
+    distances = [start]
+    while state.number.shape[1] and (most is None or len(chosen) < most):
+        pick, found = rule.choose(state.product, size, start)
+        at, walking = pick[:, None], walking & found[:, None]
+        if not bool(walking.any()):
+            break
+        state = state.after(at)
+        size.scatter_(1, at, torch.inf)  # A walk's sizes are its own.
+        chosen.append(state.number.gather(1, at).where(walking, -1))
+        distances.append(state.distance.where(walking, distances[-1]))
+    distance = torch.cat(distances, 1).clamp(min=0).float()
+    return Path(torch.cat(chosen, 1) if chosen else state.number[:, :0], distance)
+
+
+def _joined(paths: Sequence[Path], order: Int[Tensor, "prompt"]) -> Path:
+    """Paths of some prompts each as one of all of them, in this order."""
+    steps = max(path.chosen.shape[1] for path in paths)
+    chosen = [functional.pad(p.chosen, (0, steps - p.chosen.shape[1]), value=-1) for p in paths]
+    ends = [p.distance[:, -1:].expand(-1, steps + 1 - p.distance.shape[1]) for p in paths]
+    distance = [torch.cat([p.distance, end], 1) for p, end in zip(paths, ends, strict=True)]
+    return Path(torch.cat(chosen)[order], torch.cat(distance)[order])
 
 
 def _best(path: Path, budget: Budget, candidates: int) -> Choice:
@@ -196,7 +212,7 @@ def _most_lowering(
     start: Float[Tensor, "prompt 1"],
 ) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
     """The candidate that lowers D most, the first of those that tie, and whether it lowers it."""
-    return _least(torch.add(energy, product, alpha=2, out=product), TIE * start)
+    return _least(torch.add(energy, product, alpha=2), TIE * start)
 
 
 def _best_pointing(
@@ -206,7 +222,7 @@ def _best_pointing(
 ) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
     """The candidate with the largest <move, what is missing> / |move|, the first of those that tie,
     and whether it is positive."""
-    return _least(product.div_(length), TIE * start.sqrt())
+    return _least(product / length, TIE * start.sqrt())
 
 
 def _least(
@@ -214,111 +230,9 @@ def _least(
 ) -> tuple[Int[Tensor, "prompt"], Bool[Tensor, "prompt"]]:
     """The first of the candidates whose value is the least up to a tie, and whether it is below 0
     by more than one."""
-    least = value.min(1, keepdim=True).values
+    least, tie = value.min(1, keepdim=True).values, tie.to(value)
     return (value <= least + tie).view(torch.uint8).argmax(1), (least < -tie)[:, 0]
 
 
 greedy = Rule(torch.clone, _most_lowering)
 pursuit = Rule(torch.sqrt, _best_pointing)
-
-
-@dataclass(frozen=True)
-class _Site:
-    """One site's candidates and what is wrong, every node in units of its standard deviation.
-
-    `size` is |move|^2, in a walk what its rule makes of it; infinite for candidates that do not
-    move a prompt.
-    """
-
-    steps: Mapping[Node, Tensor]
-    directions: Mapping[Node, Tensor]
-    shift: Mapping[Node, Tensor] | None
-    wrong: Mapping[Node, Tensor]
-    size: Float[Tensor, "prompt candidate"]
-
-    @staticmethod
-    def of(
-        candidates: Candidates, missing: Mapping[Node, Tensor], variance: Mapping[Node, float]
-    ) -> _Site:
-        scale = {n: variance[n] ** -0.5 if variance[n] > 0 else 0.0 for n in candidates.nodes}
-        directions = {n: candidates.directions[n].float() * scale[n] for n in candidates.nodes}
-        steps = {node: candidates.steps[node].float() for node in candidates.nodes}
-        wrong = {node: -missing[node].float() * scale[node] for node in candidates.nodes}
-        energies = [steps[n].square() * directions[n].square().sum(-1) for n in candidates.nodes]
-        energy = torch.stack(energies).sum(0)
-        shift = None
-        if candidates.shift is not None:
-            shift = {node: candidates.shift[node].float() * scale[node] for node in steps}
-            lengths = [move.square().sum(-1, keepdim=True) for move in shift.values()]
-            energy = torch.cat([energy, torch.stack(lengths).sum(0)], 1)
-        return _Site(steps, directions, shift, wrong, energy.masked_fill(energy == 0, torch.inf))
-
-    @property
-    def candidates(self) -> int:
-        """How many candidates there are, the shift among them."""
-        return self.size.shape[1]
-
-    @property
-    def distance(self) -> Float[Tensor, "prompt"]:
-        return torch.stack([wrong.square().sum(-1) for wrong in self.wrong.values()]).sum(0)
-
-    @property
-    def tie(self) -> Float[Tensor, "prompt"]:
-        return TIE * self.distance
-
-    def walk(self, rule: Rule, most: Budget) -> Path:
-        """Choose one candidate after another by a rule until it finds none, or `most` are chosen.
-
-        Prompts that have come to their end are left out of what is computed.
-        """
-        start = self.distance
-        rows = torch.arange(len(start), device=start.device)
-        left, current = replace(self, size=rule.size(self.size)), start
-        chosen: list[Tensor] = []
-        distances = [start]
-        while len(rows) and self.candidates and (most is None or len(chosen) < most):
-            pick, moves = rule.choose(left.product(), left.size, start[rows, None])
-            if not bool(moves.all()):
-                left, rows, pick = left.at(moves), rows[moves], pick[moves]
-            if not len(rows):
-                break
-            left = left.after(pick)
-            left.size.scatter_(1, pick[:, None], torch.inf)  # A walk's sizes are its own.
-            chosen.append(torch.full_like(start, -1, dtype=torch.long).index_copy(0, rows, pick))
-            current = current.index_copy(0, rows, left.distance)
-            distances.append(current)
-        empty = torch.zeros(len(start), 0, dtype=torch.long, device=start.device)
-        return Path(torch.stack(chosen, 1) if chosen else empty, torch.stack(distances, 1))
-
-    def product(self) -> Float[Tensor, "prompt candidate"]:
-        """<move, wrong> of every candidate."""
-        parts = ((w @ self.directions[n].T).mul_(self.steps[n]) for n, w in self.wrong.items())
-        product = reduce(Tensor.add_, parts)
-        if self.shift is None:
-            return product
-        along = [(self.shift[n] * wrong).sum(-1, keepdim=True) for n, wrong in self.wrong.items()]
-        return torch.cat([product, torch.stack(along).sum(0)], 1)
-
-    def at(self, kept: Bool[Tensor, "prompt"]) -> _Site:
-        """The same of some of the prompts."""
-        return _Site(
-            {node: step[kept] for node, step in self.steps.items()},
-            self.directions,
-            self.shift and {node: move[kept] for node, move in self.shift.items()},
-            {node: wrong[kept] for node, wrong in self.wrong.items()},
-            self.size[kept],
-        )
-
-    def after(self, pick: Int[Tensor, "prompt"]) -> _Site:
-        """The same with one candidate of each prompt moved."""
-        count = self.candidates - (self.shift is not None)
-        latent = pick.clamp(max=max(count - 1, 0))
-        wrong: dict[Node, Tensor] = {}
-        for node, before in self.wrong.items():
-            move = torch.zeros_like(before)
-            if count:
-                move = self.steps[node].gather(1, latent[:, None]) * self.directions[node][latent]
-            if self.shift is not None:
-                move = torch.where((pick == count)[:, None], self.shift[node], move)
-            wrong[node] = before + move
-        return replace(self, wrong=wrong)

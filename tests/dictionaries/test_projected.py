@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import nnls
 
 from sage.dictionaries.activations import Activations, moments, sites
+from sage.dictionaries.candidates import Candidates
 from sage.dictionaries.edits import BIAS, Edited, copying
 from sage.dictionaries.options import NAMED_OPTIONS, Options, options_named
 from sage.dictionaries.projected import (
@@ -19,7 +20,7 @@ from sage.dictionaries.projected import (
     project,
 )
 from sage.dictionaries.projection import attention_output, project_direction, reach, reached
-from sage.dictionaries.search import Candidates, greedy, walk
+from sage.dictionaries.search import greedy, walk
 from sage.errors import SageError, Unsupported
 from sage.nodes import Node, Section, parse_node
 from sage.saes.sae import SAE, Normalisation

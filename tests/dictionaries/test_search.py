@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from sage.dictionaries.candidates import Candidates
 from sage.dictionaries.search import (
     ALL,
-    Candidates,
     Path,
     Rule,
     greedy,

@@ -7,7 +7,7 @@ functions beside it (`sage.dictionaries.edits`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -55,6 +55,24 @@ class RunCodes(NamedTuple):
     bias: dict[Node, Tensor]
 
 
+class OnDemand(Mapping[Node, Tensor]):
+    """A tensor for each of some nodes, made when it is first asked for."""
+
+    def __init__(self, nodes: Sequence[Node], make: Callable[[Node], Tensor]) -> None:
+        self._nodes, self._make, self._made = tuple(nodes), make, dict[Node, Tensor]()
+
+    def __getitem__(self, node: Node) -> Tensor:
+        if node not in self._made:
+            self._made[node] = self._make(node)
+        return self._made[node]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
 class SiteCodes(NamedTuple):
     """One site on some of the prompts: latents, their directions [latent, d] at each node, and
     what each run holds of them."""
@@ -62,7 +80,7 @@ class SiteCodes(NamedTuple):
     site: Site
     rows: slice
     latents: Int[Tensor, "latent"]
-    directions: dict[Node, Tensor]
+    directions: Mapping[Node, Tensor]
     runs: tuple[RunCodes, ...]
 
     @property
@@ -168,8 +186,8 @@ class SiteMoves(NamedTuple):
     site: Site
     rows: slice
     latents: Int[Tensor, "candidate"]
-    steps: dict[Node, Tensor]
-    directions: dict[Node, Tensor]
+    steps: Mapping[Node, Tensor]
+    directions: Mapping[Node, Tensor]
 
     @property
     def nodes(self) -> tuple[Node, ...]:

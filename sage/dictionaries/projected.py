@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from einops import einsum, rearrange
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, Moments, Site, sites
-from sage.dictionaries.dictionary import RunCodes, SiteCodes
+from sage.dictionaries.dictionary import OnDemand, RunCodes, SiteCodes
 from sage.dictionaries.options import HEADLINE, Options
 from sage.dictionaries.projection import (
     KINDS,
@@ -34,18 +35,21 @@ from sage.nodes import Node
 from sage.saes.sae import SAE, check_fits
 from sage.saes.suite import Suite
 
+Latents = Int[Tensor, "latent"] | slice
+EVERY = slice(None)
 
-def own_decoder(sae: SAE) -> Float[Tensor, "latent d_model"]:
+
+def own_decoder(sae: SAE, latents: Latents) -> Float[Tensor, "latent d_model"]:
     """The SAE's directions as they are."""
-    return sae.W_dec
+    return sae.W_dec[latents]
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectedSuite:
     """A suite's latents at the nodes that read its residual streams; made by `project`.
 
-    `decoder` gives the residual directions of an SAE's latents: its own, or a control's in their
-    place. `kept` says at a node which latents may be used; a node that it lacks may use all.
+    `decoder` gives the residual directions of some of an SAE's latents: its own, or a control's in
+    their place. `kept` says at a node which latents may be used; a node that it lacks may use all.
     `streams` holds what is encoded, for this dictionary and those made from it by `replace`.
     """
 
@@ -57,7 +61,7 @@ class ProjectedSuite:
     streams: EncodedStreams
     options: Options = HEADLINE
     signed: bool = False
-    decoder: Callable[[SAE], Tensor] = own_decoder
+    decoder: Callable[[SAE, Latents], Tensor] = own_decoder
     kept: Mapping[Node, Tensor] = field(default_factory=dict[Node, Tensor])
 
     def reconstruct(self, given: Activations) -> dict[Node, Tensor]:
@@ -86,7 +90,7 @@ class ProjectedSuite:
 
     def directions(self, node: Node) -> Float[Tensor, "latent d"]:
         """W~ d of every latent."""
-        return project_direction(self.anatomy, node, self.decoder(self.sae_at(node)).float())
+        return project_direction(self.anatomy, node, self.decoder(self.sae_at(node), EVERY).float())
 
     def width(self, node: Node) -> int:
         """How many latents the node's SAE has."""
@@ -96,7 +100,7 @@ class ProjectedSuite:
         self, nodes: Sequence[Node], latents: Int[Tensor, "some"]
     ) -> dict[Node, Float[Tensor, "some d"]]:
         """W~ d of some latents at nodes of one site."""
-        vectors = self.decoder(self.sae_at(nodes[0]))[latents].float()
+        vectors = self.decoder(self.sae_at(nodes[0]), latents).float()
         norms = {self.anatomy.norm_before(node) for node in nodes}
         normed = {norm: through_norm(norm, vectors) for norm in norms}
         return {
@@ -223,7 +227,7 @@ class _ProjectedSite:
     runs: tuple[Activations, ...]
     wanted: Int[Tensor, "latent"] | None
     shown: Int[Tensor, "latent"]
-    projected: dict[Node, Tensor]
+    projected: Mapping[Node, Tensor]
 
     @staticmethod
     def of(
@@ -245,7 +249,8 @@ class _ProjectedSite:
             shown = torch.cat([stream.codes.latent for stream in encoded]).unique().long()
             usable = judged.usable(nodes) if judged.options.scale == "frozen" else None
             shown = shown if usable is None else shown[usable[shown]]
-        projected = judged.some_directions(nodes, shown)
+        whole = cache(lambda: judged.some_directions(nodes, shown))
+        projected = OnDemand(nodes, lambda node: whole()[node])
         return _ProjectedSite(judged, site, nodes, runs, wanted, shown, projected)
 
     def parts(self) -> Iterator[SiteCodes]:
@@ -260,13 +265,9 @@ class _ProjectedSite:
             rows = slice(first, first + step)
             sources = [self._sources(run, rows, depth) for run in self.runs]
             latents = self._latents(sources)
-            place = torch.searchsorted(self.shown, latents)
             held = [self._held(source, latents) for source in sources]
             copied = depth if apart else 1
-            directions = {
-                node: whole[place].repeat_interleave(copied, 0)
-                for node, whole in self.projected.items()
-            }
+            directions = self._directions(latents, copied)
             if options.codes == "oracle":
                 held = [
                     _oracle(codes, directions, run, rows)
@@ -275,6 +276,11 @@ class _ProjectedSite:
             yield SiteCodes(
                 self.site, rows, latents.repeat_interleave(copied), directions, tuple(held)
             )
+
+    def _directions(self, latents: Int[Tensor, "latent"], copies: int) -> Mapping[Node, Tensor]:
+        """W~ d of some of the latents shown, each so many times."""
+        place = torch.searchsorted(self.shown, latents).repeat_interleave(copies)
+        return OnDemand(self.nodes, lambda node: self.projected[node][place])
 
     def _depth(self) -> int:
         """How many tokens back any node reads: at z all from the first."""
@@ -309,7 +315,7 @@ class _ProjectedSite:
         f = rearrange(dense, "(prompt back) latent -> prompt back latent", back=sources.n.shape[1])
         x = sources.x
         if judged.options.scale == "recomputed":
-            vectors = judged.decoder(judged.sae_at(self.nodes[0]))[latents].float()
+            vectors = judged.decoder(judged.sae_at(self.nodes[0]), latents).float()
             x = sources.rest + sources.n[..., None] * (f @ vectors)
         codes: dict[Node, Tensor] = {}
         bias: dict[Node, Tensor] = {}

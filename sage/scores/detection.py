@@ -71,8 +71,9 @@ def score_detection(
     detected: dict[Node, NodeDetection] = {}
     for group in sites(nodes or test.nodes, test.anatomy).values():
         for node, codes in codes_by_node(dictionary, test, group):
+            known = meaning.nodes[node]
             detected[node] = _detect(
-                codes, meaning.nodes[node], holds, counted, clusters=clusters, seed=seed
+                codes.of(known.latents), known, holds, counted, clusters=clusters, seed=seed
             )
     weights = [section.statistic[node] for node in detected]
     names = [str(predicate) for predicate in meaning.predicates.values]
@@ -94,7 +95,7 @@ def _holds(table: Predicates, test: Activations) -> Bool[Tensor, "prompt predica
 
 
 def _detect(
-    codes: Float[Tensor, "prompt latent"],
+    active: Float[Tensor, "prompt active"],
     meaning: NodeMeaning,
     holds: Bool[Tensor, "prompt predicate"],
     counted: Bool[np.ndarray, "predicate"],
@@ -102,7 +103,7 @@ def _detect(
     clusters: Sequence[Hashable],
     seed: int,
 ) -> NodeDetection:
-    active, single = codes[:, meaning.latents], meaning.detectors
+    single = meaning.detectors
     covered = _outcomes(_best_detected(active, single), holds)[..., counted]
     named = _outcomes(_named(active, single), holds)
     shown = meaning.best[meaning.latents % len(meaning.best)] >= SHOWN_FROM

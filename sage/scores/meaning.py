@@ -27,6 +27,21 @@ LARGEST_UNION = 10
 TIE = 1e-6
 
 
+class ActiveCodes(NamedTuple):
+    """A node's codes of the latents that are not 0 on every prompt; of signed codes the other sign
+    of every latent is one more, numbered after all."""
+
+    latents: Int[Tensor, "active"]
+    codes: Float[Tensor, "prompt active"]
+
+    def of(self, latents: Int[Tensor, "latent"]) -> Float[Tensor, "prompt latent"]:
+        """The codes of these latents, 0 for those that are not among the active."""
+        if not len(self.latents):
+            return self.codes.new_zeros(len(self.codes), len(latents))
+        place = torch.searchsorted(self.latents, latents).clamp(max=len(self.latents) - 1)
+        return self.codes[:, place] * (self.latents[place] == latents)
+
+
 class NodeMeaning(NamedTuple):
     """One node on fit: every latent as a detector of every value, its best corrected F1 over all
     predicates, and the share of the prompts on which it is active.
@@ -68,11 +83,12 @@ def find_meaning(
         for node, codes in codes_by_node(dictionary, fit, nodes):
             coupled = supervised.fits[node].chosen.design.coupled
             at_z = node.kind == "z"
-            signs = codes.sign()
+            signs = codes.codes.sign()
             meaning = None if at_z else _seen_before(seen, signs, coupled)
             if meaning is None:
+                every = width(dictionary, node)
                 meaning = _node_meaning(
-                    codes, table, coupled, thresholded=at_z, signed=dictionary.signed
+                    codes, table, coupled, every, thresholded=at_z, signed=dictionary.signed
                 )
                 seen.append((signs, coupled, meaning))
             meanings[node] = meaning
@@ -91,17 +107,34 @@ def activity(dictionary: Dictionary, given: Activations) -> dict[Node, Float[Ten
 
 def codes_by_node(
     dictionary: Dictionary, given: Activations, nodes: Sequence[Node]
-) -> Iterator[tuple[Node, Float[Tensor, "prompt latent"]]]:
-    """The codes of the nodes of one site, of as many at a time as memory should hold; where codes
-    are signed the other sign of every latent stands after all of them."""
+) -> Iterator[tuple[Node, ActiveCodes]]:
+    """The codes of the nodes of one site, of as many at a time as memory should hold."""
     rest, size = list(nodes), 1
     while rest:
         part, rest = rest[:size], rest[size:]
-        codes = dictionary.codes(given.on(part))
-        for node in part:
-            own = codes[node].cpu()
-            yield node, torch.cat([own, -own], -1) if dictionary.signed else own
-        size = max(1, DETECTOR_NUMBERS_AT_ONCE // max(1, codes[part[0]].numel()))
+        numbers = 0
+        for node, codes in _active_codes(dictionary, given.on(part)):
+            yield node, codes
+            numbers = max(numbers, codes.codes.numel())
+        size = max(1, DETECTOR_NUMBERS_AT_ONCE // max(1, numbers))
+
+
+def _active_codes(dictionary: Dictionary, given: Activations) -> Iterator[tuple[Node, ActiveCodes]]:
+    """The codes of the nodes of one site, node by node."""
+    parts = list(site_codes(dictionary, given))
+    latents = torch.cat([part.latents for part in parts]).unique()
+    for node in given.nodes:
+        codes = torch.zeros(len(given), len(latents), device=latents.device)
+        for part in parts:
+            place = torch.searchsorted(latents, part.latents)
+            codes[part.rows].index_add_(1, place, part.runs[0].codes[node].float())
+        shown = ActiveCodes(latents.cpu(), codes.cpu())
+        yield node, _both_signs(shown, width(dictionary, node)) if dictionary.signed else shown
+
+
+def _both_signs(shown: ActiveCodes, every: int) -> ActiveCodes:
+    codes = torch.cat([shown.codes, -shown.codes], -1)
+    return ActiveCodes(torch.cat([shown.latents, shown.latents + every]), codes)
 
 
 def _seen_before(
@@ -117,18 +150,21 @@ def _seen_before(
 
 
 def _node_meaning(
-    codes: Float[Tensor, "prompt latent"],
+    shown: ActiveCodes,
     table: Predicates,
     coupled: tuple[str, ...],
+    every: int,
     *,
     thresholded: bool,
     signed: bool,
 ) -> NodeMeaning:
-    active = (codes > 0).float().mean(0)
-    latents = (active > 0).nonzero().flatten()
-    single = detectors(codes[:, latents], table.holds, thresholded=thresholded)
-    best = torch.zeros(len(active))
-    best[latents] = _best_f1(codes[:, latents], table, single, coupled, thresholded=thresholded)
+    """Of a node where there are `every` latents."""
+    share = (shown.codes > 0).float().mean(0)
+    latents, codes = shown.latents[share > 0], shown.codes[:, share > 0]
+    single = detectors(codes, table.holds, thresholded=thresholded)
+    best, active = torch.zeros(2, every * (1 + signed))
+    best[latents] = _best_f1(codes, table, single, coupled, thresholded=thresholded)
+    active[shown.latents] = share
     if signed:
         best, active = best.view(2, -1).max(0).values, active.view(2, -1).sum(0)
     return NodeMeaning(latents, single, best, active)

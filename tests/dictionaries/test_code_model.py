@@ -336,7 +336,7 @@ def test_a_model_that_is_not_fitted_yet_makes_the_moves_of_the_fitted_one(
 def test_dictionaries_with_the_same_codes_share_one_fit_and_keep_their_own_directions() -> None:
     """Moves along another's directions are those that a fit of its own would give."""
     given, judged, features, base, after = projected_world()
-    turned = replace(judged, name="turned", decoder=lambda sae: sae.W_dec.flip(0))
+    turned = replace(judged, name="turned", decoder=lambda sae, latents: sae.W_dec.flip(0)[latents])
     assert coded_alike(judged, turned)
     fitted = UnfittedCodes(judged, given, features)
     shared = UnfittedCodes(turned, given, features, fitted)

@@ -29,7 +29,7 @@ from sage.dictionaries.controls.untrained import untrained
 from sage.dictionaries.controls.without_latents import identity, mean_only
 from sage.dictionaries.dictionary import Dictionary, coded_alike
 from sage.dictionaries.edits import copying
-from sage.dictionaries.projected import ProjectedSuite, explained, mean_l0, project
+from sage.dictionaries.projected import EVERY, ProjectedSuite, explained, mean_l0, project
 from sage.dictionaries.projection import project_direction
 from sage.errors import UnknownName
 from sage.nodes import Node, Section, parse_node
@@ -56,7 +56,7 @@ RIVAL = EVERY_SCORE
 
 
 def make(name, setting):
-    return replace(setting.judged, name=name, decoder=lambda sae: -sae.W_dec)
+    return replace(setting.judged, name=name, decoder=lambda sae, latents: -sae.W_dec[latents])
 
 
 def depends(name, setting):
@@ -185,14 +185,14 @@ def test_random_and_permuted_keep_the_codes_and_the_lengths() -> None:
             assert not torch.allclose(drawn[name].directions(node), reseeded[name].directions(node))
     random, permuted = (control(setting(given, judged), name) for name in ("random", "permuted"))
     for hook, sae in judged.suite.saes.items():
-        directions, dealt = random.decoder(sae), permuted.decoder(sae)
+        directions, dealt = random.decoder(sae, EVERY), permuted.decoder(sae, EVERY)
         torch.testing.assert_close(directions.norm(dim=-1), sae.W_dec.norm(dim=-1))
         lengths = (sae.W_dec @ sae.W_dec.T).abs().diagonal().mean()
         assert (directions @ sae.W_dec.T).abs().mean() < 0.6 * lengths
         assert sorted(map(tuple, dealt.tolist())) == sorted(map(tuple, sae.W_dec.tolist()))
         elsewhere = replace(sae, hook=Node("resid_pre", hook.layer + 7))
-        assert not torch.allclose(directions, random.decoder(elsewhere))
-        assert not torch.allclose(dealt, permuted.decoder(elsewhere))
+        assert not torch.allclose(directions, random.decoder(elsewhere, EVERY))
+        assert not torch.allclose(dealt, permuted.decoder(elsewhere, EVERY))
 
 
 def test_only_controls_with_the_suites_own_codes_are_coded_alike() -> None:
@@ -212,7 +212,7 @@ def test_a_control_draws_nothing_that_a_seed_of_a_training_draws() -> None:
     for name in ("random", "untrained"):
         dictionary = control(setting(given), name)
         sae = dictionary.suite.saes[PRE]
-        cosines = torch.cosine_similarity(dictionary.decoder(sae), plain)
+        cosines = torch.cosine_similarity(dictionary.decoder(sae, EVERY), plain)
         assert cosines.abs().max() < 0.95
 
 
@@ -220,7 +220,7 @@ def test_random_directions_are_seen_through_the_same_weights() -> None:
     given = activations("neox", [Z])
     judged = project_suite(given)
     random = control(setting(given, judged), "random")
-    directions = project_direction(given.anatomy, Z, random.decoder(judged.suite.saes[PRE]))
+    directions = project_direction(given.anatomy, Z, random.decoder(judged.suite.saes[PRE], EVERY))
     codes = judged.codes(given)[Z]
     bias = judged.reconstruct(given)[Z] - codes @ judged.directions(Z)
     expected = bias + codes @ directions

@@ -13,17 +13,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage.dictionaries.controls.setting import EVERY_SCORE, Setting, generator
-from sage.dictionaries.projected import ProjectedSuite
+from sage.dictionaries.projected import Latents, ProjectedSuite
 from sage.saes.sae import SAE
 
 NAMES = ("permuted",)
 RIVAL = EVERY_SCORE
 
 
-def permuted_directions(sae: SAE, *, seed: int) -> Float[Tensor, "latent d_model"]:
+def permuted_directions(
+    sae: SAE, latents: Latents, *, seed: int
+) -> Float[Tensor, "latent d_model"]:
     """The SAE's own directions in another order."""
     order = torch.randperm(sae.width, generator=generator(f"permuted/{seed}/{sae.site}"))
-    return sae.W_dec[order.to(sae.W_dec.device)]
+    return sae.W_dec[order.to(sae.W_dec.device)[latents]]
 
 
 def make(name: str, setting: Setting) -> ProjectedSuite:

@@ -12,17 +12,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sage.dictionaries.controls.setting import EVERY_SCORE, Setting, unit_vectors
-from sage.dictionaries.projected import ProjectedSuite
+from sage.dictionaries.projected import Latents, ProjectedSuite
 from sage.saes.sae import SAE
 
 NAMES = ("random",)
 RIVAL = EVERY_SCORE
 
 
-def random_directions(sae: SAE, *, seed: int) -> Float[Tensor, "latent d_model"]:
+def random_directions(sae: SAE, latents: Latents, *, seed: int) -> Float[Tensor, "latent d_model"]:
     """A random direction for every latent, as long as the SAE's own."""
-    directions = unit_vectors(sae.width, sae.d_model, f"random/{seed}/{sae.site}")
-    return directions.to(sae.W_dec) * sae.W_dec.norm(dim=-1, keepdim=True)
+    own = sae.W_dec[latents]
+    directions = unit_vectors(sae.width, sae.d_model, f"random/{seed}/{sae.site}").to(own.device)
+    return directions[latents].to(own) * own.norm(dim=-1, keepdim=True)
 
 
 def make(name: str, setting: Setting) -> ProjectedSuite:

@@ -193,26 +193,26 @@ class _Sums:
         self.designs: tuple[Design, ...] = used
         self.index = [design.solver.features.to(device) for design in used]
         sizes = [sum(design.solver.sizes) for design in used]
-        self.products = [torch.zeros(s, width, dtype=torch.float64, device=device) for s in sizes]
+        self.products = [torch.zeros(width, s, dtype=torch.float64, device=device) for s in sizes]
         self.total = torch.zeros(width, dtype=torch.float64, device=device)
         self.squares = torch.zeros(width, dtype=torch.float64, device=device)
 
     def add(self, codes: Float[Tensor, "prompt latent"], latents: Tensor, rows: slice) -> None:
         """The codes of some latents on some prompts; all others are 0 there."""
-        exact = codes.double()
-        self.total[latents] += exact.sum(0)
-        self.squares[latents] += exact.square().sum(0)
+        prompt, column = codes.nonzero(as_tuple=True)
+        latent, code = latents[column], codes[prompt, column].double()
+        self.total.index_add_(0, latent, code)
+        self.squares.index_add_(0, latent, code.square())
         for index, products in zip(self.index, self.products, strict=True):
-            part = products.new_zeros(len(products), len(latents))
-            for block in index[rows].T:
-                part.index_add_(0, block, exact)
-            products[:, latents] += part
+            first, sums = latent * products.shape[1], products.view(-1)
+            for feature in index[rows].T:
+                sums.index_add_(0, first + feature[prompt], code)
 
     def solved(self) -> NodeCodes:
         """The regressions of the latents that are active."""
         active = (self.squares > 0).nonzero().flatten()
         solved = [
-            _regression(design, products[:, active], self.total[active], self.squares[active])
+            _regression(design, products[active].T, self.total[active], self.squares[active])
             for design, products in zip(self.designs, self.products, strict=True)
         ]
         return NodeCodes(active, solved[0], solved[1] if len(solved) > 1 else None)

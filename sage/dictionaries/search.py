@@ -36,8 +36,11 @@ class Path(NamedTuple):
     distance: Float[Tensor, "prompt step_and_start"]
 
     def best_prefix(self, most: int) -> Int[Tensor, "prompt"]:
-        """How many of the first `most` choices to take for the least D; of equals the fewest."""
-        return self.distance[:, : most + 1].argmin(1)
+        """How many of the first `most` choices to take for the least D; of those that tie the
+        fewest."""
+        distance = self.distance[:, : most + 1]
+        least = distance.min(1, keepdim=True).values
+        return (distance <= least + TIE * distance[:, :1]).byte().argmax(1)
 
     def first(self, count: Int[Tensor, "prompt"], candidates: int) -> Bool[Tensor, "prompt all"]:
         """Which candidates the first `count` choices of each prompt are."""

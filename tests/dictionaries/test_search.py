@@ -36,7 +36,8 @@ Move = dict[Node, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """One site of two nodes with random steps, half of them 0, directions and shifts."""
+    """One site of two nodes with random steps, half of them 0 if not told, directions and
+    shifts."""
 
     steps: Arrays
     directions: Arrays
@@ -44,13 +45,15 @@ class Case:
     missing: Arrays
 
     @staticmethod
-    def draw(prompts: int, latents: int, seed: int, *, shift: bool = True) -> Case:
+    def draw(
+        prompts: int, latents: int, seed: int, *, shift: bool = True, share: float = 0.5
+    ) -> Case:
         generator = np.random.default_rng(seed)
 
         def some(*shape: int) -> np.ndarray:
             return generator.normal(size=shape).astype(np.float32)
 
-        moving = generator.random((prompts, latents)) < 0.5
+        moving = generator.random((prompts, latents)) < share
         steps = {node: some(prompts, latents) * moving for node in SIZES}
         directions = {node: some(latents, size) for node, size in SIZES.items()}
         shifts = {node: some(prompts, size) for node, size in SIZES.items()}
@@ -148,11 +151,24 @@ def taken(path: Path, prompt: int) -> list[int]:
     return [candidate for candidate in path.chosen[prompt].tolist() if candidate >= 0]
 
 
+@pytest.mark.parametrize("at_once", [10**6, 1], ids=["together", "one by one"])
+@pytest.mark.parametrize(
+    ("latents", "share"), [(20, 0.5), (30, 0.3), (60, 0.15)], ids=["many", "some", "few"]
+)
 @pytest.mark.parametrize("shift", [True, False])
 @pytest.mark.parametrize("name", TWINS)
-def test_a_walk_is_the_literal_one(name: str, shift: bool) -> None:
+def test_a_walk_is_the_literal_one(
+    name: str,
+    shift: bool,
+    latents: int,
+    share: float,
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With all candidates, with each prompt's own, and by the overlaps of a prompt's own."""
     rule, gain = TWINS[name]
-    case = Case.draw(prompts=12, latents=20, seed=1, shift=shift)
+    monkeypatch.setattr("sage.dictionaries.candidates.SEARCHED_NUMBERS_AT_ONCE", at_once)
+    case = Case.draw(prompts=12, latents=latents, seed=1, shift=shift, share=share)
     whole, short = case.walk(rule), case.walk(rule, 3)
     lengths: set[int] = set()
     for prompt in range(12):
@@ -217,7 +233,7 @@ def test_budgets_of_one_call_are_those_of_calls_of_their_own() -> None:
 def test_the_best_prefix_is_the_shortest_of_those_that_end_nearest() -> None:
     path = Path(
         torch.tensor([[3, 0, 1], [2, 1, -1]]),
-        torch.tensor([[9.0, 4.0, 4.0, 5.0], [9.0, 8.0, 1.0, 1.0]]),
+        torch.tensor([[9.0, 4.0, 4.0 - 1e-6, 5.0], [9.0, 8.0, 1.0, 1.0]]),
     )
     assert path.best_prefix(3).tolist() == [1, 2]
     assert path.best_prefix(1).tolist() == [1, 1]

@@ -13,6 +13,7 @@ from sage.discovery import Discovery, DiscoverySettings, discover
 from sage.models.base import Model
 from sage.models.precision import check_precision
 from sage.nodes import Node
+from sage.recollection import remember
 from sage.result import Gate
 from sage.run import PLANS, Plan, Run
 from sage.saes.suite import Suite
@@ -86,6 +87,7 @@ def find_sections(model: Model, prepared: Prepared, run: Run) -> Discovery:
         settings = DiscoverySettings(seed=run.plan.seed)
         task, splits = prepared
         found = discover(model, task, splits, settings=settings)
+        remember(run, task, found)
         return found.to_dict()
 
     return Discovery.from_dict(run.task_once("discovery", search))

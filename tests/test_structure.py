@@ -51,6 +51,7 @@ LAYERS = (
         "cost",
         "run_file",
         "run",
+        "recollection",
         "preparation",
         "record",
         "result_file",

@@ -17,6 +17,7 @@ from sage.models.anatomy import Anatomy
 from sage.nodes import Node
 from sage.preparation import Prepared, prepare
 from sage.progress import StagePath
+from sage.recollection import recall
 from sage.run import Plan, Run, begin
 from sage.saes.suite import Suite
 from sage.stopwatch import Stopwatch
@@ -47,8 +48,8 @@ class Ahead:
         """The work, now that it is known where contrasts live."""
         assert self.work is not None
         assert self.prepared is not None
-        shapes = _shapes(discovery, self.cell, self.suites, self.prepared)
-        return replace(self.work, shapes=shapes)
+        shapes = _shapes(_nodes(discovery), self.cell, self.suites, self.prepared)
+        return replace(self.work, shapes=shapes, found=True)
 
     def after(self, discovery: Discovery) -> CostEstimate:
         """The estimate of all of it, now that it is known where contrasts live."""
@@ -79,6 +80,7 @@ def look_ahead(
     folder = None if screens else cell.unfinished
     run = begin(keys, cell.plan, watch=Stopwatch(lambda: 0.0), store=store, folder=folder)
     kept, discovery = _kept(run)
+    nodes = _recalled(run, cell, prepared) if discovery is None else _nodes(discovery)
     work = CellWork(
         sizes_of(cell.model.anatomy, prepared, cell.plan),
         [suite_size(suite, cell.model.anatomy) for suite in rest],
@@ -86,7 +88,8 @@ def look_ahead(
         text_tokens=text_tokens,
         screens=screens,
         kept=kept,
-        shapes=None if discovery is None else _shapes(discovery, cell, rest, prepared),
+        shapes=None if nodes is None else _shapes(nodes, cell, rest, prepared),
+        found=discovery is not None,
     )
     work = replace(work, kept=(*kept, *_finished(run, work)))
     return Ahead(cell, prepared, rest, found, work, estimate(work, prices), prices)
@@ -132,20 +135,42 @@ def _finished(run: Run, work: CellWork) -> list[StagePath]:
     return paths[:count]
 
 
+Nodes = Mapping[str, tuple[Node, ...]]
+"""Where each contrast lives."""
+
+
+def _nodes(discovery: Discovery) -> Nodes:
+    return {name: section.nodes for name, section in discovery.sections.items()}
+
+
+def _recalled(run: Run, cell: Cell, prepared: Prepared) -> Nodes | None:
+    """Where each contrast lived when it was last looked for; None where that is not known of all,
+    or the task has other positions by now."""
+    found = recall(run, cell.model, cell.task)
+    splits = prepared.splits.discover
+    if found is None or not splits.keys() <= found.keys():
+        return None
+    for name, pairs in splits.items():
+        positions = {node.position for node in found[name]}
+        if not all(positions <= pair.clean.index.keys() for pair in pairs):
+            return None
+    return {name: found[name] for name in splits}
+
+
 def _shapes(
-    discovery: Discovery, cell: Cell, suites: Sequence[Suite], prepared: Prepared
+    found: Nodes, cell: Cell, suites: Sequence[Suite], prepared: Prepared
 ) -> Mapping[str, SectionShapes]:
     """The shape of every section, and of what each suite reaches of it."""
     anatomy, pairs = cell.model.anatomy, prepared.splits.discover
     return {
         name: SectionShapes(
-            known_shape(section, anatomy, pairs[name]),
+            known_shape(nodes, anatomy, pairs[name]),
             tuple(
-                known_shape(section, anatomy, pairs[name], hooks=_hooks(suite, cell))
+                known_shape(nodes, anatomy, pairs[name], hooks=_hooks(suite, cell))
                 for suite in suites
             ),
         )
-        for name, section in discovery.sections.items()
+        for name, nodes in found.items()
     }
 
 

@@ -21,6 +21,8 @@ from sage.progress import StagePath
 
 # What suites share is kept, so that the first one finds it too.
 SHARED: StagePath = ("shared",)
+# What a run may come to where sections are those of another plan or seed.
+RECALLED = (0.75, 1.33)
 TABLE = Path(__file__).with_name("coefficients.toml")
 
 
@@ -29,7 +31,8 @@ class CellWork:
     """What is to be done on one task and model: its sizes, the suites to score, the tokens of
     ordinary text that are read, and which stages are `kept` of earlier runs.
 
-    `shapes` has the shapes of every contrast's section; None where it is not known.
+    `shapes` has the shapes of every contrast's section, those that this very run `found` or those
+    of another; None where none is known.
     """
 
     sizes: Sizes
@@ -39,6 +42,7 @@ class CellWork:
     screens: bool = False
     kept: Collection[StagePath] = ()
     shapes: Mapping[str, SectionShapes] | None = None
+    found: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def estimate(cell: CellWork, prices: Prices) -> CostEstimate:
     middle = _stages(cell, prices, SECTION_NODES[1])
     if cell.shapes is not None:
         seconds = sum(middle.values(), 0.0)
-        return CostEstimate(middle, seconds, seconds)
+        low, high = (1.0, 1.0) if cell.found else RECALLED
+        return CostEstimate(middle, low * seconds, high * seconds)
     low, high = (
         sum(_stages(cell, prices, nodes).values(), 0.0)
         for nodes in (SECTION_NODES[0], SECTION_NODES[2])

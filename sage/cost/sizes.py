@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sage.discovery.candidates import SECTION_KINDS, nodes_at, reachable
 from sage.models.anatomy import Anatomy
-from sage.nodes import Node, Section
+from sage.nodes import Node
 from sage.preparation import Prepared
 from sage.run import Plan
 from sage.saes.suite import Suite
@@ -162,14 +162,14 @@ def _guessed_shape(sizes: Sizes, nodes: float) -> Shape:
 
 
 def known_shape(
-    section: Section,
+    section: Collection[Node],
     anatomy: Anatomy,
     pairs: Sequence[TokenizedPair],
     *,
     hooks: Collection[Node] | None = None,
 ) -> Shape:
     """The shape of a section, as far as SAEs at these residual streams reach it (None: all)."""
-    nodes = [n for n in section.nodes if hooks is None or anatomy.source(n) in hooks]
+    nodes = [n for n in section if hooks is None or anatomy.source(n) in hooks]
     if not nodes:
         return Shape(0.0, 0.0, 0.0, 0.0)
     sites = {(anatomy.source(node), node.position) for node in nodes}

@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from scipy.optimize import nnls
 
 import sage.evaluation
 from sage.cells import cell_in
 from sage.cost.ahead import Ahead, look_ahead
-from sage.cost.estimate import TABLE, coefficients, units
+from sage.cost.estimate import RECALLED, TABLE, coefficients, units
 from sage.cost.machine import Prices, calibrate
 from sage.cost.sizes import SECTION_NODES
 from sage.cost.work import Units
@@ -46,11 +44,22 @@ from sage.saes.suite import Suite
 from sage.scores.text import MOST_TOKENS, no_text
 from sage.task.catalog import load_task
 from sage.zoo.text import default_text
+from tests.benchmarks.fitting import Fitted, fit
 from tests.benchmarks.full_size import TOKENIZERS, circuit_section, random_suite
 
-# Of a run: errors of stages smaller than this hardly count in the fit.
-SMALL = 0.03
-WIDE, LATENTS = "two layers of GPT-2 small", 4096
+
+class RandomModel(NamedTuple):
+    """GPT-2 small with random weights: how many of its layers, at which an SAE is, how wide."""
+
+    layers: int
+    hook: int
+    latents: int
+
+
+RANDOM = {
+    "two layers of GPT-2 small": RandomModel(2, 1, 4096),
+    "GPT-2 small": RandomModel(12, 0, 24_576),
+}
 
 
 class NamedRun(NamedTuple):
@@ -71,7 +80,8 @@ RUNS = {
     "capital": NamedRun("country_capital", "tiny-gemma2", ("topk4",)),
     "agreement": NamedRun("subject_verb_agreement", "tiny-neox", ("topk16",), "standard", FEW),
     "ioi": NamedRun("ioi", "tiny-gpt2", ("topk8", "relu")),
-    "wide": NamedRun("ioi", WIDE, ("random SAE",), "quick", FEWEST),
+    "wide": NamedRun("ioi", "two layers of GPT-2 small", ("random SAE",), "quick", FEWEST),
+    "large": NamedRun("ioi", "GPT-2 small", ("random SAE",), "quick", FEWEST),
 }
 
 
@@ -118,13 +128,13 @@ def measure(name: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder, _loaded(told, Path(folder)) as (model, suites):
         text, prices = default_text(model), calibrate(model)
         task = load_task(told.task)
-        if told.model == WIDE:
+        if told.model in RANDOM:
             task = replace(task, gate=-1.0)
         cell = cell_in(Path(folder) / "out", model, task, plan)
         tokens = 0 if text is no_text else MOST_TOKENS
         ahead = look_ahead(cell, suites, prices, text_tokens=tokens)
         recorder, started = Recorder(), time.process_time()
-        with watching(recorder), _planted(cell.model, wide=told.model == WIDE):
+        with watching(recorder), _planted(cell.model, random=told.model in RANDOM):
             cell.score(suites, text=text)
         seconds = time.process_time() - started
     assert recorder.discovery is not None
@@ -138,15 +148,19 @@ def _measured(
     assert ahead.work is not None
     known, guess = ahead.knowing(recorder.discovery), ahead.work
     stages = {"/".join(path[1:]): taken for path, taken in recorder.seconds.items()}
-    guessed = [_priced(units(guess, nodes), prices) for nodes in SECTION_NODES]
+    if guess.shapes is None:
+        guessed = [_priced(units(guess, nodes), prices) for nodes in SECTION_NODES]
+    else:
+        low, high = RECALLED
+        guessed = [_priced(units(guess), prices, times=times) for times in (low, 1.0, high)]
     return Measured(name, seconds, stages, _priced(units(known), prices), guessed)
 
 
-def _priced(stages: Mapping[StagePath, Units], prices: Prices) -> Priced:
+def _priced(stages: Mapping[StagePath, Units], prices: Prices, *, times: float = 1.0) -> Priced:
     table = coefficients()
     return {
         "/".join(path): {
-            term: count * getattr(prices, table[term][0]) for term, count in terms.items()
+            term: times * count * getattr(prices, table[term][0]) for term, count in terms.items()
         }
         for path, terms in stages.items()
     }
@@ -154,20 +168,20 @@ def _priced(stages: Mapping[StagePath, Units], prices: Prices) -> Priced:
 
 @contextmanager
 def _loaded(told: NamedRun, folder: Path) -> Generator[tuple[Model, list[Suite]]]:
-    """The model of a run and its suites; a wide one has random weights."""
-    if told.model == WIDE:
-        model = load_model(str(_save_wide(folder / "wide")), device="cpu")
-        hooks = [Node("resid_pre", 1)]
-        yield model, [random_suite("random SAE", hooks, model.anatomy, width=LATENTS)]
+    """The model of a run and its suites."""
+    if random := RANDOM.get(told.model):
+        model = load_model(str(_save(folder / "random", random.layers)), device="cpu")
+        hooks = [Node("resid_pre", random.hook)]
+        yield model, [random_suite("random SAE", hooks, model.anatomy, width=random.latents)]
         return
     model = load_model(told.model, device="cpu")
     yield model, load_suites([f"{told.model}/{suite}" for suite in told.suites])
 
 
 @contextmanager
-def _planted(model: Model, *, wide: bool) -> Generator[None]:
-    """A wide model has random weights, so that nothing lives anywhere in it: what is discovered
-    there is thrown away, and the nodes of a published circuit take its place."""
+def _planted(model: Model, *, random: bool) -> Generator[None]:
+    """Nothing lives anywhere in a model with random weights: what is discovered there is thrown
+    away, and the nodes of a published circuit take its place."""
     discover = sage.evaluation.find_sections
 
     def plant(*how: Any) -> Discovery:
@@ -178,7 +192,7 @@ def _planted(model: Model, *, wide: bool) -> Generator[None]:
         }
         return replace(found, findings=planted)
 
-    with patch.object(sage.evaluation, "find_sections", plant if wide else discover):
+    with patch.object(sage.evaluation, "find_sections", plant if random else discover):
         yield
 
 
@@ -187,38 +201,26 @@ def _evidence(contrast: str, model: Model) -> tuple[NodeEffect, ...]:
     return tuple(NodeEffect(node, 1.0, 1.0, 1.0, 1.0, 0.1, kept=True) for node in nodes)
 
 
-def _save_wide(folder: Path) -> Path:
+def _save(folder: Path, layers: int) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=2))
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=layers))
     model.save_pretrained(folder)
     for path in (TOKENIZERS / "gpt2").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
 
 
-def fit(runs: Sequence[Measured]) -> dict[str, float]:
-    """Coefficients without negative ones that come nearest to the seconds of every stage, in
-    relation to them, times what makes runs as often too long as too short; terms that no run has
-    keep theirs."""
-    fitted = {term: count for term, (_, count) in coefficients().items()}
-    equations: dict[str, list[tuple[Mapping[str, float], float, float]]] = {}
-    for run in runs:
-        for path, terms in run.known.items():
-            if path in run.stages and terms:
-                kind = next(iter(terms)).partition(".")[0]
-                weight = 1 / (run.stages[path] + SMALL * run.seconds)
-                equations.setdefault(kind, []).append((terms, run.stages[path], weight))
-    for rows in equations.values():
-        names = sorted({term for terms, _, _ in rows for term in terms})
-        matrix = np.array([[w * terms.get(name, 0.0) for name in names] for terms, _, w in rows])
-        scale = np.where(matrix.max(0) > 0, matrix.max(0), 1.0)
-        solution, _ = nnls(matrix / scale, np.array([w * seconds for _, seconds, w in rows]))
-        fitted |= dict(zip(names, (solution / scale).tolist(), strict=True))
-    ratios = [run.seconds / expected(run.known, fitted) for run in runs]
-    factor = float(np.exp(np.mean(np.log(ratios))))
-    return {term: factor * count for term, count in fitted.items()}
+def fitted_to(runs: Sequence[Measured]) -> dict[str, float]:
+    """The coefficients that come nearest to the seconds of every stage and of the runs."""
+    return fit([Fitted(run.seconds, _stages(run)) for run in runs])
+
+
+def _stages(run: Measured) -> list[tuple[float, Mapping[str, float]]]:
+    """The seconds and terms of the stages that have any."""
+    timed = [(run.stages.get(path, 0.0), terms) for path, terms in run.known.items()]
+    return [(seconds, terms) for seconds, terms in timed if seconds and any(terms.values())]
 
 
 def write(fitted: Mapping[str, float]) -> None:
@@ -251,7 +253,7 @@ def main() -> None:
             kept = [run._asdict() for run in runs]
             arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
     if arguments.fit:
-        fitted = fit(runs)
+        fitted = fitted_to(runs)
         write(fitted)
         print(f"fitted, {TABLE}:")
         for run in runs:

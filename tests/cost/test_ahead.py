@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sage.cells import Cell, cell_in
 from sage.cost.ahead import discovery_estimate, look_ahead
+from sage.cost.estimate import RECALLED
 from sage.cost.machine import KIND, Prices, prices_of
 from sage.cost.sizes import known_shape, sizes_of
 from sage.discovery import Discovery
 from sage.models.base import Model
-from sage.nodes import Section, parse_node
+from sage.models.load import load_model
+from sage.nodes import parse_node
 from sage.preparation import prepare
 from sage.progress import Stage, Watcher, watching
+from sage.recollection import shipped
+from sage.run import make_plan
+from sage.saes.releases import load_suites
 from sage.saes.suite import Suite
 from sage.store.store import Store
+from sage.task.catalog import load_task, task_names
+from sage.zoo.recipes import RECIPES
 from wired_runs import PLAN, planted, wired_model, wired_task
 
 PRICES = Prices(token_layer=1e-6, layer_call=1e-4, step=1e-3, number=1e-9, flop=1e-11)
@@ -93,6 +101,53 @@ def test_what_the_store_keeps_takes_nothing_and_says_where_contrasts_live(
     assert ahead.after(found) == ahead.estimate
 
 
+def test_another_seed_is_estimated_by_where_contrasts_lived_before(
+    model: Model, suites: list[Suite], found: Discovery, store: Store, tmp_path: Path
+) -> None:
+    """Discovery has to look again, and its contrasts may live elsewhere: a range, no guess."""
+    plan = replace(PLAN, seed=PLAN.seed + 1)
+    cell = cell_in(tmp_path, model, wired_task("kind"), plan)
+    ahead = look_ahead(cell, suites, PRICES, store=store)
+    assert "discovery" not in ahead.kept
+    assert ahead.work is not None
+    assert ahead.work.shapes is not None
+    assert ahead.work.shapes["kind"].whole.nodes == len(found.sections["kind"].nodes)
+    seconds = ahead.estimate.seconds
+    assert (ahead.estimate.low, ahead.estimate.high) == pytest.approx(
+        (RECALLED[0] * seconds, RECALLED[1] * seconds)
+    )
+    assert ahead.after(found).low == ahead.after(found).high
+
+
+def test_sections_of_other_contrasts_say_nothing_of_these(
+    model: Model, suites: list[Suite], found: Discovery, store: Store, tmp_path: Path
+) -> None:
+    del found
+    cell = cell_in(tmp_path, model, wired_task("kind", "quality"), PLAN)
+    ahead = look_ahead(cell, suites, PRICES, store=store)
+    assert ahead.work is not None
+    assert ahead.work.shapes is None
+
+
+def test_of_the_models_that_ship_it_is_known_from_the_start(tmp_path: Path) -> None:
+    """Every task that ships, on every model: positions that its prompts have, and nodes that the
+    model has."""
+    task = load_task("induction")
+    tiny = load_model("tiny-neox", device="cpu")
+    cell = cell_in(tmp_path, tiny, task, make_plan("quick"))
+    ahead = look_ahead(cell, load_suites(["tiny-neox/topk8"]), PRICES)
+    assert ahead.work is not None
+    assert ahead.work.shapes is not None
+    expected = {name: len(nodes) for name, nodes in shipped()["tiny-neox"]["induction"].items()}
+    assert {name: of.whole.nodes for name, of in ahead.work.shapes.items()} == expected
+    assert {*shipped()} == {*RECIPES}
+    for tasks in shipped().values():
+        assert {*tasks} < {*task_names()}
+        nodes = [node for of in tasks.values() for some in of.values() for node in some]
+        assert len(nodes) > 100
+        assert all(str(parse_node(node)) == node for node in nodes)
+
+
 def test_the_estimate_after_discovery_counts_the_nodes_that_each_suite_reaches(
     cell: Cell, suites: list[Suite], found: Discovery
 ) -> None:
@@ -134,7 +189,7 @@ def test_a_shape_counts_sites_once_and_tokens_up_to_a_z(model: Model) -> None:
     """z reads all tokens up to its own, q its own alone; both read one stream."""
     pairs = prepare(model, wired_task("kind"), PLAN).splits.discover["kind"]
     nodes = [parse_node(name) for name in ("1.0.z@END", "1.0.q@END", "1.1.q@END")]
-    shape = known_shape(Section("kind", dict.fromkeys(nodes, 1.0)), model.anatomy, pairs)
+    shape = known_shape(nodes, model.anatomy, pairs)
     tokens = sum(len(pair.clean.ids) for pair in pairs) / len(pairs)
     assert (shape.nodes, shape.sites) == (3, 1)
     assert shape.encoded == pytest.approx(tokens)

@@ -128,7 +128,8 @@ def test_a_suite_scores_after_another_as_it_would_alone(
     after = run(wired, second, store=kept)
     assert_same(alone, after)
     kinds = {entry.kind for entry in Store(kept).entries()}
-    assert kinds == {"gate", "discovery", "roles", "activations", "features", "scores"}
+    always = {"gate", "discovery", "sections", "roles", "activations", "features", "scores"}
+    assert kinds == always
     assert {spent(after)[stage] for stage in ("gate", "discovery")} == {0}
 
 

@@ -21,8 +21,9 @@ from sage.progress import StagePath
 
 # What suites share is kept, so that the first one finds it too.
 SHARED: StagePath = ("shared",)
-# What a run may come to where sections are those of another plan or seed.
-RECALLED = (0.75, 1.33)
+# What a run may come to, of what it is expected to, where sections are those of another plan or
+# seed: with seeds 0 to 3 ioi lives at 79, 39, 49 and 78 nodes of tiny-gpt2.
+RECALLED = (0.6, 1.7)
 TABLE = Path(__file__).with_name("coefficients.toml")
 
 

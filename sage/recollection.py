@@ -19,7 +19,7 @@ from sage.store.key import Key
 from sage.task.task import Task
 
 KIND = "sections"
-SHIPPED = Path(__file__).parent / "zoo" / "sections.json"
+SHIPPED = Path(__file__).with_name("sections.json")
 
 Sections = dict[str, list[str]]
 """The nodes of every contrast."""

@@ -25,6 +25,7 @@ from words import word_tokenizer
 
 D, D_HEAD = 8, 4
 MLP, Z = parse_node("0.mlp_in@END"), parse_node("0.0.z@END")
+Q, K = parse_node("0.0.q@END"), parse_node("0.0.k@END")
 ANSWER, FOIL = 0, 1
 
 
@@ -60,8 +61,9 @@ def prompts(labels: Sequence[Mapping[str, Label]], *, flips: str = "") -> tuple[
 def activations(
     labels: Sequence[Mapping[str, Label]], *, flips: str = "", **values: Tensor
 ) -> Activations:
-    """Prompts with these labels and activations at `mlp` or `z`."""
-    nodes = {{"mlp": MLP, "z": Z}[name]: value.float() for name, value in values.items()}
+    """Prompts with these labels and activations at `mlp`, `z`, `q` or `k`."""
+    named = {"mlp": MLP, "z": Z, "q": Q, "k": K}
+    nodes = {named[name]: value.float() for name, value in values.items()}
     return Activations(anatomy(), prompts(labels, flips=flips), nodes, {}, {})
 
 

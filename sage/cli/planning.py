@@ -114,7 +114,9 @@ def _how_long(cells: Sequence[Ahead], processes: int) -> str:
     if not seconds:
         return "There is nothing to do."
     clock = wall_seconds(seconds, cells[0].prices.cores, processes=processes)
-    unsure = f" ({tell_time(low)} to {tell_time(high)}: where contrasts live is not known yet)"
+    recalled = all(a.work is None or a.work.shapes is not None for a in cells)
+    why = "contrasts are looked for again" if recalled else "where contrasts live is not known yet"
+    unsure = f" ({tell_time(low)} to {tell_time(high)}: {why})"
     return _minutes(seconds, clock, unsure if low < high else "")
 
 

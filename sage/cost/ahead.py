@@ -49,7 +49,7 @@ class Ahead:
         assert self.work is not None
         assert self.prepared is not None
         shapes = _shapes(_nodes(discovery), self.cell, self.suites, self.prepared)
-        return replace(self.work, shapes=shapes, found=True)
+        return replace(self.work, shapes=shapes, recalled=False)
 
     def after(self, discovery: Discovery) -> CostEstimate:
         """The estimate of all of it, now that it is known where contrasts live."""
@@ -89,7 +89,7 @@ def look_ahead(
         screens=screens,
         kept=kept,
         shapes=None if nodes is None else _shapes(nodes, cell, rest, prepared),
-        found=discovery is not None,
+        recalled=discovery is None and nodes is not None,
     )
     work = replace(work, kept=(*kept, *_finished(run, work)))
     return Ahead(cell, prepared, rest, found, work, estimate(work, prices), prices)

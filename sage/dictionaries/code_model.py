@@ -32,6 +32,9 @@ ERRORS = 2.0
 # Of a code's root mean square: no code is told more exactly. A change that is nothing but rounding
 # would else be a candidate, and the pursuit asks only where a candidate points.
 ROUNDING = 1e-6
+# Of the codes of some prompts: where more than this share is not 0, they are added up row by row.
+# Row by row takes as long as one by one at a share of .1 (400 prompts) to .6 (20 prompts).
+SPARSE = 0.3
 
 
 class CodeRegression(NamedTuple):
@@ -200,6 +203,9 @@ class _Sums:
     def add(self, codes: Float[Tensor, "prompt latent"], latents: Tensor, rows: slice) -> None:
         """The codes of some latents on some prompts; all others are 0 there."""
         prompt, column = codes.nonzero(as_tuple=True)
+        if len(prompt) > SPARSE * codes.numel():
+            self._add_dense(codes.double(), latents, rows)
+            return
         latent, code = latents[column], codes[prompt, column].double()
         self.total.index_add_(0, latent, code)
         self.squares.index_add_(0, latent, code.square())
@@ -207,6 +213,17 @@ class _Sums:
             first, sums = latent * products.shape[1], products.view(-1)
             for feature in index[rows].T:
                 sums.index_add_(0, first + feature[prompt], code)
+
+    def _add_dense(
+        self, codes: Float[Tensor, "prompt latent"], latents: Tensor, rows: slice
+    ) -> None:
+        self.total[latents] += codes.sum(0)
+        self.squares[latents] += codes.square().sum(0)
+        for index, products in zip(self.index, self.products, strict=True):
+            part = codes.new_zeros(products.shape[1], len(latents))
+            for feature in index[rows].T:
+                part.index_add_(0, feature, codes)
+            products[latents] += part.T
 
     def solved(self) -> NodeCodes:
         """The regressions of the latents that are active."""

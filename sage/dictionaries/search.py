@@ -86,7 +86,8 @@ def search(
     """For every budget and prompt the choice of the search that ends nearer to the aim (greedy's
     where both end as near). `missing[node]` is aim - activation, [prompt, d].
 
-    Prompts do not depend on one another. A node whose variance is 0 has no part in D.
+    Prompts do not depend on one another, up to the rounding of products: those of few moves are
+    in single precision, those of many in double. A node whose variance is 0 has no part in D.
     """
     return search_together([candidates], missing, variance, budgets=budgets)[0]
 
@@ -105,7 +106,7 @@ def search_together(
     paths = _walks(stacked, aims, variance, rules=(greedy, pursuit), most=most)
     choices: list[Choice] = []
     for budget in budgets:
-        by_greedy, by_pursuit = (_best(path, budget, stacked.all) for path in paths)
+        by_greedy, by_pursuit = (_best(path, budget, stacked.with_shift) for path in paths)
         nearer = by_pursuit.distance < by_greedy.distance - TIE * by_greedy.start
         chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
         distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)
@@ -173,21 +174,30 @@ def _walks(
 def _walk(state: State, rule: Rule, most: Budget) -> Path:
     """Choose one candidate after another by a rule until it finds none, or `most` are chosen.
 
-    A prompt that has come to its end goes on beside the others, and what it does is not told.
+    A prompt that has come to its end goes on beside the others, and what it does is not told; once
+    half of them have, they are left out.
     """
     start, size = state.distance, rule.size(state.energy)
+    rows = torch.arange(len(start), device=start.device)
     walking = torch.ones_like(start, dtype=torch.bool)
     chosen: list[Tensor] = []
     distances = [start]
     while state.number.shape[1] and (most is None or len(chosen) < most):
-        pick, found = rule.choose(state.product, size, start)
-        at, walking = pick[:, None], walking & found[:, None]
-        if not bool(walking.any()):
+        pick, lowers = rule.choose(state.product, size, distances[0][rows])
+        at, walking = pick[:, None], walking & lowers[:, None]
+        count = int(walking.sum())
+        if not count:
             break
+        if 2 * count <= len(rows):
+            left = walking[:, 0]
+            state, size, rows = state.of_prompts(left), size[left], rows[left]
+            at, walking = at[left], walking[left]
         state = state.after(at)
         size.scatter_(1, at, torch.inf)  # A walk's sizes are its own.
-        chosen.append(state.number.gather(1, at).where(walking, -1))
-        distances.append(state.distance.where(walking, distances[-1]))
+        number = state.number.gather(1, at).where(walking, -1)
+        chosen.append(torch.full_like(start, -1, dtype=torch.long).index_copy(0, rows, number))
+        now = state.distance.where(walking, distances[-1][rows])
+        distances.append(distances[-1].index_copy(0, rows, now))
     distance = torch.cat(distances, 1).clamp(min=0).float()
     return Path(torch.cat(chosen, 1) if chosen else state.number[:, :0], distance)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sage.dictionaries.activations import Activations, sites
-from sage.dictionaries.dictionary import Dictionary, site_codes, width
+from sage.dictionaries.dictionary import Dictionary, WideDictionary, site_codes, width
 from sage.dictionaries.supervised import FeatureDictionary
 from sage.memory import DETECTOR_NUMBERS_AT_ONCE
 from sage.nodes import Node
@@ -28,7 +28,7 @@ TIE = 1e-6
 
 
 class ActiveCodes(NamedTuple):
-    """A node's codes of the latents that are not 0 on every prompt; of signed codes the other sign
+    """A node's codes of the latents that are active on any prompt; of signed codes the other sign
     of every latent is one more, numbered after all."""
 
     latents: Int[Tensor, "active"]
@@ -79,19 +79,19 @@ def find_meaning(
     table = predicates or tabulate(fit, attributes)
     meanings: dict[Node, NodeMeaning] = {}
     for nodes in sites(fit.nodes, fit.anatomy).values():
-        seen: list[tuple[Tensor, tuple[str, ...], NodeMeaning]] = []
+        seen: list[_Seen] = []
         for node, codes in codes_by_node(dictionary, fit, nodes):
             coupled = supervised.fits[node].chosen.design.coupled
-            at_z = node.kind == "z"
-            signs = codes.codes.sign()
-            meaning = None if at_z else _seen_before(seen, signs, coupled)
-            if meaning is None:
-                every = width(dictionary, node)
-                meaning = _node_meaning(
-                    codes, table, coupled, every, thresholded=at_z, signed=dictionary.signed
-                )
-                seen.append((signs, coupled, meaning))
-            meanings[node] = meaning
+            at_z, every = node.kind == "z", width(dictionary, node)
+            like = [] if at_z else [one for one in seen if one.is_like(codes, coupled, every)]
+            if like:
+                meanings[node] = like[0].meaning
+                continue
+            meanings[node] = _node_meaning(
+                codes, table, coupled, every, thresholded=at_z, signed=dictionary.signed
+            )
+            if not at_z:
+                seen.append(_Seen(codes.latents, codes.codes.sign(), coupled, meanings[node]))
     return Meaning(table, {node: meanings[node] for node in fit.nodes})
 
 
@@ -120,16 +120,31 @@ def codes_by_node(
 
 
 def _active_codes(dictionary: Dictionary, given: Activations) -> Iterator[tuple[Node, ActiveCodes]]:
-    """The codes of the nodes of one site, node by node."""
-    parts = list(site_codes(dictionary, given))
-    latents = torch.cat([part.latents for part in parts]).unique()
+    """The codes of nodes of one site, node by node; those of a wide dictionary are never held
+    whole."""
+    if isinstance(dictionary, WideDictionary):
+        every = _wide_codes(dictionary, given)
+    else:
+        whole = dictionary.codes(given)
+        every = ((node, whole[node], torch.arange(whole[node].shape[1])) for node in given.nodes)
+    for node, codes, latents in every:
+        active = (codes != 0).any(0)
+        shown = ActiveCodes(latents.cpu()[active.cpu()], codes[:, active].float().cpu())
+        yield node, _both_signs(shown, width(dictionary, node)) if dictionary.signed else shown
+
+
+def _wide_codes(
+    dictionary: WideDictionary, given: Activations
+) -> Iterator[tuple[Node, Tensor, Tensor]]:
+    """The codes of nodes of one site, and which latents they are of: those active at any node."""
+    parts = list(dictionary.site_codes(given))
     for node in given.nodes:
+        latents = torch.cat([part.latents for part in parts]).unique()
         codes = torch.zeros(len(given), len(latents), device=latents.device)
         for part in parts:
             place = torch.searchsorted(latents, part.latents)
             codes[part.rows].index_add_(1, place, part.runs[0].codes[node].float())
-        shown = ActiveCodes(latents.cpu(), codes.cpu())
-        yield node, _both_signs(shown, width(dictionary, node)) if dictionary.signed else shown
+        yield node, codes, latents
 
 
 def _both_signs(shown: ActiveCodes, every: int) -> ActiveCodes:
@@ -137,16 +152,22 @@ def _both_signs(shown: ActiveCodes, every: int) -> ActiveCodes:
     return ActiveCodes(torch.cat([shown.latents, shown.latents + every]), codes)
 
 
-def _seen_before(
-    seen: Sequence[tuple[Tensor, tuple[str, ...], NodeMeaning]],
-    signs: Float[Tensor, "prompt latent"],
-    coupled: tuple[str, ...],
-) -> NodeMeaning | None:
-    """What another node of the site came to whose latents are active on the same prompts."""
-    for other_signs, other_coupled, meaning in seen:
-        if other_coupled == coupled and torch.equal(other_signs, signs):
-            return meaning
-    return None
+class _Seen(NamedTuple):
+    """A node whose meaning is known: which of its latents are active on which prompts."""
+
+    latents: Int[Tensor, "active"]
+    signs: Float[Tensor, "prompt active"]
+    coupled: tuple[str, ...]
+    meaning: NodeMeaning
+
+    def is_like(self, shown: ActiveCodes, coupled: tuple[str, ...], every: int) -> bool:
+        """Whether the same latents of a node with so many are active on the same prompts."""
+        return (
+            len(self.meaning.best) == every
+            and self.coupled == coupled
+            and torch.equal(self.latents, shown.latents)
+            and torch.equal(self.signs, shown.codes.sign())
+        )
 
 
 def _node_meaning(

@@ -28,7 +28,7 @@ import torch
 import sage.evaluation
 from sage.cells import cell_in
 from sage.cost.ahead import Ahead, look_ahead
-from sage.cost.estimate import RECALLED, TABLE, coefficients, units
+from sage.cost.estimate import TABLE, coefficients, units
 from sage.cost.machine import Prices, calibrate
 from sage.cost.sizes import SECTION_NODES
 from sage.cost.work import Units
@@ -151,16 +151,15 @@ def _measured(
     if guess.shapes is None:
         guessed = [_priced(units(guess, nodes), prices) for nodes in SECTION_NODES]
     else:
-        low, high = RECALLED
-        guessed = [_priced(units(guess), prices, times=times) for times in (low, 1.0, high)]
+        guessed = [_priced(units(guess), prices)] * 3
     return Measured(name, seconds, stages, _priced(units(known), prices), guessed)
 
 
-def _priced(stages: Mapping[StagePath, Units], prices: Prices, *, times: float = 1.0) -> Priced:
+def _priced(stages: Mapping[StagePath, Units], prices: Prices) -> Priced:
     table = coefficients()
     return {
         "/".join(path): {
-            term: times * count * getattr(prices, table[term][0]) for term, count in terms.items()
+            term: count * getattr(prices, table[term][0]) for term, count in terms.items()
         }
         for path, terms in stages.items()
     }

@@ -1,6 +1,6 @@
 """Where contrasts live in the models that ship, as an estimate goes by it before they are found.
 
-    python -m tests.benchmarks.sections     sage/zoo/sections.json, in about two minutes
+    python -m tests.benchmarks.sections     sage/sections.json, in about two minutes
 
 They are looked for by the quick plan with its usual seed. With other seeds a task lives at up to
 twice as many nodes, or half.

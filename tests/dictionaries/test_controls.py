@@ -186,6 +186,9 @@ def test_random_and_permuted_keep_the_codes_and_the_lengths() -> None:
     random, permuted = (control(setting(given, judged), name) for name in ("random", "permuted"))
     for hook, sae in judged.suite.saes.items():
         directions, dealt = random.decoder(sae, EVERY), permuted.decoder(sae, EVERY)
+        some = torch.tensor([0, 2, 3])
+        assert torch.equal(random.decoder(sae, some), directions[some])
+        assert torch.equal(permuted.decoder(sae, some), dealt[some])
         torch.testing.assert_close(directions.norm(dim=-1), sae.W_dec.norm(dim=-1))
         lengths = (sae.W_dec @ sae.W_dec.T).abs().diagonal().mean()
         assert (directions @ sae.W_dec.T).abs().mean() < 0.6 * lengths

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sage.dictionaries.candidates import Candidates
+from sage.dictionaries.candidates import Candidates, states
 from sage.dictionaries.search import (
     ALL,
     Path,
@@ -151,9 +151,11 @@ def taken(path: Path, prompt: int) -> list[int]:
     return [candidate for candidate in path.chosen[prompt].tolist() if candidate >= 0]
 
 
-@pytest.mark.parametrize("at_once", [10**6, 1], ids=["together", "one by one"])
+@pytest.mark.parametrize("at_once", [10**6, 800], ids=["together", "in parts"])
 @pytest.mark.parametrize(
-    ("latents", "share"), [(20, 0.5), (30, 0.3), (60, 0.15)], ids=["many", "some", "few"]
+    ("latents", "share", "kind"),
+    [(20, 0.6, "_Multiplied"), (60, 0.3, "_Multiplied"), (80, 0.1, "_Overlapping")],
+    ids=["many", "some", "few"],
 )
 @pytest.mark.parametrize("shift", [True, False])
 @pytest.mark.parametrize("name", TWINS)
@@ -162,6 +164,7 @@ def test_a_walk_is_the_literal_one(
     shift: bool,
     latents: int,
     share: float,
+    kind: str,
     at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -169,6 +172,10 @@ def test_a_walk_is_the_literal_one(
     rule, gain = TWINS[name]
     monkeypatch.setattr("sage.dictionaries.candidates.SEARCHED_NUMBERS_AT_ONCE", at_once)
     case = Case.draw(prompts=12, latents=latents, seed=1, shift=shift, share=share)
+    begun = list(states(case.candidates, tensors(case.missing), VARIANCE, long=True))
+    assert {type(state).__name__ for state in begun} == {kind}
+    assert kind == "_Multiplied" or max(len(state.prompts) for state in begun) > 1
+    assert kind == "_Multiplied" or (len(begun) > 3) == (at_once == 800)
     whole, short = case.walk(rule), case.walk(rule, 3)
     lengths: set[int] = set()
     for prompt in range(12):
@@ -217,8 +224,10 @@ def test_at_every_budget_and_prompt_the_search_that_ends_nearer_counts() -> None
     assert too_far
 
 
-def test_budgets_of_one_call_are_those_of_calls_of_their_own() -> None:
-    case = Case.draw(prompts=15, latents=18, seed=3)
+@pytest.mark.parametrize(("latents", "share"), [(18, 0.5), (120, 0.08)], ids=["many", "few"])
+def test_budgets_of_one_call_are_those_of_calls_of_their_own(latents: int, share: float) -> None:
+    """Without a bound few candidates are searched by their overlaps, with one by products."""
+    case = Case.draw(prompts=15, latents=latents, seed=3, share=share)
     together = case.search(0, 2, 3, None)
     for budget, choice in zip((0, 2, 3, None), together, strict=True):
         (alone,) = case.search(budget)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from linear import MLP, Claimed, Z, activations, claimed
+from linear import MLP, Claimed, K, Q, Z, activations, claimed
 from sage.dictionaries.activations import Activations
+from sage.dictionaries.native import NativeDictionary
 from sage.dictionaries.supervised import fit_features
 from sage.scores.meaning import Meaning, activity, find_meaning
 from scores.latents import (
@@ -116,6 +117,30 @@ def test_a_pair_of_values_is_a_meaning_only_where_the_node_s_features_are_couple
     meaning = find_meaning(dictionary, given, supervised, attributes=("a", "b"))
     expected = 1 if interacting else corrected_f1(6, 6, 18, 54)
     assert meaning.nodes[MLP].best.tolist() == pytest.approx([expected])
+
+
+def test_supervised_features_have_meanings_where_they_are_coupled_too() -> None:
+    given, _ = pairs_world(interacting=True)
+    supervised = fit_features(given, attributes=("a", "b"))
+    meaning = find_meaning(supervised, given, supervised, attributes=("a", "b")).nodes[MLP]
+    assert len(meaning.best) == len(supervised.directions(MLP)) == 9
+    codes = supervised.codes(given)[MLP]
+    for latent, best in enumerate(meaning.best.tolist()):
+        pair = given.prompts[int(codes[:, latent].argmax())]
+        assert best > 0, pair
+
+
+def test_nodes_that_read_the_same_share_a_meaning_only_where_the_same_latents_are_active() -> None:
+    """Latent 0 at q and latent 1 at k, active on the same prompts: value 0."""
+    value = torch.tensor([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10)
+    given = activations(labels_of(2), q=value, k=value)
+    supervised = fit_features(given, attributes=("a",))
+    first, second = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    dictionary = NativeDictionary(
+        "two", {Q: lambda x: x @ first, K: lambda x: x @ second}, {Q: first, K: second}
+    )
+    meaning = find_meaning(dictionary, given, supervised, attributes=("a",))
+    assert [meaning.nodes[node].best.tolist() for node in (Q, K)] == [[1, 0], [0, 1]]
 
 
 def test_a_pair_with_an_attribute_that_the_contrast_does_not_change_is_no_meaning() -> None:

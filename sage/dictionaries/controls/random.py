@@ -22,8 +22,9 @@ RIVAL = EVERY_SCORE
 def random_directions(sae: SAE, latents: Latents, *, seed: int) -> Float[Tensor, "latent d_model"]:
     """A random direction for every latent, as long as the SAE's own."""
     own = sae.W_dec[latents]
-    directions = unit_vectors(sae.width, sae.d_model, f"random/{seed}/{sae.site}").to(own.device)
-    return directions[latents].to(own) * own.norm(dim=-1, keepdim=True)
+    directions = unit_vectors(sae.width, sae.d_model, f"random/{seed}/{sae.site}")
+    chosen = latents if isinstance(latents, slice) else latents.to(directions.device)
+    return directions[chosen].to(own) * own.norm(dim=-1, keepdim=True)
 
 
 def make(name: str, setting: Setting) -> ProjectedSuite:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sage.threads import wait_asleep as _wait_asleep
 from sage.version import __version__ as __version__
+
+_wait_asleep()
 
 if TYPE_CHECKING:
     from sage.cells import load_results

@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sage.threads import wait_asleep as _wait_asleep
+from sage.threads import wait_briefly as _wait_briefly
 from sage.version import __version__ as __version__
 
-_wait_asleep()
+_wait_briefly()
 
 if TYPE_CHECKING:
     from sage.cells import load_results

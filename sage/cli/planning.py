@@ -115,7 +115,9 @@ def _how_long(cells: Sequence[Ahead], processes: int) -> str:
         return "There is nothing to do."
     clock = wall_seconds(seconds, cells[0].prices.cores, processes=processes)
     recalled = all(a.work is None or a.work.shapes is not None for a in cells)
-    why = "contrasts are looked for again" if recalled else "where contrasts live is not known yet"
+    why = "where contrasts live is not known yet"
+    if recalled:
+        why = "by where contrasts lived in an earlier run"
     unsure = f" ({tell_time(low)} to {tell_time(high)}: {why})"
     return _minutes(seconds, clock, unsure if low < high else "")
 

@@ -148,7 +148,8 @@ def _stages(cell: CellWork, prices: Prices, share: float) -> dict[StagePath, flo
 
 
 def _hangs_on(path: StagePath) -> bool:
-    """Whether a stage takes as long as sections have nodes."""
+    """Whether a stage takes as long as sections have nodes; of the scores only reading text, a
+    small part, does not."""
     return path[0] in ("features", "scores", "screen") or path[-1] == "validation"
 
 

@@ -19,8 +19,8 @@ from sage.memory import SEARCHED_NUMBERS_AT_ONCE
 from sage.nodes import Node
 
 # Of all candidates: where no more than these move a prompt, a table of their overlaps pays. 30
-# prompts and 3,700 candidates, two searches without a bound: .50 s for .78 at a share of .2, 1.3 s
-# for 1.0 at .35.
+# prompts and 3,700 candidates, two searches without a bound, with a table and without: .14 and
+# .24 s at a share of .1, .49 and .53 at .2, 1.69 and 1.02 at .35.
 FEW = 1 / 4
 # Prompts walk together that have no fewer candidates than this share of the most.
 ALIKE = 1 / 4
@@ -48,7 +48,7 @@ class Candidates:
         return len(next(iter(self.directions.values())))
 
     @property
-    def with_shift(self) -> int:
+    def count_with_shift(self) -> int:
         """How many candidates there are, the shift among them."""
         return self.count + (self.shift is not None)
 
@@ -112,7 +112,7 @@ def states(
         most = counts[first]
         table = most * (most + width)
         tabled = long and most <= FEW * candidates.count and table <= SEARCHED_NUMBERS_AT_ONCE
-        numbers = table if tabled else max(candidates.with_shift, most * len(site.wrong))
+        numbers = table if tabled else max(candidates.count_with_shift, most * len(site.wrong))
         last = first + max(1, SEARCHED_NUMBERS_AT_ONCE // max(1, numbers))
         last = first + sum(count >= ALIKE * most for count in counts[first:last])
         moves = site.moves_of(order[first:last], most)
@@ -149,7 +149,7 @@ class _Site:
         """The moves of some prompts, which have at most so many candidates; where that is most of
         all, every prompt has all."""
         own, count = self.own[prompts, :most], self.candidates.count
-        every = self.candidates.with_shift
+        every = self.candidates.count_with_shift
         if 2 * most > every:
             own = torch.arange(every, device=own.device).expand(len(prompts), every)
         latent = own.clamp(max=max(count - 1, 0))
@@ -206,7 +206,7 @@ class _Moves:
     wrong: Mapping[Node, Tensor]
 
     @property
-    def _all(self) -> bool:
+    def _in_order(self) -> bool:
         """Whether every prompt has all candidates in their order and no shift, or there is one
         candidate: nothing to be looked up."""
         return self.number.shape[1] == len(next(iter(self.directions.values())))
@@ -252,7 +252,8 @@ class _Moves:
             v, directions = vector.float(), self.directions[node]
             if len(directions):
                 along = v @ directions.T
-                total += (along if self._all else along.gather(1, self.latent)) * self.steps[node]
+                along = along if self._in_order else along.gather(1, self.latent)
+                total += along * self.steps[node]
             if node in self.shift:
                 total += (self.shift[node] * v).sum(-1, keepdim=True) * self._shifts
         return total

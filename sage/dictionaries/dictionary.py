@@ -8,6 +8,7 @@ functions beside it (`sage.dictionaries.edits`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -56,15 +57,13 @@ class RunCodes(NamedTuple):
 
 
 class OnDemand(Mapping[Node, Tensor]):
-    """A tensor for each of some nodes, made when it is first asked for."""
+    """A tensor for each of some nodes, all made when one is first asked for."""
 
-    def __init__(self, nodes: Sequence[Node], make: Callable[[Node], Tensor]) -> None:
-        self._nodes, self._make, self._made = tuple(nodes), make, dict[Node, Tensor]()
+    def __init__(self, nodes: Sequence[Node], make: Callable[[], Mapping[Node, Tensor]]) -> None:
+        self._nodes, self._make = tuple(nodes), cache(make)
 
     def __getitem__(self, node: Node) -> Tensor:
-        if node not in self._made:
-            self._made[node] = self._make(node)
-        return self._made[node]
+        return self._make()[node]
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)

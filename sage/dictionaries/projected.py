@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import torch
 from einops import einsum, rearrange
@@ -249,8 +248,7 @@ class _ProjectedSite:
             shown = torch.cat([stream.codes.latent for stream in encoded]).unique().long()
             usable = judged.usable(nodes) if judged.options.scale == "frozen" else None
             shown = shown if usable is None else shown[usable[shown]]
-        whole = cache(lambda: judged.some_directions(nodes, shown))
-        projected = OnDemand(nodes, lambda node: whole()[node])
+        projected = OnDemand(nodes, lambda: judged.some_directions(nodes, shown))
         return _ProjectedSite(judged, site, nodes, runs, wanted, shown, projected)
 
     def parts(self) -> Iterator[SiteCodes]:
@@ -280,7 +278,9 @@ class _ProjectedSite:
     def _directions(self, latents: Int[Tensor, "latent"], copies: int) -> Mapping[Node, Tensor]:
         """W~ d of some of the latents shown, each so many times."""
         place = torch.searchsorted(self.shown, latents).repeat_interleave(copies)
-        return OnDemand(self.nodes, lambda node: self.projected[node][place])
+        return OnDemand(
+            self.nodes, lambda: {node: whole[place] for node, whole in self.projected.items()}
+        )
 
     def _depth(self) -> int:
         """How many tokens back any node reads: at z all from the first."""

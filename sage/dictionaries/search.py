@@ -106,7 +106,7 @@ def search_together(
     paths = _walks(stacked, aims, variance, rules=(greedy, pursuit), most=most)
     choices: list[Choice] = []
     for budget in budgets:
-        by_greedy, by_pursuit = (_best(path, budget, stacked.with_shift) for path in paths)
+        by_greedy, by_pursuit = (_best(path, budget, stacked.count_with_shift) for path in paths)
         nearer = by_pursuit.distance < by_greedy.distance - TIE * by_greedy.start
         chosen = torch.where(nearer[:, None], by_pursuit.chosen, by_greedy.chosen)
         distance = torch.where(nearer, by_pursuit.distance, by_greedy.distance)

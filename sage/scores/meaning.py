@@ -138,8 +138,8 @@ def _wide_codes(
 ) -> Iterator[tuple[Node, Tensor, Tensor]]:
     """The codes of nodes of one site, and which latents they are of: those active at any node."""
     parts = list(dictionary.site_codes(given))
+    latents = torch.cat([part.latents for part in parts]).unique()
     for node in given.nodes:
-        latents = torch.cat([part.latents for part in parts]).unique()
         codes = torch.zeros(len(given), len(latents), device=latents.device)
         for part in parts:
             place = torch.searchsorted(latents, part.latents)
